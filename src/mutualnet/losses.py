@@ -1,0 +1,36 @@
+"""Losses by which one network's output teaches another's: functions of logits."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["distillation_loss"]
+
+
+def distillation_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float = 1.0) -> Tensor:
+    """Kullback-Leibler divergence that pulls the student towards the detached teacher.
+
+    Args:
+        student_logits: (N, K), before softmax. Half precision is raised to float32 first.
+        teacher_logits: (N, K), before softmax. It sets the target and receives no gradient.
+        tau: Temperature, > 0. Multiplying by its square keeps gradients comparable across values.
+
+    Returns:
+        Scalar in nats, averaged over the batch (not over classes).
+
+    Raises:
+        ValueError: If tau is not positive, or the two shapes differ or are not (N, K).
+
+    Source: Hinton et al. 2015, https://arxiv.org/abs/1503.02531, section 2.
+    """
+    if not tau > 0:
+        raise ValueError(f"tau must be > 0, got {tau}")
+    if student_logits.shape != teacher_logits.shape or student_logits.dim() != 2:
+        raise ValueError(
+            "student_logits and teacher_logits must both be (N, K), got "
+            f"{tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}"
+        )
+    target = F.log_softmax(teacher_logits.detach().float() / tau, dim=1)
+    prediction = F.log_softmax(student_logits.float() / tau, dim=1)
+    return F.kl_div(prediction, target, reduction="batchmean", log_target=True) * tau**2

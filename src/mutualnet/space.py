@@ -1,0 +1,267 @@
+"""What can be chosen: one sub-network, the space of all of them, and the draws of one training step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+
+__all__ = ["RULES", "ElasticSpace", "SandwichRule", "Subnet"]
+
+_TOLERANCE = 1e-9
+"""Two width multipliers closer than this are the same (0.05 * 20 is not 1.0 in floating point)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subnet:
+    """One choice of width, resolution and, where the network has them, frames and depth.
+
+    Raises:
+        ValueError: If a multiplier is not positive or a count is below 1.
+    """
+
+    width_mult: float = 1.0
+    """Share of active channels; 1.0 is the base network."""
+    resolution: int = 224
+    """Side of the square input, in pixels."""
+    num_frames: int | None = None
+    """Input frames of a clip; None for images."""
+    depth_mult: float | None = None
+    """Share of residual blocks that run; None runs them all."""
+    group_widths: tuple[tuple[str, float], ...] | None = None
+    """Width multipliers of single channel groups, by the names `Supernet.report()` shows."""
+
+    def __post_init__(self) -> None:
+        if not self.width_mult > 0:
+            raise ValueError(f"width_mult must be > 0, got {self.width_mult}")
+        if self.resolution < 1 or self.resolution != int(self.resolution):
+            raise ValueError(f"resolution must be a whole number >= 1, got {self.resolution}")
+        if self.num_frames is not None and self.num_frames < 1:
+            raise ValueError(f"num_frames must be >= 1, got {self.num_frames}")
+        if self.depth_mult is not None and not 0 < self.depth_mult <= 1:
+            raise ValueError(f"depth_mult must lie in (0, 1], got {self.depth_mult}")
+        if self.group_widths is not None:
+            widths = self.group_widths
+            pairs = widths.items() if isinstance(widths, Mapping) else widths
+            clean = tuple(sorted((str(name), float(width)) for name, width in pairs))
+            for name, width in clean:
+                if not width > 0:
+                    raise ValueError(f"group_widths must be > 0, got {width} for {name!r}")
+            object.__setattr__(self, "group_widths", clean)
+
+    def __str__(self) -> str:
+        parts = [f"{self.width_mult:.4g}x{self.resolution}"]
+        if self.num_frames is not None:
+            parts.append(f"x{self.num_frames}f")
+        if self.depth_mult is not None:
+            parts.append(f" depth {self.depth_mult:.4g}")
+        if self.group_widths:
+            parts.append(f" with {len(self.group_widths)} group widths")
+        return "".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, without the fields that were not chosen."""
+        values = {name: value for name, value in asdict(self).items() if value is not None}
+        if self.group_widths is not None:
+            values["group_widths"] = dict(self.group_widths)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Subnet:
+        """Read back what `to_dict` wrote.
+
+        Raises:
+            ValueError: If a field is unknown.
+        """
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise ValueError(f"a Subnet has no field {unknown[0]!r}")
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ElasticSpace:
+    """Every sub-network that one supernet is trained to run as.
+
+    Raises:
+        ValueError: If a range is empty or a value out of range.
+    """
+
+    width_range: tuple[float, float] = (0.25, 1.0)
+    """Smallest and largest width multiplier."""
+    widths: tuple[float, ...] | None = None
+    """A fixed list of width multipliers in place of the range, which then becomes its hull."""
+    resolutions: tuple[int, ...] = (224, 192, 160, 128)
+    """Sides of the square inputs, in pixels; kept in descending order."""
+    width_step: float = 0.05
+    """Step of the query grid between the two ends of the range."""
+    model_width_mult: float | None = None
+    """Width multiplier of the model as given. By default 1.0, or the top of the range if that is wider."""
+
+    def __post_init__(self) -> None:
+        if self.widths is not None:
+            if not self.widths:
+                raise ValueError("widths must name at least one width multiplier, got none")
+            widths = tuple(sorted({float(width) for width in self.widths}, reverse=True))
+            object.__setattr__(self, "widths", widths)
+            object.__setattr__(self, "width_range", (widths[-1], widths[0]))
+        if len(self.width_range) != 2:
+            raise ValueError(f"width_range must be (low, high), got {self.width_range}")
+        low, high = (float(width) for width in self.width_range)
+        if not 0 < low <= high:
+            raise ValueError(
+                f"width_range must satisfy 0 < low <= high, got {tuple(self.width_range)}. "
+                "Width 1.0 is the base network."
+            )
+        object.__setattr__(self, "width_range", (low, high))
+        if not self.resolutions or any(r < 1 or r != int(r) for r in self.resolutions):
+            raise ValueError(
+                f"resolutions must be whole numbers of pixels >= 1, got {tuple(self.resolutions)}"
+            )
+        sides = tuple(sorted({int(side) for side in self.resolutions}, reverse=True))
+        object.__setattr__(self, "resolutions", sides)
+        if not self.width_step > 0:
+            raise ValueError(f"width_step must be > 0, got {self.width_step}")
+        if self.model_width_mult is None:
+            object.__setattr__(self, "model_width_mult", max(1.0, high))
+        elif self.model_width_mult < high - _TOLERANCE:
+            raise ValueError(
+                f"model_width_mult must be at least the top of width_range, got "
+                f"{self.model_width_mult} < {high}. Build the model as wide as its widest sub-network."
+            )
+
+    @property
+    def full_width_mult(self) -> float:
+        """Width multiplier of the model as given: its channels are the full ones."""
+        assert self.model_width_mult is not None  # set above
+        return self.model_width_mult
+
+    @property
+    def largest(self) -> Subnet:
+        """The widest sub-network at the top resolution."""
+        return Subnet(width_mult=self.width_range[1], resolution=self.resolutions[0])
+
+    @property
+    def smallest(self) -> Subnet:
+        """The narrowest sub-network at the lowest resolution."""
+        return Subnet(width_mult=self.width_range[0], resolution=self.resolutions[-1])
+
+    def grid_widths(self) -> tuple[float, ...]:
+        """Width multipliers of the query grid, widest first: both ends and every step between."""
+        if self.widths is not None:
+            return self.widths
+        low, high = self.width_range
+        count = int((high - low) / self.width_step + 1e-6)
+        steps = {round(low + i * self.width_step, 9) for i in range(count + 1)}
+        # The top replaces a step that falls on it, so that rounding never makes two of one.
+        inner = {width for width in steps if high - width > 1e-6}
+        return tuple(sorted(inner | {high}, reverse=True))
+
+    def grid(self) -> tuple[Subnet, ...]:
+        """All sub-networks of the query grid, widest first and for each the top resolution first."""
+        return tuple(
+            Subnet(width_mult=width, resolution=resolution)
+            for width in self.grid_widths()
+            for resolution in self.resolutions
+        )
+
+    def check(self, subnet: Subnet) -> None:
+        """Refuse a sub-network that training never reaches.
+
+        Raises:
+            ValueError: If the width, resolution, frames or depth lie outside the space.
+        """
+        low, high = self.width_range
+        chosen = [subnet.width_mult, *(width for _, width in subnet.group_widths or ())]
+        for width in chosen:
+            inside = low - _TOLERANCE <= width <= high + _TOLERANCE
+            if self.widths is not None:
+                inside = any(abs(width - known) <= _TOLERANCE for known in self.widths)
+            if not inside:
+                allowed = f"one of {self.widths}" if self.widths else f"in [{low:g}, {high:g}]"
+                raise ValueError(
+                    f"width_mult must be {allowed}, the widths this space trains, got {width:g}. "
+                    "Widen the space and train again: untrained widths give meaningless outputs."
+                )
+        if subnet.resolution not in self.resolutions:
+            raise ValueError(
+                f"resolution must be one of {self.resolutions}, got {subnet.resolution}. "
+                "Add it to the space's resolutions."
+            )
+        if subnet.num_frames is not None or subnet.depth_mult is not None:
+            field = "num_frames" if subnet.num_frames is not None else "depth_mult"
+            raise ValueError(f"{field} is not elastic in this space, leave it None")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SandwichRule:
+    """Which sub-networks one training step runs: the largest, the smallest and random ones.
+
+    The named settings of the literature are in `RULES`.
+
+    Source: Yu & Huang 2019, https://arxiv.org/abs/1903.05134, section 3.2 (widths); Yang et al. 2020,
+        https://arxiv.org/abs/1909.12978, section 3 (a resolution of its own for each sub-network).
+    """
+
+    num_random: int = 2
+    """Sub-networks of random width."""
+    include_smallest: bool = True
+    """Whether the narrowest width runs in every step."""
+    scales: Literal["own", "shared", "top"] = "own"
+    """Resolution of the narrower ones: each draws its own, all share one draw, or always the top."""
+    fix_largest: bool = True
+    """Whether the largest always sees the top resolution; if not, it draws like the others."""
+
+    def __post_init__(self) -> None:
+        if self.num_random < 0:
+            raise ValueError(f"num_random must be >= 0, got {self.num_random}")
+        if self.scales not in ("own", "shared", "top"):
+            raise ValueError(f"scales must be 'own', 'shared' or 'top', got {self.scales!r}")
+
+    def draw(self, space: ElasticSpace, rng: np.random.Generator) -> tuple[Subnet, ...]:
+        """Draw the sub-networks of one step, the largest first and then by falling width.
+
+        Args:
+            space: Where to draw from.
+            rng: Source of every random choice; the same state gives the same draw.
+        """
+        low, high = space.width_range
+        if space.widths is not None:
+            widths = [float(width) for width in rng.choice(space.widths, size=self.num_random)]
+        else:
+            widths = [float(width) for width in rng.uniform(low, high, size=self.num_random)]
+        if self.include_smallest:
+            widths.append(low)
+        shared = self._resolution(space, rng)
+        top = space.resolutions[0]
+
+        def resolution() -> int:
+            if self.scales == "top":
+                return top
+            return shared if self.scales == "shared" else self._resolution(space, rng)
+
+        largest = Subnet(width_mult=high, resolution=top if self.fix_largest else resolution())
+        narrower = [
+            Subnet(width_mult=width, resolution=resolution())
+            for width in sorted(widths, reverse=True)
+        ]
+        return (largest, *narrower)
+
+    @staticmethod
+    def _resolution(space: ElasticSpace, rng: np.random.Generator) -> int:
+        return space.resolutions[int(rng.integers(len(space.resolutions)))]
+
+
+RULES: dict[str, SandwichRule] = {
+    "mutualnet": SandwichRule(),
+    "us_net": SandwichRule(scales="top"),
+    "us_net_multi_scale": SandwichRule(scales="shared", fix_largest=False),
+    "gradaug": SandwichRule(num_random=3, include_smallest=False),
+    "multi_scale": SandwichRule(
+        num_random=0, include_smallest=False, scales="shared", fix_largest=False
+    ),
+    "independent": SandwichRule(num_random=0, include_smallest=False, scales="top"),
+}
+"""The methods of the literature that differ only in what one step draws."""
