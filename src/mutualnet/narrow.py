@@ -1,0 +1,69 @@
+"""A narrower copy of a model: the same class and modules, with parameters made elsewhere."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mutualnet.channels import ChannelPlan, Index
+
+__all__ = ["narrow_module", "take"]
+
+
+def take(tensor: Tensor, dims: dict[int, Index]) -> Tensor:
+    """Select kept positions along some dimensions: a view where all are leading blocks.
+
+    Args:
+        tensor: Any shape.
+        dims: Dimension to kept positions.
+    """
+    for dim, index in sorted(dims.items(), key=lambda item: isinstance(item[1], np.ndarray)):
+        if isinstance(index, slice):
+            if index.stop != tensor.shape[dim]:
+                tensor = tensor.narrow(dim, 0, index.stop)
+        else:
+            tensor = tensor.index_select(dim, torch.from_numpy(index).to(tensor.device))
+    return tensor
+
+
+def narrow_module(
+    model: nn.Module,
+    plan: ChannelPlan,
+    counts: Sequence[int],
+    make_parameter: Callable[[str, nn.Parameter, dict[int, Index]], nn.Parameter],
+    make_buffer: Callable[[str, Tensor, dict[int, Index]], Tensor],
+) -> nn.Module:
+    """Copy the structure of a model with narrower parameters and buffers.
+
+    Args:
+        model: The full model; not changed.
+        plan: Its channel plan.
+        counts: Active channels per group.
+        make_parameter: Gets full name, full parameter and kept positions; returns the narrow one.
+        make_buffer: The same for buffers.
+
+    Returns:
+        A module of the model's own class whose plain attributes are those of the narrow network.
+    """
+    indices = plan.indices(counts)
+    memo: dict[int, object] = {}
+    kept: list[object] = []  # alive until the copy is done: the memo goes by address
+    for name, parameter in model.named_parameters():
+        memo[id(parameter)] = make_parameter(name, parameter, indices.get(name, {}))
+        kept.append(parameter)
+    for name, buffer in model.named_buffers():
+        memo[id(buffer)] = make_buffer(name, buffer, indices.get(name, {}))
+        kept.append(buffer)
+    narrow = copy.deepcopy(model, memo)
+    for layer, values in plan.attributes(counts).items():
+        module = narrow.get_submodule(layer)
+        for name, value in values.items():
+            if name == "normalized_shape":
+                setattr(module, name, (*module.normalized_shape[:-1], value))
+            else:
+                setattr(module, name, value)
+    return narrow
