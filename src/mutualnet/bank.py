@@ -14,7 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["BNBank", "BNStatistics", "BankKey", "MissingStatisticsError", "tracked_norms"]
+__all__ = [
+    "BNBank",
+    "BNStatistics",
+    "BankKey",
+    "MissingStatisticsError",
+    "tracked_norms",
+]
 
 FORMAT_VERSION = 1
 
@@ -167,7 +173,10 @@ def write_statistics(norms: Sequence[_BatchNorm], statistics: BNStatistics) -> N
     sizes = [norm.num_features for norm in norms]
     with torch.no_grad():
         for norm, mean, var in zip(
-            norms, statistics.mean.split(sizes), statistics.var.split(sizes), strict=True
+            norms,
+            statistics.mean.split(sizes),
+            statistics.var.split(sizes),
+            strict=True,
         ):
             assert norm.running_mean is not None  # tracked_norms() picks only such layers
             assert norm.running_var is not None

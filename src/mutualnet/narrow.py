@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from mutualnet.channels import ChannelPlan, Index
 __all__ = ["narrow_module", "take"]
 
 
-def take(tensor: Tensor, dims: dict[int, Index]) -> Tensor:
+def take(tensor: Tensor, dims: Mapping[int, Index]) -> Tensor:
     """Select kept positions along some dimensions: a view where all are leading blocks.
 
     Args:
@@ -63,6 +63,7 @@ def narrow_module(
         module = narrow.get_submodule(layer)
         for name, value in values.items():
             if name == "normalized_shape":
+                assert isinstance(module, nn.LayerNorm)
                 setattr(module, name, (*module.normalized_shape[:-1], value))
             else:
                 setattr(module, name, value)

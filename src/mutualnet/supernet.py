@@ -157,7 +157,11 @@ class Supernet(nn.Module):
             return shared.leaf
 
         module = narrow_module(
-            self.model, self.plan, key.counts, leaf, lambda _, full, dims: take(full, dims).clone()
+            self.model,
+            self.plan,
+            key.counts,
+            leaf,
+            lambda _, full, dims: take(full, dims).clone(),
         )
         tie.attach(module, [norm for _, norm in tracked_norms(module)])
         module._subnet_tie = tie  # type: ignore[assignment]
@@ -263,7 +267,9 @@ class Supernet(nn.Module):
         for group in plan.groups:
             tied = f" (+{len(group.layers) - 1} tied)" if len(group.layers) > 1 else ""
             step = f", in steps of {group.step}" if group.step > 1 else ""
-            lines.append(f"  elastic  {group.name}{tied}: {group.size} channels, {group.rule}{step}")
+            lines.append(
+                f"  elastic  {group.name}{tied}: {group.size} channels, {group.rule}{step}"
+            )
         for frozen in plan.frozen:
             lines.append(f"  frozen   {', '.join(frozen.layers)}: {frozen.reason}")
         return "\n".join(lines)
@@ -273,8 +279,10 @@ def _input_channels(model: nn.Module) -> int:
     for module in model.modules():
         if isinstance(module, nn.modules.conv._ConvNd):
             return module.in_channels
-    raise ValueError("the model has no convolution to take the number of input channels from. "
-                     "Pass example_input=.")
+    raise ValueError(
+        "the model has no convolution to take the number of input channels from. "
+        "Pass example_input=."
+    )
 
 
 def _own(tensor: Tensor, dims: dict[int, Index]) -> Tensor:
@@ -299,4 +307,3 @@ def _own_buffer(_: str, full: Tensor, dims: dict[int, Index]) -> Tensor:
 
 def _with_version(statistics: BNStatistics, version: int) -> BNStatistics:
     return replace(statistics, weights_version=version)
-

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import re
 from collections import Counter, defaultdict
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch_pruning as tp
+import torch_pruning as tp  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
@@ -24,6 +23,7 @@ from torch.utils._pytree import tree_leaves
 from mutualnet.channels import Axis, ChannelGroup, ChannelPlan, Frozen, Segment
 from mutualnet.narrow import narrow_module, take
 from mutualnet.rules import PLAIN, ChannelRule, rules_for
+from mutualnet.structure import first_line, structure_of
 
 __all__ = ["trace_channels"]
 
@@ -54,12 +54,12 @@ def _axis_kind(module: nn.Module, side: str) -> _AxisKind | None:
             return _AxisKind((("weight", 0), ("bias", 0)), (("out_features", 1),))
         return _AxisKind((("weight", 1),), (("in_features", 1),))
     if isinstance(module, (_BatchNorm, _InstanceNorm)):
-        names = ("weight", "bias", "running_mean", "running_var")
-        return _AxisKind(tuple((name, 0) for name in names), (("num_features", 1),))
+        tensors = ("weight", "bias", "running_mean", "running_var")
+        return _AxisKind(tuple((name, 0) for name in tensors), (("num_features", 1),))
     if isinstance(module, nn.GroupNorm):
         per_group = module.num_channels // module.num_groups
-        names = (("num_channels", 1), ("num_groups", per_group))
-        return _AxisKind((("weight", 0), ("bias", 0)), names)
+        counts = (("num_channels", 1), ("num_groups", per_group))
+        return _AxisKind((("weight", 0), ("bias", 0)), counts)
     if isinstance(module, nn.PReLU):
         if module.num_parameters == 1:
             return _AxisKind((), ())
@@ -133,14 +133,20 @@ def trace_channels(
     Raises:
         ValueError: If the model does not run on `example_input`, or a rule matches no layer.
     """
-    copy_, inputs = _runnable_copy(model, example_input)
+    shape = (
+        max(2, example_input.shape[0]),
+        *example_input.shape[1:],
+    )  # BN in train mode needs 2
+    copy_, inputs = structure_of(model, shape)
     names = {module: name for name, module in copy_.named_modules()}
     problems = _layer_problems(model)
     raw: list[_RawGroup] = []
     outputs: set[str] = set()
-    eval_calls = _module_calls(copy_, inputs, training=False)
+    eval_calls = _module_calls(copy_, inputs, training=False) or Counter()
     train_calls = _module_calls(copy_, inputs, training=True)
-    modes = [False] if train_calls is None or set(eval_calls) >= set(train_calls) else [False, True]
+    modes = (
+        [False] if train_calls is None or eval_calls.keys() >= train_calls.keys() else [False, True]
+    )
     for training in modes:
         _trace_mode(copy_, inputs, names, training, raw, outputs)
     for calls in (eval_calls, train_calls or Counter()):
@@ -157,44 +163,6 @@ def trace_channels(
 
 
 # ------------------------------------------------------------------------------- the traced copy
-
-
-def _copy_of(model: nn.Module, device: torch.device | None) -> nn.Module:
-    """A trainable copy of a model, without values if the device is meta."""
-    memo: dict[int, Any] = {}
-    if device is not None:
-        for parameter in model.parameters():
-            memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device=device))
-        for buffer in model.buffers():
-            memo[id(buffer)] = torch.empty_like(buffer, device=device)
-    duplicate = copy.deepcopy(model, memo)
-    for parameter in duplicate.parameters():
-        if parameter.is_floating_point():
-            parameter.requires_grad_(True)
-    return duplicate
-
-
-def _runnable_copy(model: nn.Module, example_input: Tensor) -> tuple[nn.Module, Tensor]:
-    shape = (max(2, example_input.shape[0]), *example_input.shape[1:])
-    error: Exception | None = None
-    for device in (torch.device("meta"), None):
-        try:
-            duplicate = _copy_of(model, device)
-            place = device or next((p.device for p in model.parameters()), torch.device("cpu"))
-            inputs = torch.zeros(shape, dtype=example_input.dtype, device=place)
-            with torch.no_grad():
-                duplicate.eval()(inputs)
-            return duplicate, inputs
-        except Exception as problem:  # whatever a stranger's model raises
-            error = problem
-    raise ValueError(
-        f"the model must run on an input of shape {tuple(example_input.shape)}, got "
-        f"{type(error).__name__}: {_first_line(error)}. Pass example_input= of the right shape."
-    )
-
-
-def _first_line(error: BaseException | None) -> str:
-    return str(error).strip().splitlines()[0] if error is not None and str(error).strip() else ""
 
 
 @contextmanager
@@ -221,7 +189,7 @@ def _module_calls(model: nn.Module, inputs: Tensor, training: bool) -> Counter[n
     except Exception as problem:
         if not training:
             raise
-        logger.warning("the model does not run in train mode: %s", _first_line(problem))
+        logger.warning("the model does not run in train mode: %s", first_line(problem))
         return None
     finally:
         for handle in handles:
@@ -251,9 +219,7 @@ def _trace_mode(
     def forward(net: nn.Module, example: Tensor) -> list[Tensor]:
         # Torch-Pruning puts the model in eval mode first; this is the one place to undo it.
         result = net.train(training)(example)
-        found = [
-            t for t in tree_leaves(result) if isinstance(t, Tensor) and t.grad_fn is not None
-        ]
+        found = [t for t in tree_leaves(result) if isinstance(t, Tensor) and t.grad_fn is not None]
         outputs.update(producers[t.grad_fn] for t in found if t.grad_fn in producers)
         return found
 
@@ -348,7 +314,9 @@ def _tie_grouped_layers(raw: list[_RawGroup], model: nn.Module) -> None:
         if module.in_channels != module.out_channels or module.transposed:
             for group in (into, out):
                 if group is not None:
-                    group.problem = f"{name} is a grouped convolution with other channels in than out"
+                    group.problem = (
+                        f"{name} is a grouped convolution with other channels in than out"
+                    )
             continue
         if into is None or out is None or into is out:
             if into is None and out is not None and module.groups != module.out_channels:
@@ -380,7 +348,10 @@ def _freeze_overlaps(raw: list[_RawGroup]) -> None:
 
 
 def _build_plan(
-    model: nn.Module, raw: list[_RawGroup], rules: Mapping[str, ChannelRule], input_channels: int
+    model: nn.Module,
+    raw: list[_RawGroup],
+    rules: Mapping[str, ChannelRule],
+    input_channels: int,
 ) -> ChannelPlan:
     order = {name: number for number, (name, _) in enumerate(model.named_modules())}
     modules = dict(model.named_modules())
@@ -422,20 +393,24 @@ def _build_plan(
         )
     axes: dict[str, list[Axis]] = defaultdict(list)
     for (layer, side), parts in segments.items():
-        kind = _axis_kind(modules[layer], side)
-        assert kind is not None  # groups with unknown layers were frozen above
+        axis_kind = _axis_kind(modules[layer], side)
+        assert axis_kind is not None  # groups with unknown layers were frozen above
         tensors = {**modules[layer]._parameters, **modules[layer]._buffers}
-        dims = tuple((n, d) for n, d in kind.parameter_dims if tensors.get(n) is not None)
-        if not dims:
+        dims = tuple((n, d) for n, d in axis_kind.parameter_dims if tensors.get(n) is not None)
+        if dims:
+            tensor = tensors[dims[0][0]]
+            assert tensor is not None
+            size = tensor.shape[dims[0][1]]
+        elif axis_kind.attributes:  # a norm without parameters or statistics
+            size = int(getattr(modules[layer], axis_kind.attributes[0][0]))
+        else:
             continue
-        tensor = tensors[dims[0][0]]
-        assert tensor is not None
         axes[layer].append(
             Axis(
-                size=tensor.shape[dims[0][1]],
+                size=size,
                 segments=tuple(parts),
                 parameter_dims=dims,
-                attributes=kind.attributes,
+                attributes=axis_kind.attributes,
             )
         )
     return ChannelPlan(
@@ -492,7 +467,7 @@ def _verified(model: nn.Module, inputs: Tensor, plan: ChannelPlan, train: bool) 
             try:
                 got = _output_shapes(narrow, inputs, training)
             except Exception as error:
-                return f"the forward pass does not run narrower ({_first_line(error)[:120]})"
+                return f"the forward pass does not run narrower ({first_line(error)[:120]})"
             if got != shapes:
                 return f"narrowing changes the output's shape from {shapes[0]} to {got[0]}"
         return None

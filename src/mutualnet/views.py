@@ -7,30 +7,43 @@ import warnings
 import weakref
 from collections.abc import Callable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.optimizer import register_optimizer_step_post_hook as register_post_hook
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook as register_post_hook,
+)
 from torch.optim.optimizer import register_optimizer_step_pre_hook as register_pre_hook
 
-from mutualnet.bank import BankKey, BNStatistics, MissingStatisticsError, write_statistics
+from mutualnet.bank import (
+    BankKey,
+    BNStatistics,
+    MissingStatisticsError,
+    write_statistics,
+)
 from mutualnet.channels import Index
 from mutualnet.narrow import take
 
 if TYPE_CHECKING:
     from mutualnet.supernet import Supernet
 
-__all__ = ["GradientLock", "SharedLeaf", "SubnetTie", "WeightClock", "ignore_layout_warning"]
+__all__ = [
+    "GradientLock",
+    "SharedLeaf",
+    "SubnetTie",
+    "WeightClock",
+    "ignore_layout_warning",
+]
 
 
 class WeightClock:
     """Counts the optimizer steps that touch one model, because fused ones leave no other trace."""
 
-    _live: weakref.WeakSet[WeightClock] = weakref.WeakSet()
-    _watching = False
+    _live: ClassVar[weakref.WeakSet[WeightClock]] = weakref.WeakSet()
+    _watching: ClassVar[bool] = False
 
     def __init__(self, model: nn.Module) -> None:
         self.ticks = 0

@@ -1,0 +1,181 @@
+"""BN calibration: the statistics of many sub-networks from one pass over some training images."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mutualnet.bank import BankKey, BNStatistics, tracked_norms
+from mutualnet.space import Subnet
+from mutualnet.supernet import Supernet
+from mutualnet.tasks.base import Task
+
+__all__ = ["StatisticsPool", "calibrate"]
+
+logger = logging.getLogger(__name__)
+
+
+class StatisticsPool:
+    """Count, sum and sum of squares per channel, from means and variances of batches.
+
+    Pools are added by `merge`, in any order and however the batches were shared out.
+    """
+
+    def __init__(self, num_channels: int) -> None:
+        self.count = torch.zeros(num_channels, dtype=torch.float64)
+        self.total = torch.zeros(num_channels, dtype=torch.float64)
+        self.squares = torch.zeros(num_channels, dtype=torch.float64)
+
+    def add(self, mean: Tensor, var: Tensor, count: Tensor) -> None:
+        """Take in one batch.
+
+        Args:
+            mean: (C,) of the batch.
+            var: (C,) of the batch, unbiased.
+            count: (C,) values per channel that they are over.
+        """
+        mean, var = mean.double(), var.double()
+        self.count += count
+        self.total += count * mean
+        self.squares += var * (count - 1) + count * mean.square()
+
+    def merge(self, other: StatisticsPool) -> None:
+        """Take in what another pool has seen."""
+        self.count += other.count
+        self.total += other.total
+        self.squares += other.squares
+
+    def mean(self) -> Tensor:
+        """(C,) float32 mean over everything seen."""
+        return (self.total / self.count).float()
+
+    def var(self) -> Tensor:
+        """(C,) float32 unbiased variance over everything seen."""
+        mean = self.total / self.count
+        spread = (self.squares - self.count * mean.square()).clamp_(min=0)
+        return (spread / (self.count - 1)).float()
+
+
+class _Calibrated:
+    """One sub-network whose BN layers report the statistics of the last batch in one flat tensor."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module.eval()
+        self.norms: list[_BatchNorm] = [norm for _, norm in tracked_norms(module)]
+        sizes = [norm.num_features for norm in self.norms]
+        device = next(iter(module.parameters())).device
+        self._mean = torch.zeros(sum(sizes), device=device)
+        self._var = torch.ones(sum(sizes), device=device)
+        self._count: Tensor | None = None
+        self.pool = StatisticsPool(sum(sizes))
+        for norm, mean, var in zip(
+            self.norms, self._mean.split(sizes), self._var.split(sizes), strict=True
+        ):
+            norm.train()
+            norm.momentum = 1.0  # running statistics become those of the last batch
+            norm.running_mean, norm.running_var = mean, var
+
+    def run(self, inputs: Tensor) -> None:
+        """Run one batch and pool its statistics."""
+        counts: list[Tensor] = []
+
+        def count(norm: nn.Module, args: tuple[Tensor, ...]) -> None:
+            assert isinstance(norm, _BatchNorm)
+            values = args[0].numel() // args[0].shape[1]
+            counts.append(torch.full((norm.num_features,), float(values), dtype=torch.float64))
+
+        handles = []
+        if self._count is None:  # the same for every batch, since all have one size
+            handles = [norm.register_forward_pre_hook(count) for norm in self.norms]
+        try:
+            self.module(inputs)
+        finally:
+            for handle in handles:
+                handle.remove()
+        if self._count is None:
+            self._count = torch.cat(counts) if counts else torch.zeros(0, dtype=torch.float64)
+        self.pool.add(self._mean.cpu(), self._var.cpu(), self._count)
+
+
+def calibrate(
+    supernet: Supernet,
+    batches: Iterable[Any],
+    subnets: Sequence[Subnet],
+    *,
+    task: Task,
+    data_id: str,
+    num_samples: int = 2048,
+    autocast: torch.dtype | None = None,
+) -> None:
+    """Fill the BN bank for many sub-networks, loading each batch once.
+
+    Every batch is normalised by its own statistics, as in training, in every sub-network; means and
+    variances are then pooled exactly over all values seen, so the order of the batches does not
+    matter. Their size does, and is stored. Other layers run as in eval mode.
+
+    Args:
+        supernet: Whose bank is filled. Its model is not changed.
+        batches: Training batches at the top resolution, all of one size; a smaller last one is left
+            out. Read no further than needed.
+        subnets: Which sub-networks.
+        task: Scales a batch.
+        data_id: Hash that names the data in the bank.
+        num_samples: Images to use; whole batches, at least one.
+        autocast: Precision of the forward passes, None for the weights' own.
+
+    Raises:
+        ValueError: If there is no batch, a batch of one image, or a count below 2.
+
+    Source: Yu & Huang 2019, https://arxiv.org/abs/1903.05134, section 3.3.
+    Differs: the released codes average batch variances, which leaves out the spread of batch means.
+    """
+    if num_samples < 2:
+        raise ValueError(f"num_samples must be >= 2, got {num_samples}")
+    todo: dict[BankKey, Subnet] = {supernet.key(subnet): subnet for subnet in subnets}
+    if not tracked_norms(supernet.model):
+        logger.info("the model has no BN layers with running statistics: nothing to calibrate")
+        return
+    version = supernet.weights_version
+    device = next(supernet.model.parameters()).device
+    running = {key: _Calibrated(supernet.subnet(subnet)) for key, subnet in todo.items()}
+    seen, batch_size = 0, 0
+    with torch.no_grad():
+        for batch in batches:
+            batch = task.batch_to(batch, device)
+            size = task.inputs(batch).shape[0]
+            if batch_size == 0:
+                batch_size = size
+                if size < 2:
+                    raise ValueError("calibration needs batches of at least 2 images, got 1")
+            if size != batch_size:
+                break  # the last, smaller one
+            scaled: dict[int, Tensor] = {}
+            for key, subnet in todo.items():
+                if subnet.resolution not in scaled:
+                    scaled[subnet.resolution] = task.inputs(task.scale(batch, subnet))
+                inputs = scaled[subnet.resolution]
+                with torch.autocast(device.type, autocast) if autocast else nullcontext():
+                    running[key].run(inputs)
+            seen += size
+            if seen + batch_size > num_samples:
+                break
+    if seen == 0:
+        raise ValueError("calibration needs at least one batch, got none. Is the data set empty?")
+    if seen + batch_size <= num_samples:
+        logger.warning("calibrated on %d images, all there are, not %d", seen, num_samples)
+    for key, calibrated in running.items():
+        statistics = BNStatistics(
+            mean=calibrated.pool.mean(),
+            var=calibrated.pool.var(),
+            num_samples=seen,
+            batch_size=batch_size,
+            data_id=data_id,
+            weights_version=version,
+        )
+        supernet.bank.put(key, statistics)

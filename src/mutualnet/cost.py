@@ -1,0 +1,192 @@
+"""What a sub-network costs: multiply-adds and parameters counted, latency measured.
+
+Convention: MACs are the multiply-adds of convolutions and linear layers for one image; biases,
+normalisation, activations and pooling are not counted. 1 MAC = 2 FLOPs; papers print MACs as "FLOPs".
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision  # type: ignore[import-untyped]
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from mutualnet.channels import index_length
+from mutualnet.space import Subnet
+from mutualnet.structure import structure_of
+from mutualnet.supernet import Supernet
+
+__all__ = ["CostModel", "Latency", "measure_latency"]
+
+
+class CostModel:
+    """Counts multiply-adds and parameters of any sub-network without running it.
+
+    A copy without values runs once per resolution to learn how often each weight is used; after
+    that a sub-network costs as long as its channel lists take to make.
+    """
+
+    def __init__(self, supernet: Supernet) -> None:
+        self._supernet = supernet
+        self._uses: dict[int, dict[str, int]] = {}
+
+    def macs(self, subnet: Subnet) -> int:
+        """Multiply-adds of the convolutions and linear layers for one image.
+
+        Raises:
+            ValueError: If the sub-network lies outside the space.
+        """
+        sizes = self._sizes(subnet)
+        uses = self._weight_uses(subnet.resolution)
+        return sum(sizes[name] * times for name, times in uses.items())
+
+    def params(self, subnet: Subnet) -> int:
+        """Parameters of the narrow network, BN's scale and shift included.
+
+        Raises:
+            ValueError: If the sub-network lies outside the space.
+        """
+        return sum(self._sizes(subnet).values())
+
+    def _sizes(self, subnet: Subnet) -> dict[str, int]:
+        plan = self._supernet.plan
+        kept = plan.indices(self._supernet.counts(subnet))
+        sizes = {}
+        for name, parameter in self._supernet.model.named_parameters():
+            shape = list(parameter.shape)
+            for dim, index in kept.get(name, {}).items():
+                shape[dim] = index_length(index)
+            sizes[name] = int(np.prod(shape, dtype=np.int64))
+        return sizes
+
+    def _weight_uses(self, resolution: int) -> dict[str, int]:
+        """How many times each weight is multiplied for one image, by the weight's name."""
+        if resolution not in self._uses:
+            self._uses[resolution] = _count_uses(self._supernet, resolution)
+        return self._uses[resolution]
+
+
+def _count_uses(supernet: Supernet, resolution: int) -> dict[str, int]:
+    shape = (1, supernet.plan.input_channels, resolution, resolution)
+    model, inputs = structure_of(supernet.model, shape)
+    uses: dict[str, int] = {}
+    weights = {id(p): name for name, p in model.named_parameters()}
+
+    def count(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        if isinstance(module, _ConvTransposeNd):
+            times = args[0].numel() // args[0].shape[1]
+        elif isinstance(module, _ConvNd):
+            times = output.numel() // output.shape[1]
+        else:
+            times = output.numel() // output.shape[-1]
+        for parameter in module.parameters():  # one level down if it is parametrized
+            if parameter.dim() > 1:
+                name = weights[id(parameter)]
+                uses[name] = uses.get(name, 0) + times
+
+    for module in model.modules():
+        if isinstance(module, (_ConvNd, nn.Linear)):
+            module.register_forward_hook(count)
+    with torch.no_grad():
+        model(inputs)
+    return uses
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Latency:
+    """Measured time of one forward pass, with the circumstances that make it repeatable."""
+
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    runs: int
+    """Timed passes, after the warm-up."""
+    batch_size: int
+    dtype: str
+    device: str
+    threads: int
+    versions: tuple[tuple[str, str], ...]
+    """Library and version, the processor among them."""
+
+
+def measure_latency(
+    module: nn.Module,
+    input_shape: Sequence[int],
+    *,
+    warmup: int = 5,
+    runs: int = 30,
+    autocast: torch.dtype | None = None,
+) -> Latency:
+    """Time forward passes of a module on its own device, in eval mode and without gradients.
+
+    Args:
+        module: An extracted sub-network: views and switching would be timed along.
+        input_shape: (N, C, H, W). Images are zeros in the weights' dtype and memory format.
+        warmup: Passes before timing starts.
+        runs: Timed passes.
+        autocast: Precision of the passes, None for the weights' own.
+
+    Raises:
+        ValueError: If `warmup` is negative or `runs` below 1.
+    """
+    if warmup < 0 or runs < 1:
+        raise ValueError(f"warmup must be >= 0 and runs >= 1, got {warmup} and {runs}")
+    first = next(module.parameters())
+    is_channels_last = any(
+        p.dim() == 4
+        and p.is_contiguous(memory_format=torch.channels_last)
+        and not p.is_contiguous()
+        for p in module.parameters()
+    )
+    inputs = torch.zeros(tuple(input_shape), dtype=first.dtype, device=first.device)
+    if is_channels_last:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    modes = [(m, m.training) for m in module.modules()]
+    precision: Any = torch.autocast(first.device.type, autocast) if autocast else nullcontext()
+    times: list[float] = []
+    try:
+        module.eval()
+        with torch.inference_mode(), precision:
+            for number in range(warmup + runs):
+                start = time.perf_counter()
+                module(inputs)
+                if first.device.type == "cuda":
+                    torch.cuda.synchronize(first.device)
+                if number >= warmup:
+                    times.append(1e3 * (time.perf_counter() - start))
+    finally:
+        for part, was_training in modes:
+            part.training = was_training
+    p50, p90, p99 = np.percentile(times, (50, 90, 99))
+    return Latency(
+        p50_ms=float(p50),
+        p90_ms=float(p90),
+        p99_ms=float(p99),
+        runs=runs,
+        batch_size=int(input_shape[0]),
+        dtype=str(autocast or first.dtype).removeprefix("torch."),
+        device=_device_name(first.device),
+        threads=torch.get_num_threads(),
+        versions=(
+            ("python", platform.python_version()),
+            ("torch", str(torch.__version__)),
+            ("torchvision", str(torchvision.__version__)),
+        ),
+    )
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "cpu":
+        return f"cpu ({platform.machine()}, {os.cpu_count()} cores)"
+    return device.type
