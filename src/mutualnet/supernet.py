@@ -25,7 +25,7 @@ from mutualnet.narrow import narrow_module, take
 from mutualnet.rules import ChannelRule, architecture_name
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.tracing import trace_channels
-from mutualnet.views import GradientLock, SharedLeaf, SubnetTie, WeightClock
+from mutualnet.views import GradientLock, SharedLeaf, SubnetTie, WeightClock, tie_of
 
 __all__ = ["Supernet"]
 
@@ -164,7 +164,6 @@ class Supernet(nn.Module):
             lambda _, full, dims: take(full, dims).clone(),
         )
         tie.attach(module, [norm for _, norm in tracked_norms(module)])
-        module._subnet_tie = tie  # type: ignore[assignment]
         return module
 
     def pooled_subnet(self, subnet: Subnet) -> nn.Module:
@@ -173,19 +172,26 @@ class Supernet(nn.Module):
         It takes the train or eval mode of each of the model's layers anew, and must be used by one
         thread, in train mode, before the next call.
         """
-        counts = self.counts(subnet)
-        module = self._pool.pop(counts, None)
+        key = self.key(subnet)
+        module = self._pool.pop(key.counts, None)
         if module is None:
             module = self.subnet(subnet)
         else:
             for full, narrow in zip(self.model.modules(), module.modules(), strict=True):
                 narrow.training = full.training
-        module._subnet_tie.key = self.key(subnet)  # type: ignore[union-attr,assignment]
-        module._subnet_tie.label = str(subnet)  # type: ignore[union-attr,assignment]
-        self._pool[counts] = module
+            tie_of(module).rename(key, str(subnet))
+        self._pool[key.counts] = module
         while len(self._pool) > self._pool_size:
             self._pool.popitem(last=False)
         return module
+
+    @staticmethod
+    def release_gradients(subnet: nn.Module) -> None:
+        """Let a sub-network forget its gradients, which stay in the full parameters.
+
+        Otherwise it keeps the storage of a full gradient alive that `zero_grad()` has discarded.
+        """
+        tie_of(subnet).release_gradients()
 
     def extract(self, subnet: Subnet, *, uncalibrated: bool = False) -> nn.Module:
         """Make a sub-network with tensors of its own: a plain module, nothing of ours inside.

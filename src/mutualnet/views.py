@@ -306,8 +306,13 @@ class SubnetTie:
     def attach(self, module: nn.Module, norms: list[Any]) -> None:
         """Hook into the sub-network whose leaves were made for this tie."""
         self.norms = norms
+        module._subnet_tie = self  # type: ignore[assignment]
         module.register_forward_pre_hook(self.before_forward)
         module.register_state_dict_post_hook(self.compact)
+
+    def rename(self, key: BankKey, label: str) -> None:
+        """Use the same module for another resolution."""
+        self.key, self.label, self._loaded = key, label, None
 
     def before_forward(self, module: nn.Module, args: Any) -> None:
         """Follow the full weights; in eval mode make sure of the BN statistics."""
@@ -371,3 +376,17 @@ class SubnetTie:
 
     def __reduce__(self) -> tuple[Callable[[], SubnetTie], tuple[()]]:
         return SubnetTie._loose, ()
+
+
+def tie_of(subnet: nn.Module) -> SubnetTie:
+    """The tie of a module that `Supernet.subnet()` made.
+
+    Raises:
+        TypeError: If the module is not a sub-network.
+    """
+    tie = getattr(subnet, "_subnet_tie", None)
+    if not isinstance(tie, SubnetTie):
+        raise TypeError(
+            f"expected a sub-network that Supernet.subnet() made, got {type(subnet).__name__}"
+        )
+    return tie
