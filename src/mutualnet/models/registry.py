@@ -1,0 +1,108 @@
+"""Build a network from its name, with fresh weights and without any download."""
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+import timm
+import torchvision
+from torch import nn
+
+from mutualnet.models import cifar
+
+OWN_MODELS: dict[str, Callable[..., nn.Module]] = {
+    "mobilenet_v1_cifar": cifar.mobilenet_v1_cifar,
+    "wrn16_1": cifar.wrn16_1,
+    "wrn16_4": cifar.wrn16_4,
+    "wrn28_4": cifar.wrn28_4,
+    "wrn28_10": cifar.wrn28_10,
+}
+"""Networks of this package, which need no prefix."""
+
+
+def create_model(spec: str, *, num_classes: int, in_channels: int = 3, **kwargs: Any) -> nn.Module:
+    """Build an untrained classifier by name.
+
+    Args:
+        spec: `timm:NAME`, `torchvision:NAME` (a classification network), or a bare NAME, which is
+            looked up among this package's networks first and then in timm.
+        num_classes: Outputs of the classifier, >= 1.
+        in_channels: Channels of the image. torchvision has no such argument: its first
+            convolution is replaced.
+        **kwargs: Passed on to the network's own constructor.
+
+    Raises:
+        ValueError: If no network has that name, or if pretrained weights are asked for.
+    """
+    for name, count in (("num_classes", num_classes), ("in_channels", in_channels)):
+        if count < 1:
+            raise ValueError(f"{name} must be >= 1, got {count}")
+    for name in ("pretrained", "weights", "weights_backbone"):
+        if kwargs.pop(name, None):
+            raise ValueError(
+                f"create_model never downloads, got {name}. Build the network and call its "
+                "load_state_dict with weights of your own."
+            )
+    library, separator, name = spec.rpartition(":")
+    if separator and library not in ("timm", "torchvision"):
+        raise ValueError(
+            f"a network's name must start with timm: or torchvision:, or stand alone, got {spec!r}"
+        )
+    if not separator and name in OWN_MODELS:
+        return OWN_MODELS[name](num_classes, in_channels, **kwargs)
+    if library == "torchvision":
+        return _create_torchvision_model(name, num_classes, in_channels, kwargs)
+    # timm would look names such as hf-hub:... up on a server, so only its own list is let through.
+    if not timm.is_model(name):
+        known = timm.list_models(include_tags=False)
+        known = [f"timm:{model}" for model in known] if separator else [*OWN_MODELS, *known]
+        raise _unknown(spec, known)
+    return timm.create_model(
+        name, pretrained=False, num_classes=num_classes, in_chans=in_channels, **kwargs
+    )
+
+
+def _create_torchvision_model(
+    name: str, num_classes: int, in_channels: int, kwargs: dict[str, Any]
+) -> nn.Module:
+    # Only classifiers: torchvision's detectors load a pretrained backbone by default.
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise _unknown(f"torchvision:{name}", [f"torchvision:{model}" for model in known])
+    if name in ("googlenet", "inception_v3"):
+        # Their default draws weights too, but warns that the default will change.
+        kwargs = {"init_weights": True, **kwargs}
+    model = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **kwargs)
+    if in_channels != 3:
+        _replace_first_convolution(model, in_channels)
+    return model
+
+
+def _replace_first_convolution(model: nn.Module, in_channels: int) -> None:
+    """Put a convolution for `in_channels` in place of the one that reads the RGB image."""
+    path, old = next(
+        (path, module) for path, module in model.named_modules() if isinstance(module, nn.Conv2d)
+    )
+    if old.in_channels != 3:
+        raise ValueError(
+            f"in_channels must be 3 for this network, got {in_channels}: its first convolution "
+            f"{path!r} reads {old.in_channels} channels and cannot be the one to replace."
+        )
+    new = nn.Conv2d(
+        in_channels,
+        old.out_channels,
+        old.kernel_size,  # type: ignore[arg-type]
+        old.stride,  # type: ignore[arg-type]
+        old.padding,  # type: ignore[arg-type]
+        bias=old.bias is not None,
+    )
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    if new.bias is not None:
+        nn.init.zeros_(new.bias)
+    model.set_submodule(path, new)
+
+
+def _unknown(spec: str, known: list[str]) -> ValueError:
+    close = difflib.get_close_matches(spec, known, n=5, cutoff=0.5)
+    hint = f"Did you mean {', '.join(close)}?" if close else f"Ours are {', '.join(OWN_MODELS)}."
+    return ValueError(f"no network is called {spec!r}. {hint}")
