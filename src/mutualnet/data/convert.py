@@ -1,0 +1,72 @@
+"""Turn an image file of any kind into an upright 8-bit RGB image."""
+
+import os
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps
+
+_ORIENTATION = 0x0112
+"""EXIF tag that says how a camera was held."""
+
+
+def read_image(path: str | os.PathLike[str]) -> Image.Image:
+    """Decode an image file completely; the first frame of an animation.
+
+    Raises:
+        Exception: Whatever Pillow's decoders raise on a broken file (OSError, SyntaxError,
+            ValueError, struct.error and more), also where an image has more pixels than
+            `PIL.Image.MAX_IMAGE_PIXELS`.
+    """
+    with warnings.catch_warnings():
+        # Pillow only warns up to twice its limit. One rule is easier to state.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(path) as image:
+            image.load()
+            return to_rgb(image)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert a PIL image of any mode to 8-bit RGB, upright by its EXIF orientation.
+
+    Transparent pixels show white. 16-bit values are divided by 257.
+
+    Raises:
+        TypeError: If image is not a PIL image.
+        ValueError: If the mode has no conversion, or values are not finite.
+    """
+    if not isinstance(image, Image.Image):
+        raise TypeError(
+            f"image must be a PIL image, got {type(image).__name__}. "
+            "Open a file with PIL.Image.open, an array with PIL.Image.fromarray."
+        )
+    image = _upright(image)
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = _to_8_bit(image)
+    if image.has_transparency_data:
+        opaque = Image.new("RGBA", image.size, "white")
+        opaque.alpha_composite(image.convert("RGBA"))
+        image = opaque
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turned = image.getexif().get(_ORIENTATION, 1) != 1
+        return ImageOps.exif_transpose(image) if turned else image
+    except Exception:
+        # Broken EXIF data raises anything from struct.error to KeyError; the pixels are fine.
+        return image
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """Scale grey values of 16 or 32 bits or floats to 0-255."""
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("pixel values must be finite")
+    highest = values.max(initial=0)
+    if image.mode == "F" and highest <= 1:
+        values *= 255
+    elif image.mode.startswith("I;16") or highest > 255:
+        values /= 257
+    return Image.fromarray(values.round().clip(0, 255).astype(np.uint8))

@@ -1,0 +1,120 @@
+"""Image files of which a few may be damaged."""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mutualnet.data.convert import read_image
+from mutualnet.data.splits import LabelledImages, shorten
+
+logger = logging.getLogger(__name__)
+
+
+class ImageFiles(LabelledImages):
+    """Images read from files when they are asked for.
+
+    A damaged file is named in a warning, once, and from then on the next sound image of the same
+    class in this split takes its place. More damaged files than allowed are an error. The workers
+    of a DataLoader share one count.
+
+    Args:
+        root: Folder that names are relative to.
+        names: Path of each file.
+        labels: Class number of each file.
+        transform: Applied to an RGB image.
+        split: Name of the split, for messages.
+        max_damaged_share: Share of files that may be damaged, in [0, 1). One file always may.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        names: Sequence[str],
+        labels: Sequence[int],
+        transform: Callable[[Image.Image], Tensor],
+        *,
+        split: str,
+        max_damaged_share: float = 0.01,
+    ) -> None:
+        if not 0 <= max_damaged_share < 1:
+            raise ValueError(f"max_damaged_share must be in [0, 1), got {max_damaged_share}")
+        self.root = root
+        self.transform = transform
+        self.split = split
+        self.max_damaged_share = max_damaged_share
+        # Arrays, because forked workers copy every Python object whose reference count they touch.
+        self._names = np.array([os.fsencode(name) for name in names])
+        self._labels = np.array(labels, dtype=np.int64)
+        self._damaged = torch.zeros(len(names), dtype=torch.uint8).share_memory_()
+
+    @property
+    def damaged(self) -> list[Path]:
+        """Files found damaged so far, by all workers."""
+        return [self.path(int(i)) for i in self._damaged.nonzero()]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Class number of each file."""
+        return self._labels
+
+    def path(self, index: int) -> Path:
+        """Where the file of an index lies."""
+        return self.root / os.fsdecode(self._names[index].item())
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index must be below {len(self)}, got {index}")
+        label = int(self._labels[index])
+        image = self._read(index % len(self))
+        if image is None:
+            image = self._read_substitute(index % len(self), label)
+        return self.transform(image), label
+
+    def _read(self, index: int) -> Image.Image | None:
+        """Decode a file, or note that it is damaged and return None."""
+        if self._damaged[index]:
+            return None
+        try:
+            return read_image(self.path(index))
+        except Exception as error:  # Pillow's decoders raise all kinds of errors.
+            self._damaged[index] = 1
+            logger.warning(
+                "damaged image %s (%s: %s): another %s image of its class takes its place",
+                self.path(index),
+                type(error).__name__,
+                error,
+                self.split,
+            )
+            return None
+
+    def _read_substitute(self, index: int, label: int) -> Image.Image:
+        """Decode the next sound file of the same class, starting over at the end."""
+        self._check_share()
+        members = np.flatnonzero(self._labels == label)
+        start = int(np.searchsorted(members, index)) + 1
+        for substitute in np.roll(members, -start):
+            image = self._read(int(substitute))
+            self._check_share()
+            if image is not None:
+                return image
+        raise ValueError(
+            f"every class must have a sound image, but all {len(members)} {self.split} images of "
+            f"the class of {self.path(index)} are damaged. Repair them or leave the class out."
+        )
+
+    def _check_share(self) -> None:
+        allowed = max(1, int(self.max_damaged_share * len(self)))
+        num_damaged = int(self._damaged.sum())
+        if num_damaged > allowed:
+            raise ValueError(
+                f"at most {allowed} of the {len(self)} {self.split} images may be damaged "
+                f"(max_damaged_share={self.max_damaged_share}), got {num_damaged}: "
+                f"{shorten([str(path) for path in self.damaged])}. "
+                "Repair or remove them, or raise max_damaged_share."
+            )

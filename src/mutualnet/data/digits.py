@@ -1,0 +1,78 @@
+"""Handwritten digits that come with scikit-learn: 1797 grey images of 8x8."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mutualnet.data.arrays import ArrayImages, ArrayTransform, Jiggle, PhotoTransform
+from mutualnet.data.splits import DataSplits, check_augment, hash_data, stratified_split
+
+MEAN = (0.3053,)
+STD = (0.3759,)
+TEST_SHARE = 0.25
+"""Share of each class that is always the test split."""
+
+
+def load_digits(
+    path: Path | None = None,
+    *,
+    resolution: int,
+    select_share: float = 0.1,
+    seed: int = 0,
+    augment: str = "standard",
+) -> DataSplits:
+    """Load scikit-learn's digits, light strokes on dark ground, resized to the resolution.
+
+    The standard augmentation shifts by up to a tenth of the side, turns by up to 10 degrees and
+    scales by up to a tenth.
+
+    Args:
+        path: Must be None; the images come with scikit-learn.
+        resolution: Side of the images to produce, in pixels.
+        select_share: Share of the train images held out, in (0, 1).
+        seed: Which images are held out.
+        augment: `standard` or `none`.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+    if path is not None:
+        raise ValueError(f"path must be None for digits, which come with scikit-learn, got {path}")
+    check_augment(augment, ("standard", "none"))
+    from sklearn.datasets import load_digits as load_arrays  # slow to import, used by this alone
+
+    data = load_arrays()
+    images = torch.from_numpy(np.round(data.images * (255 / 16)).astype(np.uint8))[:, None]
+    labels = data.target.astype(np.int64)
+    class_names = tuple(str(name) for name in data.target_names)
+    rest, test = stratified_split(
+        labels, TEST_SHARE, seed=0, purpose="test", class_names=class_names
+    )
+    kept, held_out = stratified_split(
+        labels[rest], select_share, seed=seed, purpose="select", class_names=class_names
+    )
+    train, select = rest[kept], rest[held_out]
+    plain = ArrayTransform(resolution=resolution, mean=MEAN, std=STD)
+    augmented = ArrayTransform(
+        resolution=resolution, mean=MEAN, std=STD, augment=Jiggle(resolution=resolution)
+    )
+    targets = torch.from_numpy(labels)
+    return DataSplits(
+        name="digits",
+        train=ArrayImages(images, targets, train, augmented if augment == "standard" else plain),
+        select=ArrayImages(images, targets, select, plain),
+        test=ArrayImages(images, targets, test, plain),
+        class_names=class_names,
+        mean=MEAN,
+        std=STD,
+        resolution=resolution,
+        data_id=hash_data(
+            "digits",
+            {
+                part: (positions, labels[positions])
+                for part, positions in (("train", train), ("select", select), ("test", test))
+            },
+        ),
+        eval_transform=PhotoTransform(native_side=8, transform=plain),
+    )

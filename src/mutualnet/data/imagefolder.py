@@ -1,0 +1,246 @@
+"""Any folder of images that has one folder per class."""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.transforms import v2
+
+from mutualnet.data.convert import to_rgb
+from mutualnet.data.damaged import ImageFiles
+from mutualnet.data.splits import (
+    DataSplits,
+    check_augment,
+    hash_data,
+    shorten,
+    stratified_split,
+)
+
+logger = logging.getLogger(__name__)
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+"""Mean and deviation of ImageNet."""
+TEST_SHARE = 0.2
+"""Share of each class that becomes the test split where no folder is given for it."""
+EXTENSIONS = (*IMG_EXTENSIONS, ".gif")
+CROP_SCALES = {"standard": (0.25, 1.0), "wide_crop": (0.08, 1.0)}
+"""Share of the area that a random crop covers, by the name of the augmentation."""
+_VAL_NAMES = ("val", "valid", "validation")
+_LAYOUTS = (
+    "path must be a folder with train/<class>/ and val/<class>/ (or test/<class>/), or with one "
+    "folder per class"
+)
+
+
+class _Files(NamedTuple):
+    """Names relative to the data set's folder, and their class numbers."""
+
+    names: list[str]
+    labels: list[int]
+
+    def take(self, positions: np.ndarray) -> "_Files":
+        return _Files([self.names[i] for i in positions], [self.labels[i] for i in positions])
+
+
+def load_imagefolder(
+    path: Path | None,
+    *,
+    resolution: int,
+    select_share: float = 0.1,
+    seed: int = 0,
+    augment: str = "standard",
+    max_damaged_share: float = 0.01,
+) -> DataSplits:
+    """Load photos that lie in one folder per class.
+
+    `train/` is split into train and select, and `val/` or `test/` is the test split. With both of
+    them, `val/` is the select split and nothing is held out of train. With one folder of classes
+    alone, a fifth of each class, always the same files, is the test split.
+
+    The standard augmentation crops a quarter to all of the area, flips half of the images and
+    changes brightness, contrast and saturation by up to 0.4; test images are resized to 256/224 of
+    the resolution and cropped at the centre.
+
+    Args:
+        path: The folder.
+        resolution: Side of the images to produce, in pixels.
+        select_share: Share of the train images held out, in (0, 1).
+        seed: Which images are held out.
+        augment: `standard`, `wide_crop` (crops down to 0.08 of the area) or `none`.
+        max_damaged_share: Share of a split's files that may be damaged, in [0, 1). One always may.
+
+    Raises:
+        ValueError: If the folder has neither layout, a class is empty, train and test have other
+            classes, or an argument is out of its range.
+    """
+    check_augment(augment, ("standard", "wide_crop", "none"))
+    if path is None or not path.is_dir():
+        found = "None" if path is None else f"{path}, which is not a folder"
+        raise ValueError(f"{_LAYOUTS}, got {found}")
+    train_dir, val_dir, test_dir = _find_parts(path)
+    class_names = _class_folders(train_dir)
+    if len(class_names) < 2:
+        raise ValueError(f"{_LAYOUTS}, got {len(class_names)} class folders in {train_dir}")
+    train = _list_files(path, train_dir, class_names)
+    if test_dir is None:
+        train, test = _split(train, TEST_SHARE, 0, "test", class_names)
+    else:
+        test = _list_files(path, test_dir, class_names)
+    if val_dir is None:
+        train, select = _split(train, select_share, seed, "select", class_names)
+    else:
+        select = _list_files(path, val_dir, class_names)
+        logger.info("select split: all of %s; select_share is not used", val_dir)
+
+    plain = _eval_transform(resolution)
+    augmented = plain if augment == "none" else _train_transform(resolution, CROP_SCALES[augment])
+    return DataSplits(
+        name="imagefolder",
+        train=ImageFiles(
+            path, *train, augmented, split="train", max_damaged_share=max_damaged_share
+        ),
+        select=ImageFiles(
+            path, *select, plain, split="select", max_damaged_share=max_damaged_share
+        ),
+        test=ImageFiles(path, *test, plain, split="test", max_damaged_share=max_damaged_share),
+        class_names=tuple(class_names),
+        mean=MEAN,
+        std=STD,
+        resolution=resolution,
+        data_id=hash_data("imagefolder", {"train": train, "select": select, "test": test}),
+        eval_transform=plain,
+    )
+
+
+def limit_aspect(image: Image.Image) -> Image.Image:
+    """Cut the ends of an image more than twice as long as wide.
+
+    They lie outside of the central square anyway, and resizing a 1x5000 image by its short side
+    would need gigabytes.
+    """
+    width, height = image.size
+    keep = 2 * min(width, height)
+    if max(width, height) <= keep:
+        return image
+    left, top = max(0, (width - keep) // 2), max(0, (height - keep) // 2)
+    return image.crop((left, top, left + min(width, keep), top + min(height, keep)))
+
+
+def _train_transform(resolution: int, crop_scale: tuple[float, float]) -> v2.Compose:
+    return v2.Compose(
+        [
+            to_rgb,
+            v2.RandomResizedCrop(resolution, scale=crop_scale),
+            v2.RandomHorizontalFlip(),
+            v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4),
+            *_to_tensor(),
+        ]
+    )
+
+
+def _eval_transform(resolution: int) -> v2.Compose:
+    return v2.Compose(
+        [
+            to_rgb,
+            limit_aspect,
+            v2.Resize(round(resolution * 256 / 224)),
+            v2.CenterCrop(resolution),
+            *_to_tensor(),
+        ]
+    )
+
+
+def _to_tensor() -> list[torch.nn.Module]:
+    return [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
+
+
+def _find_parts(path: Path) -> tuple[Path, Path | None, Path | None]:
+    """Folders of the train, select and test classes; None for what is to be split off."""
+    train = path / "train"
+    val = next((path / name for name in _VAL_NAMES if (path / name).is_dir()), None)
+    test = path / "test" if (path / "test").is_dir() else None
+    if not train.is_dir():
+        held_out = val or test
+        if held_out:
+            raise ValueError(f"{_LAYOUTS}, got {path} with {held_out.name}/ but no train/")
+        return path, None, None
+    if val and test and not _class_folders(test):
+        logger.warning("%s has no class folders and is left alone; %s is the test split", test, val)
+        return train, None, val
+    if test is None:
+        return train, None, val
+    return train, val, test
+
+
+def _class_folders(folder: Path) -> list[str]:
+    """Names of the class folders, sorted; hidden ones and those of macOS archives do not count."""
+    return sorted(
+        entry.name
+        for entry in folder.iterdir()
+        if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
+    )
+
+
+def _list_files(root: Path, folder: Path, class_names: Sequence[str]) -> _Files:
+    """All images below the class folders, in an order that does not depend on the file system."""
+    found = _class_folders(folder)
+    if found != list(class_names):
+        missing = [repr(name) for name in class_names if name not in set(found)]
+        extra = [repr(name) for name in found if name not in set(class_names)]
+        parts = [f"without {shorten(missing)}"] if missing else []
+        parts += [f"with {shorten(extra)} besides"] if extra else []
+        raise ValueError(
+            f"{folder} must have the same {len(class_names)} classes as train, "
+            f"got it {' and '.join(parts)}"
+        )
+    files = _Files([], [])
+    empty: list[str] = []
+    ignored: list[str] = []
+    for label, name in enumerate(class_names):
+        names: list[str] = []
+        for parent, folders, entries in os.walk(folder / name, followlinks=True):
+            folders.sort()
+            for entry in sorted(entries):
+                if entry.startswith("."):
+                    continue
+                file = Path(parent, entry)
+                is_image = entry.lower().endswith(EXTENSIONS)
+                (names if is_image else ignored).append(file.relative_to(root).as_posix())
+        if not names:
+            empty.append(repr(name))
+        files.names.extend(names)
+        files.labels.extend([label] * len(names))
+    if empty:
+        raise ValueError(
+            f"every class must have images ({', '.join(EXTENSIONS)}), got none in "
+            f"{shorten(empty)} of {folder}. Add images or remove the folder."
+        )
+    if ignored:
+        logger.warning(
+            "%d files in %s are left alone, their endings are not those of images: %s",
+            len(ignored),
+            folder,
+            shorten(ignored),
+        )
+    return files
+
+
+def _split(
+    files: _Files, share: float, seed: int, purpose: str, class_names: Sequence[str]
+) -> tuple[_Files, _Files]:
+    kept, held_out = stratified_split(
+        files.labels,
+        share,
+        seed=seed,
+        purpose=purpose,
+        class_names=class_names,
+        keys=files.names,
+    )
+    return files.take(kept), files.take(held_out)

@@ -1,0 +1,75 @@
+"""Load a data set by its name."""
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mutualnet.data.cifar import load_cifar10, load_cifar100
+from mutualnet.data.digits import load_digits
+from mutualnet.data.imagefolder import load_imagefolder
+from mutualnet.data.splits import DataSplits
+
+LOADERS: dict[str, Callable[..., DataSplits]] = {
+    "cifar10": load_cifar10,
+    "cifar100": load_cifar100,
+    "digits": load_digits,
+    "imagefolder": load_imagefolder,
+}
+
+
+def load_data(
+    name: str,
+    path: str | Path | None = None,
+    *,
+    resolution: int,
+    select_share: float = 0.1,
+    seed: int = 0,
+    augment: str = "standard",
+    **options: Any,
+) -> DataSplits:
+    """Load the three splits of a data set.
+
+    Args:
+        name: `digits` (scikit-learn's, no files needed), `cifar10`, `cifar100` or `imagefolder`
+            (any folder of one folder per class).
+        path: Folder that holds the data; None for digits.
+        resolution: Side of the images to produce, in pixels: the largest of the space.
+        select_share: Share of the train images held out to choose the table's winners, in (0, 1).
+        seed: Which images are held out. The test split never depends on it.
+        augment: `standard` or `none`; imagefolder also knows `wide_crop`, whose random crops go
+            down to 0.08 of the area instead of 0.25.
+        **options: What one data set alone understands: `download=True` (CIFAR) or
+            `max_damaged_share=0.01` (imagefolder).
+
+    Raises:
+        ValueError: If no data set has that name, an argument is out of its range, or the folder
+            does not hold what the name promises.
+    """
+    if name not in LOADERS:
+        close = difflib.get_close_matches(name, LOADERS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"data must be one of {', '.join(LOADERS)}, got {name!r}.{hint}")
+    if isinstance(resolution, bool) or resolution != int(resolution) or resolution < 1:
+        raise ValueError(f"resolution must be a whole number of pixels >= 1, got {resolution}")
+    unknown = sorted(set(options) - LOADER_OPTIONS[name])
+    if unknown:
+        known = ", ".join(sorted(LOADER_OPTIONS[name])) or "none"
+        raise ValueError(f"{name} has no option {unknown[0]!r}. Its options: {known}.")
+    return LOADERS[name](
+        None if path is None else Path(path).expanduser(),
+        resolution=int(resolution),
+        select_share=select_share,
+        seed=seed,
+        augment=augment,
+        **options,
+    )
+
+
+LOADER_OPTIONS: dict[str, set[str]] = {
+    "cifar10": {"download"},
+    "cifar100": {"download"},
+    "digits": set(),
+    "imagefolder": {"max_damaged_share"},
+}
+"""Keyword arguments of a loader beyond those that all share."""

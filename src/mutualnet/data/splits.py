@@ -1,0 +1,161 @@
+"""The three splits of a data set: train, select, test."""
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+
+class LabelledImages(Dataset[tuple[Tensor, int]]):
+    """One split: pairs of a normalised float image (C, H, W) and its class number."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> np.ndarray:
+        """Class number of every image, without reading the images."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Image and class number at an index."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSplits:
+    """A data set for classification, divided once.
+
+    Train images are augmented; select and test images are not.
+    """
+
+    name: str
+    """What the data set is called in `load_data`."""
+    train: LabelledImages
+    """Images to learn from, with the training augmentation."""
+    select: LabelledImages
+    """Images held out to choose the table's winners."""
+    test: LabelledImages
+    """Images to report on, once. They never depend on the seed."""
+    class_names: tuple[str, ...]
+    """Name of each class number."""
+    mean: tuple[float, ...]
+    """Mean of each channel that the images were normalised with, for values in [0, 1]."""
+    std: tuple[float, ...]
+    """Standard deviation of each channel, for values in [0, 1]."""
+    resolution: int
+    """Side of the images, in pixels."""
+    data_id: str
+    """Hash of the names, the labels and the division, but not of the pixels."""
+    eval_transform: Callable[[Image.Image], Tensor]
+    """What the test images went through: a PIL image of any mode or size to (C, H, W)."""
+
+    @property
+    def calibration(self) -> LabelledImages:
+        """Images to take BatchNorm statistics from: train, with the training augmentation."""
+        return self.train
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of an image."""
+        return len(self.mean)
+
+
+def stratified_split(
+    labels: Sequence[int] | np.ndarray,
+    share: float,
+    *,
+    seed: int,
+    purpose: str,
+    class_names: Sequence[str],
+    keys: Sequence[str] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hold a share of every class out.
+
+    An image is chosen by a hash of its key, so the division is the same on every machine and with
+    every version of numpy.
+
+    Args:
+        labels: Class number of each image.
+        share: Share of each class to hold out, in (0, 1). At least one image of a class goes to
+            either side.
+        seed: Another seed chooses other images.
+        purpose: Name of the part that is held out; the same seed chooses other images for another.
+        class_names: Name of each class number, for the error.
+        keys: What identifies each image, its position by default.
+
+    Returns:
+        Positions that stay and positions that are held out, both ascending.
+
+    Raises:
+        ValueError: If share is not in (0, 1) or a class has fewer than two images.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"{purpose}_share must be in (0, 1), got {share}")
+    labels = np.asarray(labels)
+    counts = np.bincount(labels, minlength=len(class_names))
+    if counts.min() < 2:
+        few = [f"{name!r} ({n})" for name, n in zip(class_names, counts, strict=True) if n < 2]
+        raise ValueError(
+            f"every class must have at least 2 images to hold some out for {purpose}, got fewer "
+            f"in {shorten(few)}. Add images or leave the class out."
+        )
+    names = map(str, range(len(labels))) if keys is None else keys
+    ranks = np.array([_rank(f"{purpose}/{seed}/{key}") for key in names])
+    held_out = []
+    for label, count in enumerate(counts):
+        members = np.flatnonzero(labels == label)
+        num_held_out = min(max(1, round(share * int(count))), int(count) - 1)
+        held_out.append(members[np.argsort(ranks[members], kind="stable")[:num_held_out]])
+    chosen = np.sort(np.concatenate(held_out))
+    return np.setdiff1d(np.arange(len(labels)), chosen), chosen
+
+
+def hash_data(
+    name: str, parts: Mapping[str, tuple[Sequence[str] | np.ndarray, Sequence[int] | np.ndarray]]
+) -> str:
+    """Identify a division by a short hash.
+
+    Args:
+        name: Name of the data set.
+        parts: For each split, what identifies its images and their class numbers.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256(name.encode())
+    for part, (keys, labels) in parts.items():
+        lines = "\n".join(f"{key}\t{label}" for key, label in zip(keys, labels, strict=True))
+        digest.update(f"\n[{part}]\n{lines}".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def _rank(key: str) -> bytes:
+    # File names may hold bytes that are not UTF-8.
+    return hashlib.sha256(key.encode(errors="surrogateescape")).digest()
+
+
+def shorten(items: Sequence[str], num_shown: int = 3) -> str:
+    """List the first items and count the others."""
+    rest = len(items) - num_shown
+    return ", ".join(items[:num_shown]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def check_augment(augment: str, known: Sequence[str]) -> None:
+    """Refuse an augmentation that the data set does not have.
+
+    Raises:
+        ValueError: If it is none of the known ones.
+    """
+    if augment not in known:
+        raise ValueError(f"augment must be one of {', '.join(known)}, got {augment!r}")
