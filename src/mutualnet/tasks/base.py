@@ -1,0 +1,86 @@
+"""The seam between a task and everything else."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from mutualnet.space import Subnet
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """How good a network is on some samples."""
+
+    value: float
+    """Higher is better; the unit is the task's."""
+    standard_error: float
+    """Of the value, as a sample of an infinite population, in the same unit."""
+    num_samples: int
+    """Samples that the value averages over."""
+
+
+class ScoreAccumulator(ABC):
+    """Adds batches up to a score."""
+
+    @abstractmethod
+    def update(self, outputs: Any, batch: Any) -> None:
+        """Count a batch and the network's outputs for it."""
+
+    @abstractmethod
+    def compute(self) -> Score:
+        """Score of all batches so far.
+
+        Raises:
+            ValueError: If there were none.
+        """
+
+
+class Task(ABC):
+    """What training and evaluation need to know about a batch and a network's outputs.
+
+    A batch is what the data loader yields, at the largest configuration.
+    """
+
+    score_name: ClassVar[str]
+    """What the score is called in tables and plots, with its unit."""
+
+    @abstractmethod
+    def scale(self, batch: Any, subnet: Subnet) -> Any:
+        """Bring a batch to the resolution (and frames) of a sub-network; the batch is kept."""
+
+    @abstractmethod
+    def inputs(self, batch: Any) -> Tensor:
+        """What the network is called with."""
+
+    @abstractmethod
+    def supervised_loss(self, outputs: Any, batch: Any) -> Tensor:
+        """Scalar loss against the labels, averaged over the batch."""
+
+    @abstractmethod
+    def distill_loss(self, outputs: Any, teacher_outputs: Any) -> Tensor:
+        """Scalar loss against another network's outputs, which receive no gradient."""
+
+    def detach(self, outputs: Any) -> Any:
+        """The outputs without their graph, to be another network's target."""
+        return tree_map(lambda v: v.detach() if isinstance(v, Tensor) else v, outputs)
+
+    @abstractmethod
+    def new_score(self) -> ScoreAccumulator:
+        """Start a score."""
+
+    def batch_to(self, batch: Any, device: torch.device | str) -> Any:
+        """Move every tensor of a batch to a device, in tuples, lists and mappings too."""
+        if isinstance(batch, Tensor):
+            return batch.to(device, non_blocking=True)
+        if isinstance(batch, Mapping):
+            return {key: self.batch_to(value, device) for key, value in batch.items()}
+        if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+            return type(batch)(*(self.batch_to(value, device) for value in batch))
+        if isinstance(batch, list | tuple):
+            return type(batch)(self.batch_to(value, device) for value in batch)
+        return batch

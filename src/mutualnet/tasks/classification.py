@@ -1,0 +1,111 @@
+"""Classification of images."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mutualnet.losses import distillation_loss
+from mutualnet.space import Subnet
+from mutualnet.tasks.base import Score, ScoreAccumulator, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification(Task):
+    """Images (N, C, H, W) and class numbers (N), or probabilities (N, K), against logits (N, K)."""
+
+    label_smoothing: float = 0.0
+    """Share of the target that is spread over all classes, in [0, 1)."""
+
+    score_name: ClassVar[str] = "top-1 accuracy (%)"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
+
+    def scale(self, batch: Any, subnet: Subnet) -> tuple[Tensor, Tensor]:
+        """Resize the normalised images on their device; equal sizes pass through.
+
+        Source: Yang et al. 2020, https://arxiv.org/abs/1909.12978: all sizes of a step come from
+            one crop, by bilinear interpolation with aligned corners.
+        """
+        images, labels = _unpack(batch)
+        size = (subnet.resolution, subnet.resolution)
+        if images.shape[-2:] != size:
+            images = F.interpolate(images, size, mode="bilinear", align_corners=True)
+        return images, labels
+
+    def inputs(self, batch: Any) -> Tensor:
+        """The images."""
+        return _unpack(batch)[0]
+
+    def supervised_loss(self, outputs: Any, batch: Any) -> Tensor:
+        """Cross entropy in nats, averaged over the batch.
+
+        Raises:
+            TypeError: If outputs are not one tensor of logits.
+        """
+        return F.cross_entropy(
+            _logits(outputs), _unpack(batch)[1], label_smoothing=self.label_smoothing
+        )
+
+    def distill_loss(self, outputs: Any, teacher_outputs: Any) -> Tensor:
+        """Kullback-Leibler divergence from the detached teacher in nats, averaged over the batch.
+
+        Raises:
+            TypeError: If outputs are not one tensor of logits.
+        """
+        return distillation_loss(_logits(outputs), _logits(teacher_outputs))
+
+    def new_score(self) -> "TopOneAccuracy":
+        """Start counting right answers."""
+        return TopOneAccuracy()
+
+
+class TopOneAccuracy(ScoreAccumulator):
+    """Share of images whose class has the highest logit, in percent.
+
+    The standard error is that of a binomial share, 100 sqrt(p (1 - p) / n).
+    """
+
+    def __init__(self) -> None:
+        self._num_correct: Tensor | int = 0
+        self._num_samples = 0
+
+    def update(self, outputs: Any, batch: Any) -> None:
+        """Count logits (N, K) against class numbers (N)."""
+        labels = _unpack(batch)[1]
+        # The sum stays on its device: reading it here would stall an accelerator every batch.
+        self._num_correct = self._num_correct + (_logits(outputs).argmax(1) == labels).sum()
+        self._num_samples += len(labels)
+
+    def compute(self) -> Score:
+        """Accuracy over all batches so far, in percent.
+
+        Raises:
+            ValueError: If there were none.
+        """
+        if not self._num_samples:
+            raise ValueError("a score needs at least one sample, got none. Is the data empty?")
+        share = int(self._num_correct) / self._num_samples
+        return Score(
+            value=100 * share,
+            standard_error=100 * (share * (1 - share) / self._num_samples) ** 0.5,
+            num_samples=self._num_samples,
+        )
+
+
+def _unpack(batch: Any) -> tuple[Tensor, Tensor]:
+    images, labels = batch
+    return images, labels
+
+
+def _logits(outputs: Any) -> Tensor:
+    if not isinstance(outputs, torch.Tensor):
+        raise TypeError(
+            f"outputs must be one tensor of logits (N, K), got {type(outputs).__name__}. "
+            "Build the network without auxiliary outputs, or return its logits alone."
+        )
+    return outputs

@@ -1,0 +1,131 @@
+"""Classification: scaling, losses and the score."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mutualnet.losses import distillation_loss
+from mutualnet.space import Subnet
+from mutualnet.tasks import Classification, Score
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(8, 3, 32, 32, generator=generator)
+    return images, torch.arange(8) % 4
+
+
+@pytest.fixture
+def logits():
+    return torch.randn(8, 4, generator=torch.Generator().manual_seed(1))
+
+
+def test_scaling_interpolates_with_aligned_corners(batch):
+    images, labels = Classification().scale(batch, Subnet(resolution=20))
+    expected = F.interpolate(batch[0], (20, 20), mode="bilinear", align_corners=True)
+    torch.testing.assert_close(images, expected, rtol=0, atol=0)
+    torch.testing.assert_close(images[:, :, -1, -1], batch[0][:, :, -1, -1])
+    assert labels is batch[1]
+
+
+def test_scaling_to_the_same_size_passes_the_images_through(batch):
+    assert Classification().scale(batch, Subnet(resolution=32))[0] is batch[0]
+
+
+def test_the_network_is_called_with_the_images(batch):
+    assert Classification().inputs(batch) is batch[0]
+    assert Classification().inputs(list(batch)) is batch[0]
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_the_supervised_loss_is_cross_entropy_by_hand(batch, logits, label_smoothing):
+    target = F.one_hot(batch[1], 4) * (1 - label_smoothing) + label_smoothing / 4
+    expected = -(target * logits.log_softmax(1)).sum(1).mean()
+    task = Classification(label_smoothing=label_smoothing)
+    torch.testing.assert_close(task.supervised_loss(logits, batch), expected)
+
+
+def test_the_supervised_loss_takes_mixed_labels(batch, logits):
+    mixed = (batch[0], F.one_hot(batch[1], 4).float())
+    task = Classification()
+    torch.testing.assert_close(
+        task.supervised_loss(logits, mixed), task.supervised_loss(logits, batch)
+    )
+
+
+def test_distillation_teaches_the_student_alone(logits):
+    student, teacher = logits.clone().requires_grad_(), logits.flip(0).requires_grad_()
+    loss = Classification().distill_loss(student, teacher)
+    torch.testing.assert_close(loss, distillation_loss(student, teacher), rtol=0, atol=0)
+    loss.backward()
+    assert student.grad is not None
+    assert teacher.grad is None
+
+
+def test_the_score_counts_over_uneven_batches():
+    score = Classification().new_score()
+    outputs = torch.eye(4)
+    score.update(outputs, (torch.empty(4, 0), torch.tensor([0, 1, 2, 3])))
+    score.update(outputs[:2], (torch.empty(2, 0), torch.tensor([1, 1])))
+    assert score.compute() == Score(
+        value=pytest.approx(100 * 5 / 6),
+        standard_error=pytest.approx(100 * math.sqrt(5 / 6 * 1 / 6 / 6)),
+        num_samples=6,
+    )
+
+
+@pytest.mark.parametrize(("label", "value"), [(0, 100.0), (1, 0.0)])
+def test_a_score_at_either_end_has_no_standard_error(label, value):
+    score = Classification().new_score()
+    score.update(torch.eye(4)[:1], (torch.empty(1, 0), torch.tensor([label])))
+    assert score.compute() == Score(value=value, standard_error=0.0, num_samples=1)
+
+
+def test_two_scores_are_independent(batch, logits):
+    task = Classification()
+    first, second = task.new_score(), task.new_score()
+    first.update(logits, batch)
+    with pytest.raises(ValueError, match="at least one sample, got none"):
+        second.compute()
+
+
+def test_scores_are_frozen():
+    with pytest.raises(AttributeError):
+        Score(value=1.0, standard_error=0.0, num_samples=1).value = 2.0
+
+
+def test_outputs_that_are_not_logits_are_refused(batch, logits):
+    task = Classification()
+    with pytest.raises(TypeError, match=r"outputs must be one tensor of logits .* got tuple"):
+        task.supervised_loss((logits, logits), batch)
+    with pytest.raises(TypeError, match="got dict"):
+        task.distill_loss({}, logits)
+
+
+@pytest.mark.parametrize("label_smoothing", [-0.1, 1.0])
+def test_label_smoothing_outside_its_range_is_refused(label_smoothing):
+    with pytest.raises(ValueError, match=r"label_smoothing must be in \[0, 1\), got"):
+        Classification(label_smoothing=label_smoothing)
+
+
+def test_a_batch_moves_with_its_nesting_kept():
+    tensor = torch.zeros(2)
+    moved = Classification().batch_to([tensor, {"boxes": (tensor, "name")}, 3], "meta")
+    assert moved[0].device.type == "meta"
+    assert moved[1]["boxes"][0].device.type == "meta"
+    assert moved[1]["boxes"][1] == "name"
+    assert moved[2] == 3
+    assert tensor.device.type == "cpu"
+
+
+def test_a_named_tuple_stays_one():
+    from typing import NamedTuple
+
+    class Pair(NamedTuple):
+        image: torch.Tensor
+        label: int
+
+    assert Classification().batch_to(Pair(torch.zeros(1), 1), "meta").image.device.type == "meta"
