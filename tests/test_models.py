@@ -183,8 +183,11 @@ def test_arguments_reach_the_network():
         ("timm:wrn16_1", "no network is called 'timm:wrn16_1'"),
         ("torchvision:fasterrcnn_resnet50_fpn", "no network is called"),
         ("qqqqq", "no network is called 'qqqqq'. Ours are mobilenet_v1_cifar, wrn16_1"),
-        ("hf-hub:timm/resnet18", "must start with timm: or torchvision:, or stand alone"),
-        ("timm:hf-hub:timm/resnet18", "must start with timm: or torchvision:"),
+        ("hf-hub:timm/resnet18", "must be timm:NAME, torchvision:NAME, a bare NAME or"),
+        ("timm:hf-hub:timm/resnet18", "must be timm:NAME, torchvision:NAME, a bare NAME or"),
+        ("no_such_package:net", r"got 'no_such_package:net' \(No module named"),
+        ("mutualnet.models.cifar:wrn99", "got 'mutualnet.models.cifar:wrn99'"),
+        ("builtins:dict", "must return an nn.Module, got dict"),
     ],
 )
 def test_an_unknown_name_is_refused_with_close_ones(spec, message):
@@ -202,3 +205,8 @@ def test_pretrained_weights_are_refused_because_nothing_is_downloaded(argument):
 def test_create_model_refuses_counts_below_one(argument):
     with pytest.raises(ValueError, match=f"{argument} must be >= 1, got 0"):
         create_model("wrn16_1", **{"num_classes": 10, argument: 0})
+
+
+def test_a_function_of_ones_own_is_called_by_its_import_path():
+    model = create_model("mutualnet.models.cifar:wrn16_1", num_classes=7, in_channels=1)
+    assert model(torch.zeros(1, 1, 8, 8)).shape == (1, 7)

@@ -1,6 +1,7 @@
 """Build a network from its name, with fresh weights and without any download."""
 
 import difflib
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -24,8 +25,9 @@ def create_model(spec: str, *, num_classes: int, in_channels: int = 3, **kwargs:
     """Build an untrained classifier by name.
 
     Args:
-        spec: `timm:NAME`, `torchvision:NAME` (a classification network), or a bare NAME, which is
-            looked up among this package's networks first and then in timm.
+        spec: `timm:NAME`, `torchvision:NAME` (a classification network), `package.module:function`
+            for one of your own, called with num_classes= and in_channels=, or a bare NAME, which
+            is looked up among this package's networks first and then in timm.
         num_classes: Outputs of the classifier, >= 1.
         in_channels: Channels of the image. torchvision has no such argument: its first
             convolution is replaced.
@@ -45,9 +47,7 @@ def create_model(spec: str, *, num_classes: int, in_channels: int = 3, **kwargs:
             )
     library, separator, name = spec.rpartition(":")
     if separator and library not in ("timm", "torchvision"):
-        raise ValueError(
-            f"a network's name must start with timm: or torchvision:, or stand alone, got {spec!r}"
-        )
+        return _call_own_function(library, name, num_classes, in_channels, kwargs)
     if not separator and name in OWN_MODELS:
         return OWN_MODELS[name](num_classes, in_channels, **kwargs)
     if library == "torchvision":
@@ -60,6 +60,24 @@ def create_model(spec: str, *, num_classes: int, in_channels: int = 3, **kwargs:
     return timm.create_model(
         name, pretrained=False, num_classes=num_classes, in_chans=in_channels, **kwargs
     )
+
+
+def _call_own_function(
+    module: str, function: str, num_classes: int, in_channels: int, kwargs: dict[str, Any]
+) -> nn.Module:
+    """Import a user's function and call it."""
+    spec = f"{module}:{function}"
+    try:
+        build = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"a network must be timm:NAME, torchvision:NAME, a bare NAME or package.module:function "
+            f"that can be imported, got {spec!r} ({error})"
+        ) from None
+    model = build(num_classes=num_classes, in_channels=in_channels, **kwargs)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{spec} must return an nn.Module, got {type(model).__name__}")
+    return model
 
 
 def _create_torchvision_model(

@@ -1,0 +1,234 @@
+"""Measure everything that `docs/performance.md` states, and write it there.
+
+    python benchmarks/run.py                 # all sections, about half an hour on two cores
+    python benchmarks/run.py step memory     # some of them; the others keep their last numbers
+
+Numbers are only good on a machine that does nothing else meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+RESULTS = ROOT / "benchmarks" / "results.json"
+PAGE = ROOT / "docs" / "performance.md"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = {line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")}
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return ", ".join(sorted(names)) + (" with AMX" if "amx_bf16" in flags else "")
+
+
+def _machine() -> dict[str, str]:
+    import torch
+
+    return {
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "threads": str(torch.get_num_threads()),
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
+
+
+def _step() -> list[list[str]]:
+    from benchmarks.step import CASES, fixed_ratio
+
+    rows = []
+    for case in CASES:
+        ratio = fixed_ratio(case)
+        rows.append([case.name, f"{ratio.seconds:.3f}", str(ratio), f"<= {case.limit}"])
+        print(rows[-1], flush=True)
+    return rows
+
+
+def _random() -> list[list[str]]:
+    from benchmarks.step import CASES, random_ratio
+
+    rows = []
+    for case in CASES:
+        ratio = random_ratio(case)
+        rows.append([case.name, str(ratio.num_pairs), str(ratio), f"<= {case.limit}"])
+        print(rows[-1], flush=True)
+    return rows
+
+
+def _format() -> list[list[str]]:
+    import torch
+
+    from benchmarks.step import CASES, format_ratio
+
+    formats = [
+        ("fp32 channels_last", torch.channels_last, None),
+        ("bf16 contiguous", torch.contiguous_format, torch.bfloat16),
+        ("bf16 channels_last", torch.channels_last, torch.bfloat16),
+    ]
+    rows = []
+    for case in CASES:
+        for name, layout, precision in formats:
+            ratio = format_ratio(case, layout, precision)
+            rows.append([case.name, name, f"{ratio.seconds:.3f}", str(ratio)])
+            print(rows[-1], flush=True)
+    return rows
+
+
+def _denormals() -> list[list[str]]:
+    """Whole steps in separate processes: the flag is per thread and inherited at creation."""
+    rows = []
+    for number, name in ((0, "MobileNet v1, batch 16 at 224"), (1, "WRN-16-4, batch 64 at 32")):
+        seconds = {}
+        for flush in ("0", "1"):
+            command = [sys.executable, str(ROOT / "benchmarks" / "denormals.py"), str(number)]
+            done = subprocess.run(
+                [*command, flush], capture_output=True, text=True, check=True, cwd=ROOT
+            )
+            seconds[flush] = float(done.stdout.split()[-1])
+        speed_up = seconds["0"] / seconds["1"]
+        rows.append([name, f"{seconds['0']:.3f}", f"{seconds['1']:.3f}", f"{speed_up:.2f}"])
+        print(rows[-1], flush=True)
+    return rows
+
+
+def _switch() -> list[list[str]]:
+    import timm
+
+    from benchmarks.switching import creation_ms, switch_ratio
+    from mutualnet.models.cifar import wrn16_4
+
+    rows = []
+    for name in ("mobilenetv1_100", "resnet50"):
+        ratio = switch_ratio(lambda name=name: timm.create_model(name))
+        rows.append([f"first inference after a switch / steady, {name}", f"{ratio:.3f}", "<= 1.1"])
+        print(rows[-1], flush=True)
+    builders = {
+        "mobilenetv1_100": lambda: timm.create_model("mobilenetv1_100"),
+        "resnet50": lambda: timm.create_model("resnet50"),
+        "densenet121": lambda: timm.create_model("densenet121"),
+        "wrn16_4": wrn16_4,
+    }
+    for name, build in builders.items():
+        trace_s, new_ms = creation_ms(build)
+        limits = ("< 3 s", "< 50 ms") if name == "resnet50" else ("", "")
+        rows.append([f"tracing {name}", f"{trace_s:.2f} s", limits[0]])
+        rows.append([f"a sub-network of a new width, {name}", f"{new_ms:.1f} ms", limits[1]])
+        print(rows[-2:], flush=True)
+    return rows
+
+
+def _memory() -> list[list[str]]:
+    from benchmarks.switching import memory_of_64
+
+    found = memory_of_64()
+    return [
+        ["weight bytes added", f"{found['weight_bytes_added']:.0f}", "0"],
+        ["Python heap per module", f"{found['python_mib_per_module']:.2f} MiB", "<= 0.6 MiB"],
+        ["BN buffers of the 64 modules", f"{found['buffer_mib']:.1f} MiB", ""],
+        ["bank of 64 entries", f"{found['bank_mib']:.1f} MiB", ""],
+    ]
+
+
+def _table() -> list[list[str]]:
+    from benchmarks.tables import table_efficiency
+
+    found = table_efficiency()
+    return [
+        ["decoding a batch (D)", f"{found['decode_ms']:.1f} ms", ""],
+        ["mean forward pass (C)", f"{found['forward_ms']:.1f} ms", ""],
+        ["speed-up over 64 passes", f"{found['speed_up']:.2f}", f"bound {found['bound']:.2f}"],
+        ["share of the bound", f"{found['share_of_bound']:.3f}", ">= 0.95"],
+    ]
+
+
+SECTIONS: dict[str, tuple[str, list[str], Callable[[], list[list[str]]]]] = {
+    "step": (
+        "One mutual step over plain dense networks",
+        ["network", "s/step", "ratio [95 % interval], 11 pairs", "aim"],
+        _step,
+    ),
+    "random": (
+        "The same over random draws, new sub-networks included",
+        ["network", "draws", "ratio [95 % interval]", "aim"],
+        _random,
+    ),
+    "format": (
+        "Formats over fp32 NCHW (denormals flushed)",
+        ["network", "format", "s/step", "ratio [95 % interval]"],
+        _format,
+    ),
+    "denormals": (
+        "Denormals: default format with them flushed over fp32 NCHW without",
+        ["network", "fp32 NCHW, kept (s/step)", "default, flushed (s/step)", "speed-up"],
+        _denormals,
+    ),
+    "switch": ("Switching and making sub-networks", ["what", "measured", "aim"], _switch),
+    "table": (
+        "Calibrating and scoring 16 widths x 4 resolutions in one pass",
+        ["what", "measured", "aim"],
+        _table,
+    ),
+    "memory": ("Memory of 64 sub-networks of MobileNet v1", ["what", "measured", "aim"], _memory),
+}
+
+INTRODUCTION = """# Performance
+
+Written by `make bench` (`python benchmarks/run.py`). Ratios are measured in one process in alternating pairs on
+inputs made beforehand, with denormals flushed and the allocator's thresholds fixed (glibc otherwise returns and
+re-faults large buffers, which scatters medians between 0.94 and 1.15).
+
+The floor of a step is what plain, contiguous, dense networks of the same four shapes take for the same losses
+and one optimizer step of the full one.
+"""
+
+
+def _write_page(results: dict[str, object]) -> None:
+    machine = results["machine"]
+    assert isinstance(machine, dict)
+    lines = [INTRODUCTION, "Machine: " + ", ".join(f"{k} {v}" for k, v in machine.items()) + "."]
+    for name, (title, header, _) in SECTIONS.items():
+        rows = results.get(name)
+        if not isinstance(rows, list):
+            continue
+        lines += ["", f"## {title}", "", f"`python benchmarks/run.py {name}`", ""]
+        lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+        lines += ["| " + " | ".join(row) + " |" for row in rows]
+    PAGE.write_text("\n".join(lines) + "\n")
+
+
+def main() -> None:
+    """Run the named sections."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    chosen = parser.parse_args().sections or list(SECTIONS)
+    unknown = [name for name in chosen if name not in SECTIONS]
+    if unknown:
+        parser.error(f"unknown section {unknown[0]!r}, choose from {', '.join(SECTIONS)}")
+    from mutualnet.host import flush_denormals, tune_allocator
+
+    tune_allocator()
+    flush_denormals()
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results["machine"] = _machine()
+    for name in chosen:
+        print(f"== {name}", flush=True)
+        results[name] = SECTIONS[name][2]()
+        print(*results[name], sep="\n", flush=True)
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        _write_page(results)
+
+
+if __name__ == "__main__":
+    main()
