@@ -1,0 +1,71 @@
+"""Train one network, run it at any budget; let networks that train together teach each other.
+
+The names below load on first use, so that a device that runs an artifact never imports torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mutualnet.bank import MissingStatisticsError
+    from mutualnet.cost import CostModel, measure_latency
+    from mutualnet.rules import ChannelRule
+    from mutualnet.losses import distillation_loss
+    from mutualnet.sandwich import sandwich_step
+    from mutualnet.space import RULES, ElasticSpace, SandwichRule, Subnet
+    from mutualnet.supernet import Supernet
+    from mutualnet.table import QueryTable
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "RULES",
+    "ChannelRule",
+    "CostModel",
+    "ElasticSpace",
+    "MissingStatisticsError",
+    "QueryTable",
+    "SandwichRule",
+    "Subnet",
+    "Supernet",
+    "distillation_loss",
+    "measure_latency",
+    "sandwich_step",
+]
+
+# `calibrate` and `evaluate` are absent on purpose: importing a submodule binds its name on the
+# package, so a function of the same name here would be one or the other by order of imports.
+_HOMES = {
+    "RULES": "space",
+    "ChannelRule": "rules",
+    "CostModel": "cost",
+    "ElasticSpace": "space",
+    "MissingStatisticsError": "bank",
+    "QueryTable": "table",
+    "SandwichRule": "space",
+    "Subnet": "space",
+    "Supernet": "supernet",
+    "distillation_loss": "losses",
+    "measure_latency": "cost",
+    "sandwich_step": "sandwich",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mutualnet' has no attribute {name!r}")
+    try:
+        value = getattr(import_module(f"mutualnet.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "mutualnet":
+            raise
+        raise ImportError(
+            f"mutualnet.{name} needs {error.name}, which is not installed. "
+            "The base install is for devices; to train: pip install 'mutualnet[train]'"
+        ) from error
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

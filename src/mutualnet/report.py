@@ -1,0 +1,192 @@
+"""A query table for the eye: the picture of its frontier, Markdown, and the terminal's table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from rich.console import Console
+from rich.table import Table
+
+from mutualnet.table import QueryTable, Row
+
+__all__ = ["plot_frontier", "print_table", "table_markdown"]
+
+_INK = "#333333"
+_LOG_FROM = 6.0
+"""Ratio of the dearest to the cheapest row from which the cost axis is logarithmic."""
+
+
+def plot_frontier(
+    table: QueryTable,
+    path: Path | str,
+    *,
+    cost: Literal["macs", "latency_ms"] = "macs",
+    title: str | None = None,
+) -> None:
+    """Draw score over cost: a point for each sub-network, and a line along those worth running.
+
+    Colours are resolutions, error bars one standard error, faint points dominated sub-networks.
+
+    Args:
+        table: What to draw.
+        path: Where the picture goes; the suffix chooses the format.
+        cost: What the horizontal axis shows.
+        title: Heading of the picture.
+
+    Raises:
+        ValueError: If `cost` is unknown, or a row has no latency when it is asked for.
+    """
+    front = table.front(cost)
+    on_front = {row.subnet for row in front}
+    figure = Figure(figsize=(7.2, 4.4), dpi=160, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.plot(
+        [_cost(row, cost) for row in front],
+        [row.score for row in front],
+        color=_INK,
+        linewidth=1.2,
+        zorder=2,
+        label="best for its cost",
+    )
+    resolutions = sorted({row.subnet.resolution for row in table.rows}, reverse=True)
+    # The two ends of the map are too dark and too pale to tell points from ink and paper.
+    places = [0.1 + 0.75 * i / max(1, len(resolutions) - 1) for i in range(len(resolutions))]
+    for resolution, place in zip(resolutions, places, strict=True):
+        colour = matplotlib.colormaps["plasma"](place)
+        rows = [row for row in table.rows if row.subnet.resolution == resolution]
+        for strong in (False, True):
+            some = [row for row in rows if (row.subnet in on_front) == strong]
+            axes.errorbar(
+                [_cost(row, cost) for row in some],
+                [row.score for row in some],
+                yerr=[row.standard_error for row in some],
+                fmt="o",
+                color=colour,
+                alpha=1.0 if strong else 0.25,
+                markersize=5.5 if strong else 4.0,
+                markeredgecolor="white" if strong else colour,
+                markeredgewidth=0.6,
+                elinewidth=1.0,
+                capsize=2.0 if strong else 0.0,
+                zorder=3 if strong else 1,
+            )
+        axes.plot([], [], "o", color=colour, label=f"{resolution} px")
+    _label_ends(axes, front, cost)
+    _style(axes, table, cost)
+    if title:
+        axes.set_title(title, loc="left", color=_INK, fontsize=12)
+    figure.savefig(path)
+
+
+def table_markdown(table: QueryTable, only_front: bool = True) -> str:
+    """Markdown table, the most costly row first; columns without any value are left out.
+
+    Args:
+        table: What to show.
+        only_front: Leave out rows that are dominated in MACs.
+    """
+    columns, lines = _cells(table, only_front)
+    rule = ["---"] + ["---:"] * (len(columns) - 1)
+    return "".join(f"| {' | '.join(line)} |\n" for line in [columns, rule, *lines])
+
+
+def print_table(table: QueryTable, console: Console, only_front: bool = True) -> None:
+    """Print the table to a terminal, the most costly row first.
+
+    Args:
+        table: What to show.
+        console: Where to.
+        only_front: Leave out rows that are dominated in MACs; a line says how many.
+    """
+    columns, lines = _cells(table, only_front)
+    shown = Table(header_style="bold")
+    for index, column in enumerate(columns):
+        shown.add_column(column, justify="right" if index else "left")
+    for line in lines:
+        shown.add_row(*line)
+    console.print(shown)
+    hidden = len(table.rows) - len(lines)
+    if hidden:
+        console.print(f"{hidden} more rows score no better than a cheaper one.")
+
+
+def _cells(table: QueryTable, only_front: bool) -> tuple[list[str], list[list[str]]]:
+    rows = table.front() if only_front else table.rows
+    ordered = sorted(rows, key=lambda row: (row.macs, row.score), reverse=True)
+    columns: dict[str, Callable[[Row], str]] = {
+        "sub-network": lambda row: str(row.subnet),
+        f"{_score_name(table)}": lambda row: _measured(row.score, row.standard_error),
+        "test": lambda row: _measured(row.test_score, row.test_standard_error),
+        "M MACs": lambda row: _millions(row.macs),
+        "M params": lambda row: _millions(row.params),
+        "ms (median)": lambda row: "" if row.latency_ms is None else f"{row.latency_ms:.3g}",
+    }
+    filled = {
+        name: texts
+        for name, text in columns.items()
+        if any(texts := [text(row) for row in ordered])
+    }
+    return list(filled), [list(line) for line in zip(*filled.values(), strict=True)]
+
+
+def _score_name(table: QueryTable) -> str:
+    return str(table.meta.get("score", "score"))
+
+
+def _measured(value: float | None, standard_error: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.1f}" if standard_error is None else f"{value:.1f} ± {standard_error:.1f}"
+
+
+def _millions(count: float) -> str:
+    """Three digits, and all of them from 1000 million on."""
+    return f"{count / 1e6:.0f}" if count >= 1e8 else f"{count / 1e6:.3g}"
+
+
+def _cost(row: Row, cost: str) -> float:
+    return row.macs / 1e6 if cost == "macs" else float(getattr(row, cost))
+
+
+def _label_ends(axes: Axes, front: tuple[Row, ...], cost: str) -> None:
+    """Name the cheapest and the best sub-network; the colours tell the others' resolution."""
+    below, above = ((8, -4), "left", "top"), ((-8, 6), "right", "bottom")
+    for row, (offset, horizontal, vertical) in {
+        front[0]: below,
+        front[-1]: above,
+    }.items():
+        axes.annotate(
+            str(row.subnet),
+            (_cost(row, cost), row.score),
+            xytext=offset,
+            textcoords="offset points",
+            ha=horizontal,
+            va=vertical,
+            fontsize=9,
+            color=_INK,
+        )
+
+
+def _style(axes: Axes, table: QueryTable, cost: str) -> None:
+    costs = [_cost(row, cost) for row in table.rows]
+    if max(costs) / min(costs) >= _LOG_FROM:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xlabel(
+        "cost: millions of multiply-adds" if cost == "macs" else "cost: median latency, ms"
+    )
+    axes.set_ylabel(f"{_score_name(table)}, %")
+    axes.grid(color="#e6e6e6", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right", fontsize=9)
