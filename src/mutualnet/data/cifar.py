@@ -28,6 +28,12 @@ class _Arrays(NamedTuple):
     class_names: tuple[str, ...]
 
 
+def photo_transform(resolution: int) -> PhotoTransform:
+    """What turns a photo into an input, as for a test image; no data set is read."""
+    plain = ArrayTransform(resolution=resolution, mean=MEAN, std=STD)
+    return PhotoTransform(native_side=SIDE, transform=plain)
+
+
 def load_cifar10(
     path: Path | None,
     *,
@@ -124,7 +130,7 @@ def _load_cifar(
                 "test": (test, arrays.test_labels),
             },
         ),
-        eval_transform=PhotoTransform(native_side=SIDE, transform=plain),
+        eval_transform=photo_transform(resolution),
     )
 
 

@@ -14,6 +14,12 @@ TEST_SHARE = 0.25
 """Share of each class that is always the test split."""
 
 
+def photo_transform(resolution: int) -> PhotoTransform:
+    """What turns a photo into an input, as for a test image; no data set is read."""
+    plain = ArrayTransform(resolution=resolution, mean=MEAN, std=STD)
+    return PhotoTransform(native_side=8, transform=plain)
+
+
 def load_digits(
     path: Path | None = None,
     *,
@@ -74,5 +80,5 @@ def load_digits(
                 for part, positions in (("train", train), ("select", select), ("test", test))
             },
         ),
-        eval_transform=PhotoTransform(native_side=8, transform=plain),
+        eval_transform=photo_transform(resolution),
     )

@@ -99,7 +99,7 @@ def load_imagefolder(
         select = _list_files(path, val_dir, class_names)
         logger.info("select split: all of %s; select_share is not used", val_dir)
 
-    plain = _eval_transform(resolution)
+    plain = photo_transform(resolution)
     augmented = plain if augment == "none" else _train_transform(resolution, CROP_SCALES[augment])
     return DataSplits(
         name="imagefolder",
@@ -145,7 +145,8 @@ def _train_transform(resolution: int, crop_scale: tuple[float, float]) -> v2.Com
     )
 
 
-def _eval_transform(resolution: int) -> v2.Compose:
+def photo_transform(resolution: int) -> v2.Compose:
+    """What turns a photo into an input, as for a test image; no data set is read."""
     return v2.Compose(
         [
             to_rgb,

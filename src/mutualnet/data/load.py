@@ -5,17 +5,44 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mutualnet.data.cifar import load_cifar10, load_cifar100
-from mutualnet.data.digits import load_digits
-from mutualnet.data.imagefolder import load_imagefolder
+from PIL import Image
+from torch import Tensor
+
+from mutualnet.data import cifar, digits, imagefolder
 from mutualnet.data.splits import DataSplits
 
 LOADERS: dict[str, Callable[..., DataSplits]] = {
-    "cifar10": load_cifar10,
-    "cifar100": load_cifar100,
-    "digits": load_digits,
-    "imagefolder": load_imagefolder,
+    "cifar10": cifar.load_cifar10,
+    "cifar100": cifar.load_cifar100,
+    "digits": digits.load_digits,
+    "imagefolder": imagefolder.load_imagefolder,
 }
+
+
+_PHOTOS: dict[str, Callable[[int], Callable[[Image.Image], Tensor]]] = {
+    "cifar10": cifar.photo_transform,
+    "cifar100": cifar.photo_transform,
+    "digits": digits.photo_transform,
+    "imagefolder": imagefolder.photo_transform,
+}
+
+
+def photo_transform(name: str, resolution: int) -> Callable[[Image.Image], Tensor]:
+    """What turns a photo into an input for networks trained on a data set, without the data set.
+
+    Args:
+        name: As for `load_data`.
+        resolution: Side of the result, in pixels.
+
+    Returns:
+        A function of a PIL image of any mode or size that gives a normalised (C, H, W).
+
+    Raises:
+        ValueError: If no data set has that name.
+    """
+    if name not in _PHOTOS:
+        raise ValueError(f"data must be one of {', '.join(_PHOTOS)}, got {name!r}")
+    return _PHOTOS[name](resolution)
 
 
 def load_data(

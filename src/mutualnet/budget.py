@@ -1,0 +1,47 @@
+"""Budgets as people write them: 150M multiply-adds, 8ms."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+__all__ = ["Budget", "parse_budget"]
+
+_MACS = {"K": 1e3, "M": 1e6, "G": 1e9}
+_MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """Either the most multiply-adds of one input, or the highest latency."""
+
+    macs: float | None = None
+    latency_ms: float | None = None
+
+    def __str__(self) -> str:
+        if self.macs is not None:
+            return f"{self.macs / 1e6:g}M multiply-adds"
+        return f"{self.latency_ms:g} ms"
+
+
+def parse_budget(text: str) -> Budget:
+    """Read a budget with its unit: `150M`, `1.5G`, `500K` multiply-adds, or `8ms`, `0.2s`, `900us`.
+
+    Raises:
+        ValueError: If there is no number, no unit or another unit, or the number is not positive.
+    """
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ]*)\s*", text)
+    units = "K, M or G (multiply-adds), or us, ms or s (latency)"
+    if match is None:
+        raise ValueError(f"a budget must be a number with a unit, 150M or 8ms, got {text!r}")
+    value, unit = float(match[1]), match[2]
+    if not unit:
+        raise ValueError(f"a budget needs a unit, {units}, got {text!r}. Did you mean {text}M?")
+    if unit not in _MACS and unit not in _MILLISECONDS:
+        raise ValueError(f"the unit of a budget must be {units}, got {unit!r} in {text!r}")
+    if not value > 0 or not math.isfinite(value):
+        raise ValueError(f"a budget must be > 0 and finite, got {text!r}")
+    if unit in _MACS:
+        return Budget(macs=value * _MACS[unit])
+    return Budget(latency_ms=value * _MILLISECONDS[unit])

@@ -1,0 +1,222 @@
+"""The command line: its words, and one clear line for what a user got wrong."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
+from jsonargparse.typing import PositiveInt
+
+__all__ = ["main"]
+
+_FAILED, _USER_ERROR, _INTERRUPTED = 1, 2, 130
+
+_DESCRIPTION = """Train one network, run it at any budget.
+
+  mutualnet demo                               a first look, on embedded images
+  mutualnet recipes                            what can be trained
+  mutualnet train RECIPE --data DIR --out RUN  train once, for every width and resolution
+  mutualnet table RUN                          score and time every sub-network
+  mutualnet predict RUN IMAGE --budget 150M    classify with the best one within a budget
+  mutualnet info MODEL                         what of a model can be made narrower
+"""
+
+
+class _Help(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the description's lines."""
+
+
+def _demo(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/demo"), help="directory of the run (%(default)s)"
+    )
+
+
+def _train(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "recipe",
+        type=str,
+        help="a name from `mutualnet recipes`, a YAML file, or package.module:function",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="directory of the run; must not exist (runs/RECIPE-TIME)"
+    )
+    parser.add_argument("--data", type=str, help="folder of the images")
+    parser.add_argument("--epochs", type=PositiveInt, help="passes over the train images")
+    parser.add_argument("--seed", type=int, help="of every random choice")
+    parser.add_argument("--limit-steps", type=PositiveInt, help="stop after this many steps")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="take a few steps and tell time, memory and disk; writes nothing",
+    )
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        metavar="KEY=VALUE",
+        nargs="+",
+        type=str,
+        default=[],
+        help="change values of the recipe: --set optimizer.lr=0.1 data.batch_size=64",
+    )
+
+
+def _table(parser: ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, help="directory that `mutualnet train` wrote")
+
+
+def _predict(parser: ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, help="directory with a query table")
+    parser.add_argument("images", type=Path, nargs="+", help="image files, of any size and mode")
+    parser.add_argument(
+        "--budget",
+        type=str,
+        help="most multiply-adds (150M, 1.5G) or highest latency (8ms); without it the best of all",
+    )
+
+
+def _info(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "model",
+        type=str,
+        help="timm:NAME, torchvision:NAME, package.module:function, one of ours, or a timm NAME",
+    )
+    parser.add_argument(
+        "--width-range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        default=[0.25, 1.0],
+        help="smallest and largest width multiplier (0.25 1)",
+    )
+    parser.add_argument(
+        "--resolutions",
+        type=PositiveInt,
+        nargs="+",
+        default=[224, 192, 160, 128],
+        help="sides of the inputs in pixels (224 192 160 128)",
+    )
+    parser.add_argument(
+        "--num-classes", type=PositiveInt, default=1000, help="outputs of the classifier (1000)"
+    )
+
+
+_COMMANDS: dict[str, tuple[str, Callable[[ArgumentParser], None]]] = {
+    "demo": ("train, tabulate and predict on embedded images", _demo),
+    "recipes": ("list what can be trained", lambda parser: None),
+    "train": ("train by a recipe", _train),
+    "table": ("score and time every sub-network of a run", _table),
+    "predict": ("classify images within a budget", _predict),
+    "info": ("what of a model is elastic, what is frozen, what it costs", _info),
+}
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="mutualnet",
+        description=_DESCRIPTION,
+        formatter_class=_Help,
+        exit_on_error=False,
+        version=_version(),
+    )
+    commands = parser.add_subcommands(required=True, dest="command", title="commands")
+    for name, (summary, add_arguments) in _COMMANDS.items():
+        command = ArgumentParser(description=summary[0].upper() + summary[1:] + ".")
+        add_arguments(command)
+        commands.add_subcommand(name, command, help=summary)
+    return parser
+
+
+def _version() -> str:
+    from mutualnet import __version__
+
+    return __version__
+
+
+def _run(command: str, values: Namespace) -> None:
+    # Imported late: `mutualnet --help` must not wait for PyTorch.
+    from mutualnet import commands
+
+    if command == "demo":
+        commands.demo(values.out)
+    elif command == "recipes":
+        commands.list_recipes()
+    elif command == "train":
+        commands.start_training(
+            values.recipe,
+            out=values.out,
+            data=values.data,
+            epochs=values.epochs,
+            seed=values.seed,
+            limit_steps=values.limit_steps,
+            settings=values.settings,
+            is_dry_run=values.dry_run,
+        )
+    elif command == "table":
+        commands.make_table(values.run)
+    elif command == "predict":
+        commands.predict(values.run, values.images, budget=values.budget)
+    else:
+        low, high = values.width_range
+        commands.info(
+            values.model,
+            width_range=(low, high),
+            resolutions=tuple(values.resolutions),
+            num_classes=values.num_classes,
+        )
+
+
+def _complain(error: BaseException) -> None:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    notes = getattr(error, "__notes__", [])
+    text = re.sub(r'Parser key "([\w.]+)":', r"--\1:", " ".join([*lines, *notes]))
+    print(f"mutualnet: {text}", file=sys.stderr)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    What a user can cause (a wrong word, a missing file, a budget that nothing meets) ends with one
+    line and exit status 2. Errors of our own keep their traceback.
+
+    Args:
+        arguments: Words after `mutualnet`; those of the process by default.
+
+    Returns:
+        Exit status: 0, 1 if training failed, 2 for a user's mistake, 130 if interrupted.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.captureWarnings(True)
+    warnings.simplefilter("default")
+    for chatty in ("matplotlib", "PIL", "fsspec", "lightning", "py.warnings"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        values = _parser().parse_args(None if arguments is None else list(arguments))
+        command = values.command
+        _run(command, values[command])
+    except KeyboardInterrupt as error:
+        print("mutualnet: interrupted.", *getattr(error, "__notes__", []), file=sys.stderr)
+        return _INTERRUPTED
+    except ArgumentError as error:
+        _complain(error)
+        return _USER_ERROR
+    except (ValueError, FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        _complain(error)
+        return _USER_ERROR
+    except RuntimeError as error:
+        if not type(error).__module__.startswith("mutualnet."):
+            raise
+        _complain(error)
+        return _FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""Which number format and memory layout train fastest here: three steps of each, timed."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from mutualnet.config import PrecisionConfig
+from mutualnet.sandwich import sandwich_step
+from mutualnet.space import Subnet
+from mutualnet.supernet import Supernet
+from mutualnet.tasks.base import Task
+
+__all__ = ["Format", "choose_format"]
+
+logger = logging.getLogger(__name__)
+
+_STEPS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How a network is computed."""
+
+    precision: str
+    """`fp32` or `bf16`."""
+    memory_format: str
+    """`contiguous` or `channels_last`."""
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """What the forward passes are cast to."""
+        return torch.bfloat16 if self.precision == "bf16" else None
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """PyTorch's name of the memory format."""
+        is_last = self.memory_format == "channels_last"
+        return torch.channels_last if is_last else torch.contiguous_format
+
+    def __str__(self) -> str:
+        return f"{self.precision} {self.memory_format}"
+
+
+def choose_format(
+    supernet: Supernet, batch: Any, subnets: tuple[Subnet, ...], task: Task, wish: PrecisionConfig
+) -> Format:
+    """Take what the recipe says, and for `auto` what is fastest in a few steps on a copy.
+
+    Neither the network nor any random state changes.
+
+    Args:
+        supernet: Where it will train.
+        batch: One batch at the top resolution, on the network's device.
+        subnets: What a step runs.
+        task: The task.
+        wish: What the recipe says.
+    """
+    precisions = ("fp32", "bf16") if wish.precision == "auto" else (wish.precision,)
+    layouts = ("contiguous", "channels_last")
+    layouts = layouts if wish.memory_format == "auto" else (wish.memory_format,)
+    candidates = [Format(p, m) for p in precisions for m in layouts]
+    if len(candidates) == 1:
+        return candidates[0]
+    device = next(supernet.parameters()).device
+    devices = [device] if device.type == "cuda" else []
+    seconds = {}
+    for candidate in candidates:
+        with torch.random.fork_rng(devices=devices):
+            seconds[candidate] = _seconds_per_step(supernet, batch, subnets, task, candidate)
+    chosen = min(seconds, key=seconds.__getitem__)
+    timings = ", ".join(f"{form} {value:.3f}" for form, value in seconds.items())
+    logger.info("format %s chosen, seconds per step: %s", chosen, timings)
+    return chosen
+
+
+def _seconds_per_step(
+    supernet: Supernet, batch: Any, subnets: tuple[Subnet, ...], task: Task, form: Format
+) -> float:
+    trial = copy.deepcopy(supernet).train()
+    trial.model.to(memory_format=form.layout)  # type: ignore[call-overload]
+    times = []
+    for _ in range(_STEPS):
+        trial.zero_grad()
+        start = time.perf_counter()
+        members = sandwich_step(trial, batch, subnets, task=task, autocast=form.autocast)
+        float(members[-1].loss)  # waits for an accelerator
+        times.append(time.perf_counter() - start)
+    return min(times[1:])

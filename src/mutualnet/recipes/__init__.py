@@ -1,0 +1,56 @@
+"""Recipes by name: functions that return one typed config each."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+from mutualnet.config import Recipe, read_recipe
+from mutualnet.recipes.cifar import cifar10_mobilenet_v1, cifar10_wrn16_1
+from mutualnet.recipes.digits import digits_demo
+from mutualnet.recipes.imagefolder import imagefolder_mobilenet_v1
+
+__all__ = ["RECIPES", "load_recipe"]
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    function.__name__: function
+    for function in (
+        digits_demo,
+        cifar10_mobilenet_v1,
+        cifar10_wrn16_1,
+        imagefolder_mobilenet_v1,
+    )
+}
+
+
+def load_recipe(name: str) -> Recipe:
+    """Find a recipe.
+
+    Args:
+        name: One of `RECIPES`, a YAML file that holds one, or `package.module:function` for a
+            function of yours that returns one.
+
+    Raises:
+        ValueError: If there is no such recipe.
+    """
+    if name in RECIPES:
+        return RECIPES[name]()
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ValueError(f"no recipe file {name}")
+        return read_recipe(path)
+    module, separator, function = name.partition(":")
+    if separator:
+        try:
+            recipe = getattr(importlib.import_module(module), function)()
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"recipe {name!r} cannot be imported ({error})") from None
+        if not isinstance(recipe, Recipe):
+            raise ValueError(f"{name} must return a Recipe, got {type(recipe).__name__}")
+        return recipe
+    close = difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.4)
+    hint = f"Did you mean {' or '.join(close)}?" if close else f"Known: {', '.join(RECIPES)}."
+    raise ValueError(f"no recipe is called {name!r}. {hint}")
