@@ -15,6 +15,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -111,7 +112,7 @@ def _switch() -> list[list[str]]:
 
     rows = []
     for name in ("mobilenetv1_100", "resnet50"):
-        ratio = switch_ratio(lambda name=name: timm.create_model(name))
+        ratio = switch_ratio(partial(timm.create_model, name))
         rows.append([f"first inference after a switch / steady, {name}", f"{ratio:.3f}", "<= 1.1"])
         print(rows[-1], flush=True)
     builders = {
@@ -185,12 +186,13 @@ SECTIONS: dict[str, tuple[str, list[str], Callable[[], list[list[str]]]]] = {
 
 INTRODUCTION = """# Performance
 
-Written by `make bench` (`python benchmarks/run.py`). Ratios are measured in one process in alternating pairs on
-inputs made beforehand, with denormals flushed and the allocator's thresholds fixed (glibc otherwise returns and
-re-faults large buffers, which scatters medians between 0.94 and 1.15).
+Written by `make bench` (`python benchmarks/run.py`). Ratios are measured in one process in
+alternating pairs on inputs made beforehand, with denormals flushed and the allocator's thresholds
+fixed (glibc otherwise returns and re-faults large buffers, which scatters medians between 0.94 and
+1.15).
 
-The floor of a step is what plain, contiguous, dense networks of the same four shapes take for the same losses
-and one optimizer step of the full one.
+The floor of a step is what plain, contiguous, dense networks of the same four shapes take for the
+same losses and one optimizer step of the full one.
 """
 
 

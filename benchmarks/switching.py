@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import timm
@@ -39,7 +40,7 @@ def switch_ratio(build: Callable[[], nn.Module], *, configs: int = 20, rounds: i
     with torch.inference_mode():
         for round_number in range(rounds + 1):
             for i in rng.permutation(len(chosen)):
-                times = [seconds_of(lambda i=i: modules[i](images[i])) for _ in range(4)]
+                times = [seconds_of(partial(modules[i], images[i])) for _ in range(4)]
                 if round_number:  # the first round builds kernels
                     first[i].append(times[0])
                     steady[i].extend(times[1:])
@@ -48,20 +49,19 @@ def switch_ratio(build: Callable[[], nn.Module], *, configs: int = 20, rounds: i
 
 
 def creation_ms(build: Callable[[], nn.Module]) -> tuple[float, float]:
-    """Seconds to trace a model once, and median milliseconds to make a sub-network of a new width."""
+    """Seconds to trace a model, and median milliseconds to make a sub-network of a new width."""
     model = build()
     space = ElasticSpace()
     trace_s = seconds_of(lambda: Supernet(model, space))
     supernet = Supernet(model, space)
     widths = np.linspace(0.3, 0.95, 14)
-    times = [
-        1e3 * seconds_of(lambda w=w: supernet.subnet(Subnet(width_mult=float(w)))) for w in widths
-    ]
+    wanted = [Subnet(width_mult=float(width)) for width in widths]
+    times = [1e3 * seconds_of(partial(supernet.subnet, subnet)) for subnet in wanted]
     return trace_s, float(np.median(times))
 
 
 def memory_of_64() -> dict[str, float]:
-    """What 64 sub-networks of MobileNet v1 add to the weights' bytes, the bank and Python's heap."""
+    """What 64 sub-networks of MobileNet v1 add to the weights, the bank and Python's heap."""
     supernet = Supernet(timm.create_model("mobilenetv1_100"), ElasticSpace())
     grid = supernet.space.grid()
     storages = {p.untyped_storage().data_ptr() for p in supernet.parameters()}

@@ -14,7 +14,7 @@ from mutualnet.supernet import Supernet
 MILLION = 1e6
 RESOLUTIONS = (224, 192, 160, 128)
 
-MOBILENET_V1 = {  # width: millions of MACs at each resolution (rounded down), millions of parameters
+MOBILENET_V1 = {  # width: millions of MACs at each resolution (floor), millions of parameters
     1.00: ((568, 418, 290, 186), 4.232),
     0.95: ((517, 380, 264, 169), 3.888),
     0.90: ((466, 342, 238, 152), 3.540),

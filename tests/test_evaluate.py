@@ -51,7 +51,7 @@ def test_each_batch_is_loaded_once_for_all(supernet, batches):
 
 
 def test_an_uncalibrated_subnetwork_is_refused(supernet, batches):
-    with pytest.raises(MissingStatisticsError, match="0.25x8 must be calibrated"):
+    with pytest.raises(MissingStatisticsError, match=r"0\.25x8 must be calibrated"):
         evaluate(supernet, batches, [SPACE.smallest], task=TASK)
 
 

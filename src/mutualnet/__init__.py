@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mutualnet.bank import MissingStatisticsError
     from mutualnet.cost import CostModel, measure_latency
-    from mutualnet.rules import ChannelRule
     from mutualnet.losses import distillation_loss
+    from mutualnet.rules import ChannelRule
     from mutualnet.sandwich import sandwich_step
     from mutualnet.space import RULES, ElasticSpace, SandwichRule, Subnet
     from mutualnet.supernet import Supernet

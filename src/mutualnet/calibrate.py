@@ -63,7 +63,7 @@ class StatisticsPool:
 
 
 class _Calibrated:
-    """One sub-network whose BN layers report the statistics of the last batch in one flat tensor."""
+    """One sub-network whose BN layers report the last batch's statistics in one flat tensor."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module.eval()

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from mutualnet.space import RULES, ElasticSpace, SandwichRule
@@ -236,8 +237,6 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     Raises:
         ValueError: If a setting has no `=`, names no key, or has a value of the wrong type.
     """
-    import yaml
-
     values = recipe_values(recipe)
     for setting in settings:
         key, separator, text = setting.partition("=")
@@ -265,8 +264,6 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         ValueError: If the file is not YAML, lacks a key, or has an unknown or ill-typed one.
     """
-    import yaml
-
     try:
         values = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -283,7 +280,6 @@ def read_recipe(path: Path) -> Recipe:
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
     """Write a recipe as YAML that `read_recipe` reads back."""
-    import yaml
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):

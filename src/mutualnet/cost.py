@@ -1,7 +1,8 @@
 """What a sub-network costs: multiply-adds and parameters counted, latency measured.
 
 Convention: MACs are the multiply-adds of convolutions and linear layers for one image; biases,
-normalisation, activations and pooling are not counted. 1 MAC = 2 FLOPs; papers print MACs as "FLOPs".
+normalisation, activations and pooling are not counted. 1 MAC = 2 FLOPs; what papers print as
+"FLOPs" are usually MACs.
 """
 
 from __future__ import annotations

@@ -61,9 +61,10 @@ def choose_format(
         task: The task.
         wish: What the recipe says.
     """
-    precisions = ("fp32", "bf16") if wish.precision == "auto" else (wish.precision,)
-    layouts = ("contiguous", "channels_last")
-    layouts = layouts if wish.memory_format == "auto" else (wish.memory_format,)
+    precisions = ["fp32", "bf16"] if wish.precision == "auto" else [wish.precision]
+    layouts = ["contiguous", "channels_last"]
+    if wish.memory_format != "auto":
+        layouts = [wish.memory_format]
     candidates = [Format(p, m) for p in precisions for m in layouts]
     if len(candidates) == 1:
         return candidates[0]

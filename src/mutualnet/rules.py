@@ -49,7 +49,7 @@ class ChannelRule:
         Args:
             size: Channels of the group in the full model.
             share: Width multiplier divided by the one that the full model has, in (0, 1].
-            step: Channels that must stay together (the width of one group of a grouped convolution).
+            step: Channels that must stay together (those of one group of a grouped convolution).
 
         Returns:
             Count in [step, size], a multiple of step, equal to size at share 1.

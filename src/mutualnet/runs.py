@@ -76,7 +76,7 @@ def save_run(path: Path, recipe: Recipe, supernet: Supernet, info: dict[str, Any
 
 
 def save_table(run: Run, table: QueryTable) -> None:
-    """Write the table and the BN bank it was scored with; each file is replaced when it is whole."""
+    """Write the table and the BN bank it was scored with; a file is replaced when it is whole."""
     bank = run.path / f".{BANK}.partial"
     run.supernet.bank.save(
         bank,

@@ -51,7 +51,7 @@ def sandwich_step(
         task: Scales a batch, computes the loss on labels and the distillation loss.
         distill: Whether the narrower ones learn from the largest one's detached output (in-place
             distillation). If not, they learn from labels too.
-        autocast: Precision of the forward passes, for example torch.bfloat16; None for the weights'.
+        autocast: Precision of the forward passes, such as torch.bfloat16; None for the weights'.
 
     Returns:
         One member per sub-network, in their order. Losses stay on the device.

@@ -1,4 +1,4 @@
-"""What can be chosen: one sub-network, the space of all of them, and the draws of one training step."""
+"""What can be chosen: one sub-network, the space of all of them, the draws of one training step."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class ElasticSpace:
     width_step: float = 0.05
     """Step of the query grid between the two ends of the range."""
     model_width_mult: float | None = None
-    """Width multiplier of the model as given. By default 1.0, or the top of the range if that is wider."""
+    """Width multiplier of the model as given: by default 1, or the top of the range if wider."""
 
     def __post_init__(self) -> None:
         if self.widths is not None:
@@ -129,7 +129,7 @@ class ElasticSpace:
         elif self.model_width_mult < high - _TOLERANCE:
             raise ValueError(
                 f"model_width_mult must be at least the top of width_range, got "
-                f"{self.model_width_mult} < {high}. Build the model as wide as its widest sub-network."
+                f"{self.model_width_mult} < {high}. Build the model as wide as the widest of them."
             )
 
     @property
@@ -160,7 +160,7 @@ class ElasticSpace:
         return tuple(sorted(inner | {high}, reverse=True))
 
     def grid(self) -> tuple[Subnet, ...]:
-        """All sub-networks of the query grid, widest first and for each the top resolution first."""
+        """All sub-networks of the query grid, widest first, for each the top resolution first."""
         return tuple(
             Subnet(width_mult=width, resolution=resolution)
             for width in self.grid_widths()
@@ -201,8 +201,8 @@ class SandwichRule:
 
     The named settings of the literature are in `RULES`.
 
-    Source: Yu & Huang 2019, https://arxiv.org/abs/1903.05134, section 3.2 (widths); Yang et al. 2020,
-        https://arxiv.org/abs/1909.12978, section 3 (a resolution of its own for each sub-network).
+    Source: Yu & Huang 2019, https://arxiv.org/abs/1903.05134, section 3.2 (widths);
+        Yang et al. 2020, https://arxiv.org/abs/1909.12978, section 3 (a resolution for each).
     """
 
     num_random: int = 2
@@ -210,7 +210,7 @@ class SandwichRule:
     include_smallest: bool = True
     """Whether the narrowest width runs in every step."""
     scales: Literal["own", "shared", "top"] = "own"
-    """Resolution of the narrower ones: each draws its own, all share one draw, or always the top."""
+    """Resolution of the narrower ones: each its own draw, one draw for all, or always the top."""
     fix_largest: bool = True
     """Whether the largest always sees the top resolution; if not, it draws like the others."""
 

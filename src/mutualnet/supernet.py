@@ -42,12 +42,12 @@ class Supernet(nn.Module):
         model: Any CNN, from timm, torchvision or your own.
         space: Widths and resolutions to run at.
         rules: Channel rules of single layers (patterns of layer names), before the architecture's.
-        example_input: (N, C, H, W) to trace with. By default zeros at the space's top resolution, with
-            as many channels as the first convolution takes.
+        example_input: (N, C, H, W) to trace with. By default zeros at the space's top resolution,
+            with as many channels as the first convolution takes.
 
     Raises:
         TypeError: If `model` is not an `nn.Module`.
-        ValueError: If the model does not run on the example, or no layer of it can be made narrower.
+        ValueError: If the model does not run on the example, or no layer can be made narrower.
 
     Source: Yang et al. 2020, https://arxiv.org/abs/1909.12978.
     """
@@ -138,10 +138,10 @@ class Supernet(nn.Module):
         In eval mode it takes its BN statistics from the bank and refuses to run without.
 
         Args:
-            subnet: Which one. Only its width shapes the module; its resolution picks the statistics.
+            subnet: Which one. Its width shapes the module, its resolution picks the statistics.
 
         Returns:
-            A new module, in the train or eval mode of the model. It shares weights and nothing else.
+            A new module, in the train or eval mode of the model. It shares only the weights.
 
         Raises:
             ValueError: If the sub-network lies outside the space.

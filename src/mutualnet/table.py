@@ -54,7 +54,7 @@ class Row:
     """On the test split, which chooses nothing."""
     test_standard_error: float | None = None
     dominated: bool = False
-    """Whether another row scores at least as well for no more MACs, and is better in one of them."""
+    """Whether another row scores at least as well for no more MACs, and better in one of them."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.subnet, Subnet):
@@ -121,7 +121,7 @@ class QueryTable:
                 raise ValueError(f"a query table has one row per sub-network, got two {row.subnet}")
             seen.add(row.subnet)
         try:
-            # A round trip keeps the table equal to what is stored, and apart from the caller's dict.
+            # A round trip keeps the table equal to what is stored and apart from the caller's dict.
             plain = json.loads(json.dumps(self.meta, allow_nan=False))
         except (TypeError, ValueError) as error:
             raise ValueError(f"meta must hold plain finite JSON values: {error}") from None
@@ -142,8 +142,8 @@ class QueryTable:
     def front(self, cost: Literal["macs", "latency_ms"] = "macs") -> tuple[Row, ...]:
         """Rows that no other row dominates, the cheapest first.
 
-        A row is dominated if another scores at least as well at no more cost and is better in one of
-        the two; of equal rows all stay.
+        A row is dominated if another scores at least as well at no more cost and is better in one
+        of the two; of equal rows all stay.
 
         Raises:
             ValueError: If `cost` is unknown, or a row has no latency when it is asked for.
@@ -169,8 +169,8 @@ class QueryTable:
             params: Most parameters.
 
         Raises:
-            ValueError: If no budget is given, one is not positive, no row meets them, or a row has no
-                latency when it is asked for.
+            ValueError: If no budget is given, one is not positive, no row meets them, or a row has
+                no latency when it is asked for.
         """
         given = {"macs": macs, "latency_ms": latency_ms, "params": params}
         budgets = {name: value for name, value in given.items() if value is not None}
@@ -280,13 +280,13 @@ class QueryTable:
         missing = [row for row in self.rows if row.latency_ms is None]
         if missing:
             raise ValueError(
-                f"latency_ms must be measured for every row, {len(missing)} of {len(self.rows)} have "
-                f"none, the first is {missing[0].subnet}. Make the table with latencies."
+                f"latency_ms must be measured for every row, {len(missing)} of {len(self.rows)} "
+                f"have none, the first is {missing[0].subnet}. Make the table with latencies."
             )
 
 
 def _front(rows: Iterable[Row], cost: str) -> tuple[Row, ...]:
-    """Sweep from cheap to dear, at equal cost from high to low score, and keep what sets a record."""
+    """Sweep from cheap to dear, at equal cost from high to low score; keep what sets a record."""
     front: list[Row] = []
     for row in sorted(rows, key=lambda row: (getattr(row, cost), -row.score)):
         if not front or row.score > front[-1].score or _equal(row, front[-1], cost):

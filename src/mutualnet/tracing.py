@@ -123,7 +123,7 @@ def trace_channels(
 
     The model is not changed: a copy without values (on the meta device where the model allows it)
     is traced in eval mode, and in train mode where that runs other modules. Narrowing the copy to
-    one channel step per group must run and keep the output's shape; groups that break it are frozen.
+    one channel step per group must run and keep the output's shape; groups that break it freeze.
 
     Args:
         model: Any CNN that runs on `example_input`.

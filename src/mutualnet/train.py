@@ -44,10 +44,11 @@ class TrainingDivergedError(RuntimeError):
 def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
     """Split a model's parameters by weight decay.
 
-    Source: the MutualNet and US-Net recipes: none for BN, biases and depthwise convolutions (weights
-        of four dimensions with one input channel).
+    Source: the MutualNet and US-Net recipes: none for BN, biases and depthwise convolutions
+        (weights of four dimensions with one input channel).
     """
-    decayed, spared = [], []
+    decayed: list[nn.Parameter] = []
+    spared: list[nn.Parameter] = []
     for parameter in model.parameters():
         is_depthwise = parameter.dim() == 4 and parameter.shape[1] == 1
         is_spared = not config.decay_all and (parameter.dim() < 2 or is_depthwise)
@@ -60,7 +61,7 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
 
 
 def learning_rate_factor(step: int, *, warmup_steps: int, total_steps: int) -> float:
-    """Share of the highest learning rate at a step: a linear warm-up, then half a cosine to zero."""
+    """Share of the highest rate at a step: a linear warm-up, then half a cosine to zero."""
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
     done = (step - warmup_steps) / max(1, total_steps - warmup_steps)
@@ -262,7 +263,8 @@ def train(
         started = time.time()
         ready = _prepare(recipe)
         module, seconds = _fit(recipe, ready, partial, limit_steps, progress)
-        ready.supernet.cpu().model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        model = ready.supernet.model.cpu()
+        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         info = {
             "recipe": recipe.name,
             "class_names": list(ready.data.class_names),

@@ -56,7 +56,7 @@ class WeightClock:
             WeightClock._watching = True
 
     def version(self) -> int:
-        """A number that changes whenever the model's weights do: by a step, in place, or replaced."""
+        """A number that changes when the model's weights do: by a step, in place, or replaced."""
         model = self._model()
         assert model is not None  # the supernet owns both
         parameters = list(model.parameters())
@@ -105,7 +105,7 @@ class GradientLock:
     """Held while one gradient is added to the full model's, so that threads do not lose updates.
 
     It is taken and given back by two separate hooks. If a backward pass fails between them, its
-    thread still owns the lock: the thread's next hook goes on with it instead of waiting for itself.
+    thread still owns the lock: its next hook goes on with it instead of waiting for itself.
     """
 
     def __init__(self) -> None:
@@ -129,8 +129,8 @@ class SharedLeaf:
     """One parameter of a sub-network, tied to the full parameter of the same name.
 
     Where the kept positions are a leading block in every dimension, the parameter is a view of the
-    full one and its gradient a view of the full gradient. Elsewhere it is a gathered copy, refreshed
-    before each forward pass; its gradient is added to the full one after each backward pass.
+    full one and its gradient a view of the full gradient. Elsewhere it is a gathered copy,
+    refreshed before each forward pass; its gradient is added to the full one after each backward.
     """
 
     __slots__ = (
@@ -228,7 +228,7 @@ class SharedLeaf:
         if self.gathered:
             self.leaf.grad = None  # what accumulates is this pass alone
         elif full.grad is not self._base:
-            # First pass, or zero_grad() has set the full gradient to None since: bind to the new one.
+            # First pass, or zero_grad() has set the full gradient to None since.
             self._base = full.grad
             self._view = take(full.grad, self.dims)
             self.leaf.grad = self._view

@@ -71,7 +71,7 @@ def _call_own_function(
         build = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ValueError(
-            f"a network must be timm:NAME, torchvision:NAME, a bare NAME or package.module:function "
+            "a network must be timm:NAME, torchvision:NAME, a bare NAME or package.module:function "
             f"that can be imported, got {spec!r} ({error})"
         ) from None
     model = build(num_classes=num_classes, in_channels=in_channels, **kwargs)
