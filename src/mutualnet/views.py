@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 from torch.optim import Optimizer
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook as register_post_hook,
@@ -84,7 +85,8 @@ def _tick_clocks(optimizer: Optimizer, *_: Any) -> None:
 def _refuse_gathered(optimizer: Optimizer, *_: Any) -> None:
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            shared = getattr(parameter, "_shared_leaf", None)
+            reference = getattr(parameter, "_shared_leaf", None)
+            shared = reference() if reference is not None else None
             if shared is not None and shared.gathered and not shared.tie.is_cut:
                 raise RuntimeError(
                     f"an optimizer must not hold {shared.name!r} of a sub-network: behind a "
@@ -134,7 +136,10 @@ class SharedLeaf:
     """
 
     __slots__ = (
+        "__weakref__",
+        "_after",
         "_base",
+        "_node",
         "_view",
         "attribute",
         "dims",
@@ -162,10 +167,12 @@ class SharedLeaf:
         self.gathered = any(isinstance(index, np.ndarray) for index in dims.values())
         full = self.full
         self.leaf = nn.Parameter(take(full.detach(), dims), requires_grad=full.requires_grad)
-        self.leaf._shared_leaf = self  # type: ignore[attr-defined]
+        self.leaf._shared_leaf = _BackReference(self)  # type: ignore[attr-defined]
         self.pointer = self.leaf.data_ptr() if self.gathered else full.data_ptr()
         self._base: Tensor | None = None
         self._view: Tensor | None = None
+        self._node: Any = None
+        self._after: Any = None
         if full.requires_grad:
             self._register()
 
@@ -177,29 +184,54 @@ class SharedLeaf:
         return parameter
 
     def _register(self) -> None:
-        # A gradient hook on a leaf runs just before accumulation, the other just after it.
-        self.leaf.register_hook(self._before_accumulation)
-        self.leaf.register_post_accumulate_grad_hook(self._after_accumulation)
+        # The node's hook runs just before it accumulates, and only then: a tensor's hook would run
+        # for autograd.grad() too, which accumulates nothing. The hooks hold this object weakly, or
+        # the cycle through autograd's own objects would keep discarded sub-networks alive.
+        node = get_gradient_edge(self.leaf).node
+        if node is self._node:
+            return
+        self._node, me = node, weakref.ref(self)
 
-    def refresh(self) -> None:
-        """Follow the full parameter: its storage, its `requires_grad`, its values."""
+        def before(grads: tuple[Tensor | None, ...]) -> None:
+            shared = me()
+            if shared is not None and grads[0] is not None:
+                shared._before_accumulation()
+
+        def after(_: Tensor) -> None:
+            shared = me()
+            if shared is not None:
+                shared._after_accumulation()
+
+        node.register_prehook(before)
+        if self._after is None:
+            self._after = self.leaf.register_post_accumulate_grad_hook(after)
+
+    def refresh(self) -> bool:
+        """Follow the full parameter: its storage, its `requires_grad`, its values.
+
+        Returns:
+            Whether the full parameter had been moved or converted.
+        """
         leaf, full = self.leaf, self.full
         if leaf.requires_grad is not full.requires_grad:
             leaf.requires_grad_(full.requires_grad)
-            if full.requires_grad and not leaf._backward_hooks:
+            if full.requires_grad:
                 self._register()
         if self.gathered:
             if leaf.dtype == full.dtype and leaf.device == full.device:
                 leaf.data.copy_(take(full.detach(), self.dims))
-            else:
-                self._move(full)
-        elif full.data_ptr() != self.pointer:
-            self._move(full)
+                return False
+        elif full.data_ptr() == self.pointer:
+            return False
+        self._move(full)
+        return True
 
     def _move(self, full: nn.Parameter) -> None:
         self.release()
         self.leaf.data = take(full.detach(), self.dims)
         self.pointer = self.leaf.data_ptr()
+        if full.requires_grad:
+            self._register()  # another dtype or device has another accumulating node
 
     def moved_by_user(self) -> bool:
         """Whether somebody gave the sub-network's parameter another storage."""
@@ -210,8 +242,8 @@ class SharedLeaf:
         self.leaf.grad = None
         self._base = self._view = None
 
-    def _before_accumulation(self, grad: Tensor | None) -> None:
-        if grad is None or self.tie.is_cut:
+    def _before_accumulation(self) -> None:
+        if self.tie.is_cut:
             return
         self.tie.lock.acquire()
         try:
@@ -238,9 +270,10 @@ class SharedLeaf:
             self._view.zero_()
             self.leaf.grad = self._view
 
-    def _after_accumulation(self, leaf: Tensor) -> None:
+    def _after_accumulation(self) -> None:
         if self.tie.is_cut:
             return
+        leaf = self.leaf
         try:
             grad, full = leaf.grad, self.full
             assert grad is not None  # accumulation has just set both
@@ -281,6 +314,26 @@ class SharedLeaf:
             shape[number] = -1
             grid[dim] = index.view(shape)
         target.index_put_(tuple(grid), target[tuple(grid)] + grad)
+
+
+class _BackReference:
+    """From a parameter to its `SharedLeaf`, weakly and only in this process.
+
+    The leaf's accumulating node holds the parameter where Python's collector does not see it, so a
+    strong reference back would keep both for ever. A pickled parameter is a plain one.
+    """
+
+    def __init__(self, shared: SharedLeaf) -> None:
+        self._reference = weakref.ref(shared)
+
+    def __call__(self) -> SharedLeaf | None:
+        return self._reference()
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return type(None), ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> None:
+        return None
 
 
 class SubnetTie:
@@ -326,10 +379,18 @@ class SubnetTie:
                 stacklevel=3,
             )
             return
-        for shared in self.leaves:
-            shared.refresh()
+        if any([shared.refresh() for shared in self.leaves]):  # a list: every one must follow
+            self._move_buffers(module, self.supernet.model)
         if any(not norm.training for norm in self.norms):
             self._load_statistics(self.supernet)
+
+    def _move_buffers(self, module: nn.Module, model: nn.Module) -> None:
+        """Give the sub-network's own buffers the full ones' dtype and device."""
+        for narrow, full in zip(module.modules(), model.modules(), strict=True):
+            for name, buffer in narrow._buffers.items():
+                like = full._buffers[name]
+                if buffer is not None and like is not None:
+                    narrow._buffers[name] = buffer.to(like.device, like.dtype)
 
     def _load_statistics(self, supernet: Supernet) -> None:
         statistics = supernet.statistics(self.key)

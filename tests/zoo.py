@@ -1,0 +1,62 @@
+"""The networks that properties are tested over, and the smallest input that suits each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import timm
+import torch
+from timm.models.densenet import DenseNet
+from torch import Tensor, nn
+
+from mutualnet.models.cifar import wrn16_1, wrn16_4
+from mutualnet.space import ElasticSpace, Subnet
+from mutualnet.supernet import Supernet
+
+
+def _timm(name: str) -> Callable[[], nn.Module]:
+    return lambda: timm.create_model(name, num_classes=10)
+
+
+ZOO: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "mobilenetv1_100": (_timm("mobilenetv1_100"), 64),
+    "mobilenetv2_100": (_timm("mobilenetv2_100"), 64),
+    "resnet18": (_timm("resnet18"), 64),
+    "resnet50": (_timm("resnet50"), 64),
+    "vgg16": (lambda: timm.create_model("vgg16", num_classes=10, num_features=256), 64),
+    "efficientnet_b0": (_timm("efficientnet_b0"), 64),
+    "mobilenetv3_large_100": (_timm("mobilenetv3_large_100"), 64),
+    "densenet121": (_timm("densenet121"), 64),
+    "wrn16_4": (lambda: wrn16_4(10), 32),
+}
+
+
+def build(name: str) -> tuple[nn.Module, ElasticSpace]:
+    """A fresh network and a space at its smallest input."""
+    torch.manual_seed(0)
+    make, side = ZOO[name]
+    return make(), ElasticSpace(resolutions=(side,))
+
+
+def images(space: ElasticSpace, count: int = 2) -> Tensor:
+    """A batch of noise at the top resolution."""
+    side = space.resolutions[0]
+    return torch.randn(count, 3, side, side)
+
+
+def at(space: ElasticSpace, width: float) -> Subnet:
+    """A sub-network at the top resolution."""
+    return Subnet(width_mult=width, resolution=space.resolutions[0])
+
+
+def small() -> Supernet:
+    """A network without concatenations that runs in a millisecond."""
+    torch.manual_seed(0)
+    return Supernet(wrn16_1(4), ElasticSpace(resolutions=(16, 8)))
+
+
+def small_dense() -> Supernet:
+    """A network with concatenations, whose parameters are partly gathered."""
+    torch.manual_seed(0)
+    model = DenseNet(growth_rate=16, block_config=(2, 2), num_classes=4)
+    return Supernet(model, ElasticSpace(resolutions=(32,)))
