@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
@@ -223,36 +224,54 @@ def _trace_mode(
         outputs.update(producers[t.grad_fn] for t in found if t.grad_fn in producers)
         return found
 
-    with _mode(model, training):
+    with _mode(model, training), torch.enable_grad(), warnings.catch_warnings():
+        # Where its shape inference gives up, the trial at the end decides.
+        warnings.filterwarnings("ignore", message="Maximum recursive depth")
         try:
-            with torch.enable_grad():
-                graph = tp.DependencyGraph().build_dependency(
-                    model, inputs, forward_fn=forward, verbose=False
-                )
+            graph = tp.DependencyGraph().build_dependency(
+                model, inputs, forward_fn=forward, verbose=False
+            )
+        except (ArithmeticError, LookupError, TypeError, AttributeError) as error:
+            raise ValueError(
+                "the model's channels cannot be traced: Torch-Pruning's dependency graph stops at "
+                f"{type(error).__name__}: {first_line(error)}. An operation between its layers "
+                "(splitting or shuffling channels) is the usual cause."
+            ) from error
         finally:
             for handle in handles:
                 handle.remove()
-        for found in graph.get_all_groups():
-            _add_group(graph, found, names, raw, outputs)
+        seen: set[str] = set()
+        for module in list(graph.module2node):
+            if isinstance(module, (_ConvNd, nn.Linear)) and names.get(module) not in seen:
+                seen.update(_add_group(graph, module, names, raw, outputs).producers())
 
 
 def _add_group(
     graph: Any,
-    found: Any,
+    module: nn.Module,
     names: Mapping[nn.Module, str],
     raw: list[_RawGroup],
     outputs: set[str],
-) -> None:
-    root = names.get(found[0].dep.target.module)
-    known = next((g for g in raw if root is not None and (root, "out") in g.uses), None)
-    group = known or _RawGroup(size=len(found[0].idxs))
+) -> _RawGroup:
+    """Add the group of the channels that a layer makes, or what kept it from being found."""
+    root, size = names[module], int(graph.get_out_channels(module))
+    known = next((g for g in raw if (root, "out") in g.uses), None)
+    group = known or _RawGroup(size=size)
+    try:
+        prune = graph.get_pruner_of_module(module).prune_out_channels
+        found = graph.get_pruning_group(module, prune, list(range(size)))
+    except (IndexError, KeyError, ValueError, TypeError, ZeroDivisionError) as error:
+        group.add(_Use(root, "out", np.arange(size), np.arange(size)))
+        group.problem = f"its channels cannot be followed ({type(error).__name__}: {error})"
+        raw.extend([] if known else [group])
+        return group
     for item in found.items:
         module, node = item.dep.target.module, item.dep.target
         if isinstance(module, nn.Parameter):
             group.problem = "it meets a bare parameter that no known layer owns"
         elif node.type == tp.ops.OPTYPE.OUTPUT:
             outputs.update(group.producers())
-        elif module in names and list(module.parameters(recurse=False)):
+        elif module in names and _is_sized(module):
             out = graph.is_out_channel_pruning_fn(item.dep.handler)
             into = graph.is_in_channel_pruning_fn(item.dep.handler)
             side = "out" if out else "in"
@@ -264,6 +283,12 @@ def _add_group(
             group.add(_Use(names[module], side, positions[order], channels[order]))
     if known is None and group.uses:
         raw.append(group)
+    return group
+
+
+def _is_sized(module: nn.Module) -> bool:
+    """Whether something of a layer has as many entries as there are channels."""
+    return _axis_kind(module, "out") is not None or bool(list(module.parameters(recurse=False)))
 
 
 # ------------------------------------------------------------------------- what cannot be elastic
