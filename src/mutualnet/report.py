@@ -115,7 +115,8 @@ def print_table(table: QueryTable, console: Console, only_front: bool = True) ->
     console.print(shown)
     hidden = len(table.rows) - len(lines)
     if hidden:
-        console.print(f"{hidden} more rows score no better than a cheaper one.")
+        rows = "row scores" if hidden == 1 else "rows score"
+        console.print(f"{hidden} more {rows} no better than a cheaper one.")
 
 
 def _cells(table: QueryTable, only_front: bool) -> tuple[list[str], list[list[str]]]:
@@ -138,7 +139,7 @@ def _cells(table: QueryTable, only_front: bool) -> tuple[list[str], list[list[st
 
 
 def _score_name(table: QueryTable) -> str:
-    return str(table.meta.get("score", "score"))
+    return str(table.meta.get("score_name", "score"))
 
 
 def _measured(value: float | None, standard_error: float | None) -> str:
@@ -185,7 +186,7 @@ def _style(axes: Axes, table: QueryTable, cost: str) -> None:
     axes.set_xlabel(
         "cost: millions of multiply-adds" if cost == "macs" else "cost: median latency, ms"
     )
-    axes.set_ylabel(f"{_score_name(table)}, %")
+    axes.set_ylabel(_score_name(table))
     axes.grid(color="#e6e6e6", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -379,7 +379,10 @@ class SubnetTie:
                 stacklevel=3,
             )
             return
-        if any([shared.refresh() for shared in self.leaves]):  # a list: every one must follow
+        has_moved = False
+        for shared in self.leaves:
+            has_moved |= shared.refresh()
+        if has_moved:
             self._move_buffers(module, self.supernet.model)
         if any(not norm.training for norm in self.norms):
             self._load_statistics(self.supernet)

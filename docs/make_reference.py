@@ -1,0 +1,60 @@
+"""Write `docs/reference.md`: every public name with its signature and first line."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import mutualnet
+
+PAGE = Path(__file__).with_name("reference.md")
+
+MODULES = {
+    "mutualnet": mutualnet.__all__,
+    "mutualnet.calibrate": ["calibrate"],
+    "mutualnet.evaluate": ["evaluate", "build_table"],
+    "mutualnet.table": ["Row"],
+    "mutualnet.data": ["load_data", "photo_transform", "DataSplits"],
+    "mutualnet.models": ["create_model", "WideResNet"],
+    "mutualnet.tasks.base": ["Task", "Score"],
+    "mutualnet.tasks.classification": ["Classification"],
+    "mutualnet.config": ["Recipe", "read_recipe", "write_recipe", "override"],
+    "mutualnet.train": ["train", "dry_run"],
+    "mutualnet.runs": ["load_run"],
+}
+
+
+def _methods(kind: type) -> list[str]:
+    shown = []
+    for name, member in vars(kind).items():
+        if name.startswith("_") or not (inspect.isfunction(member) or isinstance(member, property)):
+            continue
+        line = (inspect.getdoc(member) or "").partition("\n")[0]
+        if inspect.isfunction(member):
+            names = [p for p in inspect.signature(member).parameters if p != "self"]
+            name = f"{name}({', '.join(names)})"
+        shown.append(f"  - `{name}`: {line}")
+    return shown
+
+
+def page() -> str:
+    """The page as text."""
+    lines = ["# Reference", "", "Written by `make docs`. `help()` tells arguments and errors.", ""]
+    for module, names in MODULES.items():
+        lines += [f"## `{module}`", ""]
+        for name in names:
+            member = getattr(__import__(module, fromlist=[name]), name)
+            first = (inspect.getdoc(member) or "").partition("\n")[0]
+            if inspect.isclass(member):
+                lines += [f"- **`{name}`**: {first}", *_methods(member)]
+            elif callable(member):
+                arguments = ", ".join(inspect.signature(member).parameters)
+                lines.append(f"- **`{name}({arguments})`**: {first}")
+            else:
+                lines.append(f"- **`{name}`**: a {type(member).__name__}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

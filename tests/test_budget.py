@@ -1,0 +1,47 @@
+"""Budgets as people write them."""
+
+import pytest
+
+from mutualnet.budget import Budget, parse_budget
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("150M", Budget(macs=150e6)),
+        (" 1.5 G ", Budget(macs=1.5e9)),
+        (".5K", Budget(macs=500)),
+        ("8ms", Budget(latency_ms=8)),
+        ("0.2s", Budget(latency_ms=200)),
+        ("900us", Budget(latency_ms=0.9)),
+        ("1e2M", Budget(macs=1e8)),
+    ],
+)
+def test_numbers_carry_units(text, expected):
+    budget = parse_budget(text)
+    assert budget.macs == pytest.approx(expected.macs) if expected.macs else budget.macs is None
+    if expected.latency_ms:
+        assert budget.latency_ms == pytest.approx(expected.latency_ms)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1", r"needs a unit, K, M or G .* got '1'. Did you mean 1M\?"),
+        ("8parsecs", "the unit of a budget must be .* got 'parsecs'"),
+        ("8m", "the unit of a budget must be .* got 'm'"),
+        ("fast", "must be a number with a unit, 150M or 8ms, got 'fast'"),
+        ("", "must be a number with a unit"),
+        ("-3M", "must be a number with a unit"),
+        ("0M", "must be > 0 and finite, got '0M'"),
+        ("1e999M", "must be > 0 and finite"),
+    ],
+)
+def test_anything_else_gets_one_line_that_tells_the_units(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_budget(text)
+
+
+def test_a_budget_reads_well():
+    assert str(parse_budget("1.5G")) == "1500M multiply-adds"
+    assert str(parse_budget("0.2s")) == "200 ms"

@@ -1,0 +1,45 @@
+"""The code of README and docs runs, and their links lead somewhere."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def _blocks(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if _blocks(p)], ids=lambda p: p.name)
+@pytest.mark.filterwarnings("ignore:grad and param")
+def test_code_blocks_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for block in _blocks(page):
+        exec(compile(block, str(page), "exec"), {"__name__": "docs"})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_inside_the_repository_exist(page):
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_readmes_layout_table_names_every_module():
+    table = (ROOT / "README.md").read_text().split("## Where things are")[1]
+    for path in (ROOT / "src" / "mutualnet").iterdir():
+        name = path.stem if path.suffix == ".py" else f"{path.name}/"
+        if path.is_dir() and not (path / "__init__.py").exists():
+            continue
+        if not name.startswith("__") and path.suffix in (".py", ""):
+            assert f"`{name}`" in table, name
+
+
+def test_the_reference_is_current():
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs" / "make_reference.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (ROOT / "docs" / "reference.md").read_text() == module.page(), "run make docs"

@@ -1,0 +1,221 @@
+"""Training by a recipe: parts by themselves, then a whole small run."""
+
+import csv
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mutualnet.config import OptimizerConfig, PrecisionConfig, override, read_recipe
+from mutualnet.host import flush_denormals, peak_memory_mib, tune_allocator
+from mutualnet.models.cifar import mobilenet_v1_cifar, wrn16_1
+from mutualnet.probe import Format, choose_format
+from mutualnet.recipes import load_recipe
+from mutualnet.runs import load_run, new_run
+from mutualnet.space import RULES, ElasticSpace
+from mutualnet.supernet import Supernet
+from mutualnet.tasks.classification import Classification
+from mutualnet.train import (
+    TrainingDivergedError,
+    dry_run,
+    learning_rate_factor,
+    make_loader,
+    parameter_groups,
+    train,
+)
+
+
+@pytest.fixture
+def recipe():
+    settings = [
+        "model.kwargs={depth: 10, width_factor: 1}",
+        "space.resolutions=[12, 8]",
+        "precision.precision=fp32",
+        "precision.memory_format=contiguous",
+        "optimizer.epochs=1",
+        "optimizer.warmup_epochs=0",
+    ]
+    return override(load_recipe("digits_demo"), settings)
+
+
+def test_weight_decay_spares_norms_biases_and_depthwise():
+    model = mobilenet_v1_cifar(10)
+    groups = parameter_groups(model, OptimizerConfig(lr=1, epochs=1, weight_decay=1e-4))
+    assert [group["weight_decay"] for group in groups] == [1e-4, 0.0]
+    decayed = {id(p) for p in groups[0]["params"]}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            is_plain = (
+                isinstance(module, nn.Conv2d | nn.Linear)
+                and name == "weight"
+                and not (isinstance(module, nn.Conv2d) and module.groups > 1)
+            )
+            assert (id(parameter) in decayed) == is_plain
+    everything = OptimizerConfig(lr=1, epochs=1, decay_all=True)
+    (group,) = parameter_groups(wrn16_1(10), everything)
+    assert len(group["params"]) == len(list(wrn16_1(10).parameters()))
+
+
+def test_the_rate_rises_linearly_then_falls_by_half_a_cosine():
+    def factor(step: int) -> float:
+        return learning_rate_factor(step, warmup_steps=4, total_steps=14)
+
+    assert [factor(s) for s in range(4)] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert [factor(4 + s) for s in range(11)] == pytest.approx(
+        [0.5 * (1 + math.cos(math.pi * s / 10)) for s in range(11)]
+    )
+
+
+def test_a_run_is_written_whole_and_reads_back(recipe, tmp_path):
+    out = train(recipe, tmp_path / "run", limit_steps=6)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert {"config.yaml", "weights.safetensors", "run.json", "logs", "checkpoints"} <= {
+        path.name for path in out.iterdir()
+    }
+    assert read_recipe(out / "config.yaml") == recipe
+    info = json.loads((out / "run.json").read_text())
+    assert (info["format_version"], info["steps"], len(info["class_names"])) == (1, 6, 10)
+    with (out / "logs" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {"ce_largest", "kl_random1", "kl_random2", "kl_smallest", "lr"} <= set(rows[0])
+    assert list((out / "logs").glob("events.*"))
+    assert list((out / "checkpoints").glob("*.ckpt"))
+
+    run = load_run(out)
+    assert run.table is None
+    assert not run.supernet.training
+    model = run.supernet.model
+    assert model(torch.zeros(1, 1, 12, 12)).shape == (1, 10)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(recipe, tmp_path):
+    def weights(name: str, seed: int) -> dict[str, torch.Tensor]:
+        out = train(replace(recipe, seed=seed), tmp_path / name, limit_steps=4)
+        return load_run(out).supernet.model.state_dict()
+
+    first, again, other = weights("a", 0), weights("b", 0), weights("c", 1)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["stem.weight"], other["stem.weight"])
+
+
+@pytest.mark.parametrize("method", sorted(RULES))
+def test_every_method_trains(recipe, tmp_path, method):
+    chosen = override(recipe, [f"method.name={method}", "method.distill=false"])
+    assert train(chosen, tmp_path / method, limit_steps=2).is_dir()
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_subnetwork(recipe, tmp_path):
+    wild = override(recipe, ["optimizer.lr=1e30"])
+    with pytest.raises(TrainingDivergedError, match=r"sub-network \S+x(12|8) is nan at step \d"):
+        train(wild, tmp_path / "run", limit_steps=20)
+    left = [path.name for path in tmp_path.iterdir()]
+    assert left
+    assert all(name.startswith(".run.partial-") for name in left)
+    with pytest.raises(ValueError, match="is a run that was not finished"):
+        load_run(tmp_path / left[0])
+
+
+def test_an_existing_directory_is_never_overwritten(recipe, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "precious").touch()
+    with pytest.raises(ValueError, match="must not exist yet"):
+        train(recipe, tmp_path / "run", limit_steps=1)
+    with pytest.raises(ValueError, match="limit_steps must be >= 1, got 0"):
+        train(recipe, tmp_path / "other", limit_steps=0)
+
+
+def test_nothing_is_left_of_a_run_that_wrote_nothing(tmp_path):
+    with pytest.raises(ZeroDivisionError), new_run(tmp_path / "run"):
+        1 / 0  # noqa: B018
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda out: (out / "weights.safetensors").unlink(), "has no weights.safetensors"),
+        (lambda out: (out / "run.json").write_text("{"), "run.json is damaged"),
+        (lambda out: (out / "run.json").write_text("{}"), "was not written by"),
+        (
+            lambda out: (out / "weights.safetensors").write_bytes(b"1234567890"),
+            "does not hold this network's weights",
+        ),
+        (
+            lambda out: (out / "run.json").write_text(
+                '{"format": "mutualnet.run", "format_version": 9}'
+            ),
+            "has run format 9, this version reads 1",
+        ),
+    ],
+)
+def test_a_damaged_run_is_refused_in_one_line(recipe, tmp_path, damage, message):
+    out = train(recipe, tmp_path / "run", limit_steps=1)
+    damage(out)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_run(out)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_directory_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="must be a run directory"):
+        load_run(tmp_path / "none")
+    with pytest.raises(ValueError, match=r"has no config\.yaml"):
+        load_run(tmp_path)
+
+
+def test_a_dry_run_writes_nothing_and_counts_the_steps(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = dry_run(override(recipe, ["optimizer.epochs=3"]), steps=3)
+    assert found.num_steps == 3 * math.ceil(1078 / 64)
+    assert found.seconds == pytest.approx(found.seconds_per_step * found.num_steps)
+    assert found.peak_memory_mib > 50
+    assert found.disk_mib > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_loaders_repeat_by_seed_and_never_end_with_one_image(recipe):
+    data = torch.utils.data.TensorDataset(torch.arange(129.0))
+    chosen = override(recipe, ["data.batch_size=64"])
+    a = [b[0].tolist() for b in make_loader(data, chosen, shuffle=True, purpose=0)]
+    b = [b[0].tolist() for b in make_loader(data, chosen, shuffle=True, purpose=0)]
+    c = [b[0].tolist() for b in make_loader(data, chosen, shuffle=True, purpose=1)]
+    assert a == b != c
+    assert [len(batch) for batch in a] == [64, 64]
+    plain = [b[0] for b in make_loader(data, chosen, shuffle=False, purpose=0)]
+    assert torch.cat(plain).tolist() == list(range(129))
+
+
+def test_the_probe_chooses_among_what_is_left_open_and_changes_nothing():
+    supernet = Supernet(wrn16_1(4), ElasticSpace(resolutions=(16,))).train()
+    before = {n: v.clone() for n, v in supernet.model.state_dict().items()}
+    batch = torch.randn(4, 3, 16, 16), torch.zeros(4, dtype=torch.long)
+    draw = RULES["mutualnet"].draw(supernet.space, np.random.default_rng(0))
+    state = torch.get_rng_state()
+    task = Classification()
+    fixed = PrecisionConfig(precision="bf16", memory_format="channels_last")
+    assert choose_format(supernet, batch, draw, task, fixed) == Format("bf16", "channels_last")
+    half = PrecisionConfig(precision="fp32")
+    assert choose_format(supernet, batch, draw, task, half).precision == "fp32"
+    assert torch.equal(torch.get_rng_state(), state)
+    for name, value in supernet.model.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert all(p.grad is None for p in supernet.parameters())
+
+
+def test_denormals_are_flushed_in_every_thread():
+    assert flush_denormals() == torch.set_flush_denormal(True)
+    assert tune_allocator() in (True, False)
+    assert peak_memory_mib() > 10
+
+
+def test_a_recipe_that_asks_for_bf16_trains_in_it(recipe, tmp_path):
+    chosen = override(recipe, ["precision.precision=bf16", "precision.memory_format=channels_last"])
+    out = train(chosen, tmp_path / "run", limit_steps=2)
+    run = load_run(out)
+    assert run.info["training_format"] == "bf16 channels_last"
+    assert run.supernet.model.stem.weight.dtype == torch.float32
+    assert np.isfinite(list(run.info["last_losses"].values())).all()
