@@ -13,7 +13,8 @@ from mutualnet.cli import main
 def run(tmp_path_factory):
     """A digits run of a few steps with its table."""
     out = tmp_path_factory.mktemp("runs") / "run"
-    words = ["train", "digits_demo", "--out", str(out), "--limit-steps", "8", "--set"]
+    words = ["train", "digits_demo", "--out", str(out), "--limit-steps", "8"]
+    words += ["--epochs", "2", "--seed", "1", "--set"]
     words += ["model.kwargs={depth: 10, width_factor: 1}", "space.resolutions=[12, 8]"]
     words += ["space.width_step=0.25", "precision.precision=fp32"]
     words += ["precision.memory_format=contiguous", "table.num_calibration_samples=64"]

@@ -23,6 +23,8 @@ ORDER = [
     "structure",
     "channels",
     "narrow",
+    "layers",
+    "trial",
     "tracing",
     "bank",
     "views",

@@ -128,8 +128,8 @@ def test_an_existing_directory_is_never_overwritten(recipe, tmp_path):
         train(recipe, tmp_path / "other", limit_steps=0)
 
 
-def test_nothing_is_left_of_a_run_that_wrote_nothing(tmp_path):
-    with pytest.raises(ZeroDivisionError), new_run(tmp_path / "run"):
+def test_nothing_is_left_of_a_run_that_wrote_nothing(recipe, tmp_path):
+    with pytest.raises(ZeroDivisionError), new_run(tmp_path / "run", recipe):
         1 / 0  # noqa: B018
     assert not list(tmp_path.iterdir())
 

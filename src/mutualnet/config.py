@@ -284,6 +284,11 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: plain(part) for key, part in value.items()}
-        return [plain(part) for part in value] if isinstance(value, list | tuple) else value
+        if isinstance(value, list | tuple):
+            return [plain(part) for part in value]
+        for kind in (bool, int, float, str):  # YAML knows no subclasses, which parsers make
+            if isinstance(value, kind):
+                return kind(value)
+        return value
 
     path.write_text(yaml.safe_dump(plain(recipe_values(recipe)), sort_keys=False))

@@ -40,8 +40,10 @@ class Run:
 
 
 @contextmanager
-def new_run(out: Path) -> Iterator[Path]:
+def new_run(out: Path, recipe: Recipe) -> Iterator[Path]:
     """Give a directory to write a run into, which gets its name when the block ends well.
+
+    The recipe is in it from the start.
 
     After an error it stays under its temporary name, so that nothing half-written is taken for a
     result, and the error says where.
@@ -54,22 +56,23 @@ def new_run(out: Path) -> Iterator[Path]:
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.parent / f".{out.name}.partial-{os.getpid()}"
     partial.mkdir()
+    write_recipe(recipe, partial / CONFIG)
     try:
         yield partial
     except BaseException as error:
-        if any(partial.iterdir()):
-            error.add_note(f"What was written so far is in {partial}.")
-        else:
+        if [path.name for path in partial.iterdir()] == [CONFIG]:
+            (partial / CONFIG).unlink()
             partial.rmdir()
+        else:
+            error.add_note(f"What was written so far is in {partial}.")
         raise
     if out.exists():
         out.rmdir()  # an empty directory
     partial.rename(out)
 
 
-def save_run(path: Path, recipe: Recipe, supernet: Supernet, info: dict[str, Any]) -> None:
-    """Write recipe, weights and facts; the facts last, since they mark a run as whole."""
-    write_recipe(recipe, path / CONFIG)
+def save_run(path: Path, supernet: Supernet, info: dict[str, Any]) -> None:
+    """Write weights and facts; the facts last, since they mark a run as whole."""
     save_model(supernet.model, str(path / WEIGHTS))
     content = {"format": "mutualnet.run", "format_version": FORMAT_VERSION, **info}
     (path / INFO).write_text(json.dumps(content, indent=1) + "\n")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["first_line", "structure_of"]
+__all__ = ["first_line", "mode_of", "structure_of"]
 
 
 def structure_of(model: nn.Module, input_shape: Sequence[int]) -> tuple[nn.Module, Tensor]:
@@ -62,3 +63,14 @@ def first_line(error: BaseException | None) -> str:
     """The first line of an exception's text, empty if it has none."""
     lines = str(error).strip().splitlines() if error is not None else []
     return lines[0] if lines else ""
+
+
+@contextmanager
+def mode_of(model: nn.Module, training: bool) -> Iterator[nn.Module]:
+    """Put every module in train or eval mode inside the block, and back to its own after it."""
+    previous = {module: module.training for module in model.modules()}
+    try:
+        yield model.train(training)
+    finally:
+        for module, was_training in previous.items():
+            module.training = was_training

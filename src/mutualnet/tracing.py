@@ -7,7 +7,6 @@ import re
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,69 +14,19 @@ import numpy as np
 import torch
 import torch_pruning as tp  # type: ignore[import-untyped]
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
-from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.utils import parametrize
 from torch.utils._pytree import tree_leaves
 
 from mutualnet.channels import Axis, ChannelGroup, ChannelPlan, Frozen, Segment
-from mutualnet.narrow import narrow_module, take
+from mutualnet.layers import axis_kind, grouped_step, is_one_axis, is_sized
 from mutualnet.rules import PLAIN, ChannelRule, rules_for
-from mutualnet.structure import first_line, structure_of
+from mutualnet.structure import first_line, mode_of, structure_of
+from mutualnet.trial import tried
 
 __all__ = ["trace_channels"]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _AxisKind:
-    """How one side of a layer type is narrowed."""
-
-    parameter_dims: tuple[tuple[str, int], ...]
-    attributes: tuple[tuple[str, int], ...]
-
-
-def _axis_kind(module: nn.Module, side: str) -> _AxisKind | None:
-    """Parameters and attributes that one side ("in" or "out") of a layer sizes; None if unknown."""
-    if isinstance(module, _ConvNd):
-        out_dim, in_dim = (1, 0) if module.transposed else (0, 1)
-        if module.groups > 1:  # in and out are one axis, cut between the groups
-            per_group = module.out_channels // module.groups
-            names = (("out_channels", 1), ("in_channels", 1), ("groups", per_group))
-            return _AxisKind((("weight", 0), ("bias", 0)), names)
-        if side == "out":
-            return _AxisKind((("weight", out_dim), ("bias", 0)), (("out_channels", 1),))
-        return _AxisKind((("weight", in_dim),), (("in_channels", 1),))
-    if isinstance(module, nn.Linear):
-        if side == "out":
-            return _AxisKind((("weight", 0), ("bias", 0)), (("out_features", 1),))
-        return _AxisKind((("weight", 1),), (("in_features", 1),))
-    if isinstance(module, (_BatchNorm, _InstanceNorm)):
-        tensors = ("weight", "bias", "running_mean", "running_var")
-        return _AxisKind(tuple((name, 0) for name in tensors), (("num_features", 1),))
-    if isinstance(module, nn.GroupNorm):
-        per_group = module.num_channels // module.num_groups
-        counts = (("num_channels", 1), ("num_groups", per_group))
-        return _AxisKind((("weight", 0), ("bias", 0)), counts)
-    if isinstance(module, nn.PReLU):
-        if module.num_parameters == 1:
-            return _AxisKind((), ())
-        return _AxisKind((("weight", 0),), (("num_parameters", 1),))
-    if isinstance(module, nn.LayerNorm):
-        dim = len(module.normalized_shape) - 1
-        return _AxisKind((("weight", dim), ("bias", dim)), (("normalized_shape", 1),))
-    return None
-
-
-def _grouped_step(module: nn.Module) -> int:
-    """Channels that a layer computes together, 1 for most."""
-    if isinstance(module, _ConvNd):
-        return module.out_channels // module.groups if module.groups > 1 else 1
-    if isinstance(module, nn.GroupNorm):
-        return module.num_channels // module.num_groups
-    return 1
 
 
 @dataclass
@@ -160,20 +109,10 @@ def trace_channels(
     _freeze_overlaps(raw)
     plan = _build_plan(model, raw, rules_for(model, rules), example_input.shape[1])
     _check_overrides(rules, plan, model)
-    return _verified(copy_, inputs, plan, train=len(modes) > 1)
+    return tried(copy_, inputs, plan, train=len(modes) > 1)
 
 
 # ------------------------------------------------------------------------------- the traced copy
-
-
-@contextmanager
-def _mode(model: nn.Module, training: bool) -> Any:
-    previous = {module: module.training for module in model.modules()}
-    try:
-        yield model.train(training)
-    finally:
-        for module, was_training in previous.items():
-            module.training = was_training
 
 
 def _module_calls(model: nn.Module, inputs: Tensor, training: bool) -> Counter[nn.Module] | None:
@@ -185,7 +124,7 @@ def _module_calls(model: nn.Module, inputs: Tensor, training: bool) -> Counter[n
 
     handles = [module.register_forward_hook(count) for module in model.modules()]
     try:
-        with _mode(model, training), torch.no_grad():
+        with mode_of(model, training), torch.no_grad():
             model(inputs)
     except Exception as problem:
         if not training:
@@ -224,7 +163,7 @@ def _trace_mode(
         outputs.update(producers[t.grad_fn] for t in found if t.grad_fn in producers)
         return found
 
-    with _mode(model, training), torch.enable_grad(), warnings.catch_warnings():
+    with mode_of(model, training), torch.enable_grad(), warnings.catch_warnings():
         # Where its shape inference gives up, the trial at the end decides.
         warnings.filterwarnings("ignore", message="Maximum recursive depth")
         try:
@@ -271,7 +210,7 @@ def _add_group(
             group.problem = "it meets a bare parameter that no known layer owns"
         elif node.type == tp.ops.OPTYPE.OUTPUT:
             outputs.update(group.producers())
-        elif module in names and _is_sized(module):
+        elif module in names and is_sized(module):
             out = graph.is_out_channel_pruning_fn(item.dep.handler)
             into = graph.is_in_channel_pruning_fn(item.dep.handler)
             side = "out" if out else "in"
@@ -286,11 +225,6 @@ def _add_group(
     return group
 
 
-def _is_sized(module: nn.Module) -> bool:
-    """Whether something of a layer has as many entries as there are channels."""
-    return _axis_kind(module, "out") is not None or bool(list(module.parameters(recurse=False)))
-
-
 # ------------------------------------------------------------------------- what cannot be elastic
 
 
@@ -303,7 +237,7 @@ def _layer_problems(model: nn.Module) -> dict[str, str]:
             owners[id(parameter)].append(name)
         if parametrize.is_parametrized(module):
             problems[name] = "its parameters are parametrized"
-        elif _axis_kind(module, "out") is not None and "weight" not in module._parameters:
+        elif axis_kind(module, "out") is not None and "weight" not in module._parameters:
             problems[name] = "its weight is computed by a hook, not stored"
     for layers in owners.values():
         if len(layers) > 1:
@@ -388,12 +322,12 @@ def _build_plan(
             (n for n in group.producers() if isinstance(modules[n], (_ConvNd, nn.Linear))),
             key=order.__getitem__,
         )
-        unknown = [n for n in group.layers() if _axis_kind(modules[n], "out") is None]
+        unknown = [n for n in group.layers() if axis_kind(modules[n], "out") is None]
         problem = group.problem
         if problem is None and unknown:
-            kind = type(modules[unknown[0]]).__name__
-            problem = f"{unknown[0]}: no rule to narrow a {kind}"
-        steps = {_grouped_step(modules[name]) for name in group.layers()}
+            layer_type = type(modules[unknown[0]]).__name__
+            problem = f"{unknown[0]}: no rule to narrow a {layer_type}"
+        steps = {grouped_step(modules[name]) for name in group.layers()}
         step = int(np.lcm.reduce(sorted(steps)))
         if problem is None and (step >= group.size or group.size % step):
             problem = f"its {group.size} channels must stay together"
@@ -401,7 +335,7 @@ def _build_plan(
             frozen.append(Frozen(layers=tuple(producers), reason=problem))
             continue
         for (layer, side), use in group.uses.items():
-            key = (layer, "both" if _is_one_axis(modules[layer]) else side)
+            key = (layer, "both" if is_one_axis(modules[layer]) else side)
             if key in segments and any(s.group == len(groups) for s in segments[key]):
                 continue  # the other side of a grouped convolution
             segments[key].append(
@@ -418,16 +352,16 @@ def _build_plan(
         )
     axes: dict[str, list[Axis]] = defaultdict(list)
     for (layer, side), parts in segments.items():
-        axis_kind = _axis_kind(modules[layer], side)
-        assert axis_kind is not None  # groups with unknown layers were frozen above
+        kind = axis_kind(modules[layer], side)
+        assert kind is not None  # groups with unknown layers were frozen above
         tensors = {**modules[layer]._parameters, **modules[layer]._buffers}
-        dims = tuple((n, d) for n, d in axis_kind.parameter_dims if tensors.get(n) is not None)
+        dims = tuple((n, d) for n, d in kind.parameter_dims if tensors.get(n) is not None)
         if dims:
             tensor = tensors[dims[0][0]]
             assert tensor is not None
             size = tensor.shape[dims[0][1]]
-        elif axis_kind.attributes:  # a norm without parameters or statistics
-            size = int(getattr(modules[layer], axis_kind.attributes[0][0]))
+        elif kind.attributes:  # a norm without parameters or statistics
+            size = int(getattr(modules[layer], kind.attributes[0][0]))
         else:
             continue
         axes[layer].append(
@@ -435,7 +369,7 @@ def _build_plan(
                 size=size,
                 segments=tuple(parts),
                 parameter_dims=dims,
-                attributes=axis_kind.attributes,
+                attributes=kind.attributes,
             )
         )
     return ChannelPlan(
@@ -444,13 +378,6 @@ def _build_plan(
         frozen=tuple(frozen),
         input_channels=input_channels,
     )
-
-
-def _is_one_axis(module: nn.Module) -> bool:
-    """Whether the input and the output of a layer are the same channels."""
-    if isinstance(module, _ConvNd):
-        return module.groups > 1
-    return not isinstance(module, nn.Linear)
 
 
 def _rule_of(producers: list[str], rules: Mapping[str, ChannelRule]) -> ChannelRule:
@@ -469,83 +396,3 @@ def _check_overrides(
                 f"rules must match the names of layers that make channels, got {pattern!r}, which "
                 f"matches none. Elastic layers: {', '.join(g.name for g in plan.groups[:6])}..."
             )
-
-
-# ------------------------------------------------------------------------------------ verification
-
-
-def _verified(model: nn.Module, inputs: Tensor, plan: ChannelPlan, train: bool) -> ChannelPlan:
-    """Freeze the groups whose narrowing breaks the forward pass or changes the output's shape."""
-    modes = [False, True] if train else [False]
-    expected = {training: _output_shapes(model, inputs, training) for training in modes}
-
-    def trial(active: set[int]) -> str | None:
-        counts = tuple(g.step if i in active else g.size for i, g in enumerate(plan.groups))
-        narrow = narrow_module(
-            model,
-            plan,
-            counts,
-            lambda _, full, dims: nn.Parameter(take(full.detach(), dims)),
-            lambda _, full, dims: take(full, dims),
-        )
-        for training, shapes in expected.items():
-            try:
-                got = _output_shapes(narrow, inputs, training)
-            except Exception as error:
-                return f"the forward pass does not run narrower ({first_line(error)[:120]})"
-            if got != shapes:
-                return f"narrowing changes the output's shape from {shapes[0]} to {got[0]}"
-        return None
-
-    everything = set(range(len(plan.groups)))
-    if trial(everything) is None:
-        return plan
-    bad = {i: reason for i in everything if (reason := trial({i})) is not None}
-    good = everything - set(bad)
-    for i in sorted(good):  # groups that only fail together with others
-        kept = good - set(bad)
-        if trial(kept) is None:
-            break
-        if (reason := trial({j for j in kept if j <= i})) is not None:
-            bad[i] = reason
-    return without_groups(plan, bad)
-
-
-def _output_shapes(model: nn.Module, inputs: Tensor, training: bool) -> list[tuple[int, ...]]:
-    with _mode(model, training), torch.no_grad():
-        result = model(inputs)
-    return [tuple(t.shape) for t in tree_leaves(result) if isinstance(t, Tensor)]
-
-
-def without_groups(plan: ChannelPlan, bad: Mapping[int, str]) -> ChannelPlan:
-    """The plan with some groups frozen for the given reasons."""
-    renumber = {
-        old: new for new, old in enumerate(i for i in range(len(plan.groups)) if i not in bad)
-    }
-    axes: dict[str, tuple[Axis, ...]] = {}
-    for layer, found in plan.axes.items():
-        kept = []
-        for axis in found:
-            parts = tuple(
-                Segment(group=renumber[s.group], positions=s.positions, channels=s.channels)
-                for s in axis.segments
-                if s.group in renumber
-            )
-            if parts:
-                kept.append(
-                    Axis(
-                        size=axis.size,
-                        segments=parts,
-                        parameter_dims=axis.parameter_dims,
-                        attributes=axis.attributes,
-                    )
-                )
-        if kept:
-            axes[layer] = tuple(kept)
-    newly = tuple(Frozen(layers=plan.groups[i].layers, reason=r) for i, r in sorted(bad.items()))
-    return ChannelPlan(
-        groups=tuple(g for i, g in enumerate(plan.groups) if i not in bad),
-        axes=axes,
-        frozen=(*plan.frozen, *newly),
-        input_channels=plan.input_channels,
-    )

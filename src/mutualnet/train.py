@@ -259,7 +259,7 @@ def train(
     """
     if limit_steps is not None and limit_steps < 1:
         raise ValueError(f"limit_steps must be >= 1, got {limit_steps}")
-    with new_run(out) as partial:
+    with new_run(out, recipe) as partial:
         started = time.time()
         ready = _prepare(recipe)
         module, seconds = _fit(recipe, ready, partial, limit_steps, progress)
@@ -285,7 +285,7 @@ def train(
                 "lightning": L.__version__,
             },
         }
-        save_run(partial, recipe, ready.supernet, info)
+        save_run(partial, ready.supernet, info)
     return out
 
 
