@@ -27,6 +27,7 @@ ORDER = [
     "trial",
     "tracing",
     "bank",
+    "clock",
     "views",
     "supernet",
     "models",

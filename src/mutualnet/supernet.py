@@ -21,11 +21,12 @@ from mutualnet.bank import (
     write_statistics,
 )
 from mutualnet.channels import ChannelPlan, Index
+from mutualnet.clock import WeightClock
 from mutualnet.narrow import narrow_module, take
 from mutualnet.rules import ChannelRule, architecture_name
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.tracing import trace_channels
-from mutualnet.views import GradientLock, SharedLeaf, SubnetTie, WeightClock, tie_of
+from mutualnet.views import GradientLock, SharedLeaf, SubnetTie, tie_of
 
 __all__ = ["Supernet"]
 
