@@ -167,7 +167,7 @@ SECTIONS: dict[str, tuple[str, list[str], Callable[[], list[list[str]]]]] = {
     ),
     "format": (
         "Formats over fp32 NCHW (denormals flushed)",
-        ["network", "format", "s/step", "ratio [95 % interval]"],
+        ["network", "format", "s/step", "ratio [95 % interval], 5 pairs"],
         _format,
     ),
     "denormals": (
@@ -210,26 +210,37 @@ def _write_page(results: dict[str, object]) -> None:
     PAGE.write_text("\n".join(lines) + "\n")
 
 
-def main() -> None:
-    """Run the named sections."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
-    chosen = parser.parse_args().sections or list(SECTIONS)
-    unknown = [name for name in chosen if name not in SECTIONS]
-    if unknown:
-        parser.error(f"unknown section {unknown[0]!r}, choose from {', '.join(SECTIONS)}")
+def _measure(name: str) -> None:
+    """Run one section in this process and keep its numbers."""
     from mutualnet.host import flush_denormals, tune_allocator
 
     tune_allocator()
     flush_denormals()
+    print(f"== {name}", flush=True)
+    rows = SECTIONS[name][2]()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results["machine"] = _machine()
+    results |= {"machine": _machine(), name: rows}
+    print(*rows, sep="\n", flush=True)
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    _write_page(results)
+
+
+def main() -> None:
+    """Run the named sections, each in a process of its own: a used heap slows the next."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    parser.add_argument("--here", action="store_true", help="measure in this process")
+    words = parser.parse_args()
+    chosen = words.sections or list(SECTIONS)
+    unknown = [name for name in chosen if name not in SECTIONS]
+    if unknown:
+        parser.error(f"unknown section {unknown[0]!r}, choose from {', '.join(SECTIONS)}")
     for name in chosen:
-        print(f"== {name}", flush=True)
-        results[name] = SECTIONS[name][2]()
-        print(*results[name], sep="\n", flush=True)
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-        _write_page(results)
+        if words.here:
+            _measure(name)
+        else:
+            command = [sys.executable, str(ROOT / "benchmarks" / "run.py"), "--here", name]
+            subprocess.run(command, check=True, cwd=ROOT)
 
 
 if __name__ == "__main__":

@@ -70,6 +70,28 @@ def test_a_list_of_widths_takes_the_place_of_the_range():
         space.check(Subnet(width_mult=0.6, resolution=32))
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"width_mult": 0.2}, r"width_mult must be in \[0.25, 1\], .* got 0.2. Widen the space"),
+        ({"group_widths": {"a": 1.2}}, r"width_mult must be in \[0.25, 1\], .* got 1.2"),
+        ({"resolution": 100}, r"resolution must be one of \(224, 192, 160, 128\), got 100"),
+        ({"num_frames": 8}, "num_frames is not elastic in this space, leave it None"),
+        ({"depth_mult": 0.5}, "depth_mult is not elastic in this space, leave it None"),
+    ],
+)
+def test_what_the_space_does_not_hold_is_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        ElasticSpace().check(Subnet(**values))
+
+
+def test_all_of_the_grid_lies_inside_the_space():
+    for space in (ElasticSpace(), ElasticSpace(width_range=(1, 2)), ElasticSpace(widths=(0.3,))):
+        for subnet in space.grid():
+            space.check(subnet)
+    ElasticSpace().check(Subnet(width_mult=0.05 * 20, group_widths={"a": 0.05 * 5}))
+
+
 def test_resolutions_are_kept_in_falling_order_without_repeats():
     assert ElasticSpace(resolutions=(128, 224, 128)).resolutions == (224, 128)
 

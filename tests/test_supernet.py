@@ -10,14 +10,17 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from mutualnet.bank import tracked_norms
+from mutualnet.bank import MissingStatisticsError, tracked_norms
+from mutualnet.calibrate import calibrate
 from mutualnet.narrow import take
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet import Supernet
+from mutualnet.tasks.classification import Classification
 from mutualnet.views import tie_of
 from tests.zoo import ZOO, at, build, images, small
 
 NAMES = sorted(ZOO)
+HOOKS = sorted(name for name in vars(nn.Identity()) if name.endswith("_hooks"))
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -25,7 +28,6 @@ def converted(request):
     """A converted network of the zoo with what it was before, in eval mode."""
     model, space = build(request.param)
     model.eval()
-    model.get_submodule(next(n for n, _ in tracked_norms(model)) if tracked_norms(model) else "")
     before = copy.deepcopy(model)
     supernet = Supernet(model, space)
     return request.param, supernet, before
@@ -40,8 +42,9 @@ def test_conversion_changes_nothing(converted):
     for new, old in zip(after.modules(), before.modules(), strict=True):
         assert type(new) is type(old)
         assert new.training is old.training
-        assert len(new._forward_hooks) == len(old._forward_hooks)
-        assert len(new._forward_pre_hooks) == len(old._forward_pre_hooks)
+        assert set(vars(new)) == set(vars(old))
+        for hooks in HOOKS:
+            assert len(getattr(new, hooks)) == len(getattr(old, hooks)), hooks
     for new, old in zip(after.parameters(), before.parameters(), strict=True):
         assert new.requires_grad is old.requires_grad
         assert new.grad is None
@@ -87,8 +90,12 @@ def test_switched_equals_extracted_and_the_extracted_is_plain(converted):
     for module, original in zip(extracted.modules(), before.modules(), strict=True):
         assert type(module) is type(original)
         assert set(vars(module)) == set(vars(original))
-        assert not module._forward_pre_hooks
-        assert not module._state_dict_hooks
+        for hooks in HOOKS:
+            assert not getattr(module, hooks), hooks
+        home = type(module).__module__
+        assert not home.startswith("mutualnet") or home.startswith("mutualnet.models")
+        for name, value in vars(module).items():
+            assert not type(value).__module__.startswith("mutualnet"), name
     for parameter in extracted.parameters():
         assert type(parameter) is nn.Parameter
         assert not vars(parameter)
@@ -114,10 +121,11 @@ def test_gradients_equal_autograd_through_selected_weights(converted):
     for parameter in net.parameters():
         parameter.grad = None
     expected = {name: torch.zeros_like(p) for name, p in net.model.named_parameters()}
-    for width in (0.6, 0.25):
+    for width in (1.0, 0.6, 0.25):  # one after the other, into the same gradients
         subnet = at(net.space, width)
         torch.manual_seed(2)
-        net.subnet(subnet)(x).square().sum().backward()
+        module = net.model if width == 1 else net.subnet(subnet)
+        module(x).square().sum().backward()
         indices = net.plan.indices(net.counts(subnet))
         full = {n: p.detach().clone().requires_grad_() for n, p in net.model.named_parameters()}
         selected = {name: _select(p, indices.get(name, {})) for name, p in full.items()}
@@ -173,6 +181,66 @@ def test_deepcopy_and_pickle_keep_the_network_and_what_is_fresh():
         narrow(x).sum().backward()
         assert supernet.model.stem.weight.grad is None
         assert other.model.stem.weight.grad is not None
+
+
+def test_conversion_keeps_modes_frozen_parameters_and_gradients():
+    model = small().model.train()
+    model.stage1.eval()
+    model.stem.weight.requires_grad_(False)
+    model(torch.randn(2, 3, 16, 16)).sum().backward()
+    modes = [module.training for module in model.modules()]
+    before = [(p, p.requires_grad, p.grad, p._version) for p in model.parameters()]
+    values = copy.deepcopy(model.state_dict())
+    gradients = [None if g is None else g.clone() for _, _, g, _ in before]
+    Supernet(model, ElasticSpace(resolutions=(16,)))
+    assert [module.training for module in model.modules()] == modes
+    for (old, requires_grad, grad, version), expected, new in zip(
+        before, gradients, model.parameters(), strict=True
+    ):
+        assert new is old
+        assert new.requires_grad is requires_grad
+        assert new._version == version
+        assert new.grad is grad
+        assert grad is None or torch.equal(grad, expected)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, values[name]), name
+
+
+def test_full_width_gives_the_same_bits_in_float64():
+    supernet = small().double()
+    x = images(supernet.space).double()
+    supernet.train()(x)  # statistics that float32 does not hold
+    supernet.eval()
+    full = supernet.subnet(at(supernet.space, 1.0)).eval()
+    assert torch.equal(full(x), supernet(x))
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))],
+    ids=["deepcopy", "pickle"],
+)
+def test_in_a_copy_fresh_statistics_stay_fresh_and_stale_stay_stale(duplicate):
+    supernet = small()
+    stale, fresh = (at(supernet.space, width) for width in (0.25, 0.5))
+    x = images(supernet.space)
+    noise = [(images(supernet.space, 4), torch.zeros(4).long())]
+    options = {"task": Classification(), "data_id": "d", "num_samples": 4}
+    calibrate(supernet, noise, [stale], **options)
+    with torch.no_grad():
+        supernet.model.head.weight.add_(1)
+    calibrate(supernet, noise, [fresh], **options)
+    other = duplicate(supernet)
+    for net in (supernet, other):
+        with pytest.raises(MissingStatisticsError):
+            net.subnet(stale).eval()(x)
+    expected = supernet.subnet(fresh).eval()(x)
+    assert torch.equal(other.subnet(fresh).eval()(x), expected)
+    with torch.no_grad():
+        supernet.model.head.weight.add_(1)  # the copy counts its own changes
+    assert torch.equal(other.subnet(fresh).eval()(x), expected)
+    with pytest.raises(MissingStatisticsError, match="stale"):
+        supernet.subnet(fresh).eval()(x)
 
 
 def test_group_widths_change_single_groups():

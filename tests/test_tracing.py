@@ -9,6 +9,7 @@ import torch_pruning as tp
 import torchvision
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
+from torchvision.ops import Permute
 
 from mutualnet.bank import tracked_norms
 from mutualnet.models.cifar import wrn16_4
@@ -27,7 +28,15 @@ TWINS = {
     "vgg16": (lambda: timm.create_model("vgg16", num_classes=10), 64),
     "wrn16_4": (lambda: wrn16_4(10), 32),
     "flatten to linear": (lambda: _small_vgg(), 64),
+    "torchvision vgg11": (lambda: _vgg11(), 64),
 }
+
+
+def _vgg11() -> nn.Module:
+    """Its convolutions and its flattened 512 * 7 * 7, with a classifier that fits into memory."""
+    model = torchvision.models.vgg11(weights=None, init_weights=False)
+    model.classifier = nn.Sequential(nn.Linear(512 * 49, 64), nn.ReLU(), nn.Linear(64, 10))
+    return model
 
 
 def _small_vgg() -> nn.Module:
@@ -241,6 +250,14 @@ ELASTIC = {
     "prelu": (lambda: Toy(nn.Sequential(nn.Conv2d(32, 32, 1), nn.PReLU(32))), ""),
     "instance norm": (
         lambda: Toy(nn.Sequential(nn.Conv2d(32, 32, 1), nn.InstanceNorm2d(32, affine=True))),
+        "",
+    ),
+    "layer norm": (
+        lambda: Toy(
+            nn.Sequential(
+                Permute([0, 2, 3, 1]), nn.Linear(32, 32), nn.LayerNorm(32), Permute([0, 3, 1, 2])
+            )
+        ),
         "",
     ),
     "dictionary output": (_named, ""),

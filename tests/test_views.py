@@ -88,6 +88,17 @@ def test_two_forwards_before_one_backward(make):
 
 
 @BOTH
+def test_two_backwards_through_one_graph_add_twice(make):
+    supernet = make().train()
+    x = images(supernet.space)
+    expected = _one_pass(supernet, x)
+    loss = supernet.subnet(at(supernet.space, 0.5))(x).square().sum()
+    loss.backward(retain_graph=True)
+    loss.backward()
+    _assert_equal(_gradients(supernet), expected, 2)
+
+
+@BOTH
 def test_autograd_grad_leaves_the_full_gradients_alone(make):
     supernet = make().train()
     narrow = supernet.subnet(at(supernet.space, 0.5))
@@ -108,6 +119,20 @@ def test_create_graph_is_refused_and_the_network_trains_on(make):
     supernet.zero_grad()
     narrow(x).square().sum().backward()
     _assert_equal(_gradients(supernet), expected)
+
+
+@BOTH
+@pytest.mark.filterwarnings("ignore:Using backward")
+def test_a_refused_pass_leaves_what_was_accumulated_before(make):
+    supernet = make().train()
+    x = images(supernet.space)
+    expected = _one_pass(supernet, x)
+    narrow = supernet.subnet(at(supernet.space, 0.5))
+    narrow(x).square().sum().backward()
+    with pytest.raises(RuntimeError, match="must not be used"):
+        narrow(x).square().sum().backward(create_graph=True)
+    narrow(x).square().sum().backward()
+    _assert_equal(_gradients(supernet), expected, 2)
 
 
 @BOTH
@@ -169,7 +194,6 @@ def test_every_subnetwork_sees_an_optimizer_step_and_statistics_go_stale(make, k
 
 
 EDITS = {
-    "in place": lambda s: s.model.stem.weight.data.mul_(2) and _bump(s),
     "no_grad": lambda s: _bump(s),
     "load_state_dict": lambda s: s.model.load_state_dict(small().model.state_dict()),
     "assign": lambda s: s.model.load_state_dict(
@@ -235,6 +259,30 @@ def test_an_optimizer_over_a_subnetwork_trains_the_shared_weights():
     assert torch.equal(supernet.model.stage3[0].conv1.weight[32:], untouched[32:])
 
 
+@pytest.mark.parametrize("kind", sorted(OPTIMIZERS))
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_an_optimizer_over_a_subnetwork_steps_like_slices_by_hand(kind, set_to_none):
+    supernet, twin = small().train(), small().train()
+    subnet, x = at(supernet.space, 0.5), images(supernet.space)
+    narrow, plain = supernet.subnet(subnet), twin.extract(subnet, uncalibrated=True).train()
+    expected = {n: p.detach().clone() for n, p in supernet.model.named_parameters()}
+    optimizers = [OPTIMIZERS[kind](module.parameters()) for module in (narrow, plain)]
+    if "fused" in kind:  # its kernel would write over the other channels
+        narrow(x).square().mean().backward()
+        with pytest.raises(RuntimeError, match="a fused optimizer must not hold"):
+            optimizers[0].step()
+        return
+    for _ in range(2):
+        for module, optimizer in zip((narrow, plain), optimizers, strict=True):
+            optimizer.zero_grad(set_to_none=set_to_none)
+            module(x).square().mean().backward()
+            optimizer.step()
+    for name, parameter in plain.named_parameters():
+        expected[name][tuple(slice(0, n) for n in parameter.shape)] = parameter.detach()
+    for name, parameter in supernet.model.named_parameters():
+        torch.testing.assert_close(parameter, expected[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
 def test_an_optimizer_over_gathered_copies_is_refused():
     supernet = small_dense().train()
     narrow = supernet.subnet(at(supernet.space, 0.5))
@@ -287,6 +335,7 @@ def test_copies_and_pickles_of_a_subnetwork_are_their_own(make):
     supernet = make().train()
     narrow = supernet.subnet(at(supernet.space, 0.5))
     x = images(supernet.space)
+    before = {name: value.clone() for name, value in supernet.state_dict().items()}
     for other in (copy.deepcopy(narrow), pickle.loads(pickle.dumps(narrow))):
         torch.testing.assert_close(other(x), narrow(x))
         optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
@@ -294,6 +343,8 @@ def test_copies_and_pickles_of_a_subnetwork_are_their_own(make):
         optimizer.step()
         other.eval()(x)
         assert all(p.grad is None for p in supernet.parameters())
+        for name, value in supernet.state_dict().items():
+            assert torch.equal(value, before[name]), name
 
 
 @BOTH
@@ -305,6 +356,26 @@ def test_state_dict_is_compact_and_loads_into_the_extracted(make):
         if value.is_floating_point():
             assert value.untyped_storage().nbytes() == value.numel() * value.element_size(), name
     supernet.extract(subnet, uncalibrated=True).load_state_dict(state)
+
+
+@BOTH
+def test_loading_into_a_subnetwork_changes_the_shared_weights_or_is_refused(make):
+    supernet = make().train()
+    x, subnet = images(supernet.space), at(supernet.space, 0.5)
+    narrow = supernet.subnet(subnet)
+    state = supernet.extract(subnet, uncalibrated=True).state_dict()
+    state = {n: v + 1 if v.is_floating_point() else v for n, v in state.items()}
+    if any(shared.gathered for shared in tie_of(narrow).leaves):
+        with pytest.raises(RuntimeError, match="must not be loaded into"):
+            narrow.load_state_dict(state)
+        return
+    version = supernet.weights_version
+    narrow.load_state_dict(state)
+    assert supernet.weights_version != version
+    narrow(x)
+    for name, parameter in supernet.model.named_parameters():
+        block = tuple(slice(0, n) for n in state[name].shape)
+        assert torch.equal(parameter[block], state[name]), name
 
 
 def test_missing_and_stale_statistics_are_told_apart():
@@ -325,7 +396,10 @@ def test_missing_and_stale_statistics_are_told_apart():
 def test_networks_without_bn_run_at_once():
     model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 2, 1))
     supernet = Supernet(model, ElasticSpace(resolutions=(8,)))
-    assert supernet.subnet(at(supernet.space, 0.5)).eval()(images(supernet.space)).shape[1] == 2
+    x, subnet = images(supernet.space), at(supernet.space, 0.5)
+    switched = supernet.subnet(subnet).eval()(x)
+    assert switched.shape[1] == 2
+    torch.testing.assert_close(supernet.extract(subnet)(x), switched)
 
 
 @BOTH
@@ -334,7 +408,7 @@ def test_two_threads_train_two_subnetworks_at_once(make):
     x = images(supernet.space, 4).double()
     widths = (1.0, 0.5)
     expected: dict[str, torch.Tensor] = {}
-    repeats = 15
+    repeats = 20
     for width in widths:
         for name, gradient in _one_pass(supernet, x, width).items():
             expected[name] = expected.get(name, 0) + repeats * gradient

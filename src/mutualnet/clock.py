@@ -25,7 +25,7 @@ class WeightClock:
         WeightClock._live.add(self)
         if not WeightClock._watching:
             # PyTorch offers step hooks for one known optimizer or for all; ours come from users.
-            register_pre_hook(_refuse_gathered)
+            register_pre_hook(_refuse_unfit)
             register_post_hook(_tick_clocks)
             WeightClock._watching = True
 
@@ -55,12 +55,20 @@ def _tick_clocks(optimizer: Optimizer, *_: Any) -> None:
             clock.ticks += 1
 
 
-def _refuse_gathered(optimizer: Optimizer, *_: Any) -> None:
+def _refuse_unfit(optimizer: Optimizer, *_: Any) -> None:
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             reference = getattr(parameter, "_shared_leaf", None)
             shared = reference() if reference is not None else None
-            if shared is not None and shared.gathered and not shared.tie.is_cut:
+            if shared is None or shared.tie.is_cut:
+                continue
+            if group.get("fused") and not parameter.is_contiguous():
+                raise RuntimeError(
+                    f"a fused optimizer must not hold {shared.name!r} of a sub-network: it takes a "
+                    "parameter for one block of memory, and a view into a wider one is not. Pass "
+                    "foreach=True instead of fused=True, or optimize the supernet's parameters()."
+                )
+            if shared.gathered:
                 raise RuntimeError(
                     f"an optimizer must not hold {shared.name!r} of a sub-network: behind a "
                     "concatenation it is a copy, and the step would be lost. Optimize the "

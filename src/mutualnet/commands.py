@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -121,7 +122,8 @@ def make_table(path: Path) -> QueryTable:
     )
     save_table(run, table)
     picture = path / PLOT
-    plot_frontier(table, picture, title=f"{recipe.name}: one network, every budget")
+    model = recipe.model.name.rpartition(":")[2]
+    plot_frontier(table, picture, title=f"{model} on {recipe.data.name}: one network, every budget")
     print_table(table, console)
     console.print(f"table: {path / 'table.json'}\nplot: {picture}")
     return table
@@ -248,8 +250,15 @@ def demo(out: Path) -> None:
     images = _write_test_images(out)
     front = table.front()
     for row in (front[0], front[len(front) // 2], front[-1]):
-        predict(out, images, budget=f"{row.macs / 1e6:.4f}M")
+        predict(out, images, budget=_budget_above(row.macs))
     console.print(f"plot: {out / PLOT}")
+
+
+def _budget_above(macs: int) -> str:
+    """The next budget with two digits."""
+    millions = macs / 1e6
+    unit = 10 ** (math.floor(math.log10(millions)) - 1)
+    return f"{math.ceil(millions / unit) * unit:.4g}M"
 
 
 def _write_test_images(out: Path) -> list[Path]:

@@ -226,6 +226,10 @@ class Supernet(nn.Module):
         """A number that changes whenever a weight does."""
         return self._clock.version()
 
+    def weights_changed(self) -> None:
+        """Declare all BN statistics stale, after an edit without trace such as `p.data.mul_(2)`."""
+        self._clock.ticks += 1
+
     def _is_fresh(self, statistics: BNStatistics) -> bool:
         return statistics.weights_version == self.weights_version
 
@@ -241,12 +245,15 @@ class Supernet(nn.Module):
         if key.counts != self.plan.full_counts:
             return None
         norms = [norm for _, norm in tracked_norms(self.model)]
-        empty = torch.zeros(0)
+        dtype = next(
+            (norm.running_mean.dtype for norm in norms if norm.running_mean is not None), None
+        )
+        empty = torch.zeros(0, dtype=dtype)
         means = [norm.running_mean for norm in norms if norm.running_mean is not None]
         variances = [norm.running_var for norm in norms if norm.running_var is not None]
         return BNStatistics(
-            mean=torch.cat([empty, *(m.detach().float().cpu() for m in means)]),
-            var=torch.cat([empty, *(v.detach().float().cpu() for v in variances)]),
+            mean=torch.cat([empty, *(m.detach().cpu() for m in means)]),
+            var=torch.cat([empty, *(v.detach().cpu() for v in variances)]),
             num_samples=0,
             batch_size=0,
             data_id="the model's own",

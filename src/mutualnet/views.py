@@ -77,7 +77,7 @@ class SharedLeaf:
 
     __slots__ = (
         "__weakref__",
-        "_after",
+        "_back",
         "_base",
         "_node",
         "_view",
@@ -107,12 +107,12 @@ class SharedLeaf:
         self.gathered = any(isinstance(index, np.ndarray) for index in dims.values())
         full = self.full
         self.leaf = nn.Parameter(take(full.detach(), dims), requires_grad=full.requires_grad)
-        self.leaf._shared_leaf = _BackReference(self)  # type: ignore[attr-defined]
+        self._back = _BackReference(self)
+        self.leaf._shared_leaf = self._back  # type: ignore[attr-defined]
         self.pointer = self.leaf.data_ptr() if self.gathered else full.data_ptr()
         self._base: Tensor | None = None
         self._view: Tensor | None = None
         self._node: Any = None
-        self._after: Any = None
         if full.requires_grad:
             self._register()
 
@@ -125,26 +125,14 @@ class SharedLeaf:
 
     def _register(self) -> None:
         # The node's hook runs just before it accumulates, and only then: a tensor's hook would run
-        # for autograd.grad() too, which accumulates nothing. The hooks hold this object weakly, or
-        # the cycle through autograd's own objects would keep discarded sub-networks alive.
+        # for autograd.grad() too, which accumulates nothing.
         node = get_gradient_edge(self.leaf).node
         if node is self._node:
             return
-        self._node, me = node, weakref.ref(self)
-
-        def before(grads: tuple[Tensor | None, ...]) -> None:
-            shared = me()
-            if shared is not None and grads[0] is not None:
-                shared._before_accumulation()
-
-        def after(_: Tensor) -> None:
-            shared = me()
-            if shared is not None:
-                shared._after_accumulation()
-
-        node.register_prehook(before)
-        if self._after is None:
-            self._after = self.leaf.register_post_accumulate_grad_hook(after)
+        node.register_prehook(self._back.before_accumulation)
+        if self._node is None:
+            self.leaf.register_post_accumulate_grad_hook(self._back.after_accumulation)
+        self._node = node
 
     def refresh(self) -> bool:
         """Follow the full parameter: its storage, its `requires_grad`, its values.
@@ -219,7 +207,7 @@ class SharedLeaf:
             assert grad is not None  # accumulation has just set both
             assert full.grad is not None
             if grad.requires_grad:
-                leaf.grad = None
+                leaf.grad = self._view  # as it was: this sum went elsewhere
                 raise RuntimeError(
                     "backward(create_graph=True) through a sub-network must not be used: its "
                     "gradients are added in place and carry no graph. Call "
@@ -263,11 +251,25 @@ class _BackReference:
     strong reference back would keep both for ever. A pickled parameter is a plain one.
     """
 
+    __slots__ = ("_reference",)
+
     def __init__(self, shared: SharedLeaf) -> None:
         self._reference = weakref.ref(shared)
 
     def __call__(self) -> SharedLeaf | None:
         return self._reference()
+
+    def before_accumulation(self, grads: tuple[Tensor | None, ...]) -> None:
+        """Hook of the accumulating node."""
+        shared = self()
+        if shared is not None and grads[0] is not None:
+            shared._before_accumulation()
+
+    def after_accumulation(self, _: Tensor) -> None:
+        """Hook of the leaf."""
+        shared = self()
+        if shared is not None:
+            shared._after_accumulation()
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return type(None), ()
@@ -302,6 +304,7 @@ class SubnetTie:
         module._subnet_tie = self  # type: ignore[assignment]
         module.register_forward_pre_hook(self.before_forward)
         module.register_state_dict_post_hook(self.compact)
+        module.register_load_state_dict_pre_hook(self.before_load)
 
     def rename(self, key: BankKey, label: str) -> None:
         """Use the same module for another resolution."""
@@ -349,6 +352,23 @@ class SubnetTie:
             write_statistics(self.norms, statistics)
             # Statistics that are the model's own move with training: read again next time.
             self._loaded = statistics if self.key in supernet.bank else None
+
+    def before_load(self, module: nn.Module, *_: Any) -> None:
+        """Loading into views changes the shared weights; into copies it would be lost.
+
+        Raises:
+            RuntimeError: If the sub-network holds gathered copies.
+        """
+        if self.supernet is None:
+            return
+        for shared in self.leaves:
+            if shared.gathered:
+                raise RuntimeError(
+                    f"a state must not be loaded into sub-network {self.label}: behind a "
+                    f"concatenation {shared.name!r} is a copy, and its new values would be lost. "
+                    "Load into the supernet's model, or extract() the sub-network first."
+                )
+        self.supernet.weights_changed()
 
     def release_gradients(self) -> None:
         """Let go of the full gradients' views once a step has used them."""
