@@ -249,7 +249,9 @@ ELASTIC = {
     "transposed": (lambda: Toy(nn.ConvTranspose2d(32, 32, 2, stride=2)), ""),
     "prelu": (lambda: Toy(nn.Sequential(nn.Conv2d(32, 32, 1), nn.PReLU(32))), ""),
     "instance norm": (
-        lambda: Toy(nn.Sequential(nn.Conv2d(32, 32, 1), nn.InstanceNorm2d(32, affine=True))),
+        lambda: Toy(
+            nn.Sequential(nn.Conv2d(32, 32, 1), nn.InstanceNorm2d(32, affine=True), nn.ReLU())
+        ),
         "",
     ),
     "layer norm": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook as register_post_hook
@@ -55,6 +56,12 @@ def _tick_clocks(optimizer: Optimizer, *_: Any) -> None:
             clock.ticks += 1
 
 
+def _is_one_block(parameter: nn.Parameter) -> bool:
+    """Whether a parameter fills its memory without gaps."""
+    is_last = parameter.dim() == 4 and parameter.is_contiguous(memory_format=torch.channels_last)
+    return parameter.is_contiguous() or is_last
+
+
 def _refuse_unfit(optimizer: Optimizer, *_: Any) -> None:
     for group in optimizer.param_groups:
         for parameter in group["params"]:
@@ -62,7 +69,7 @@ def _refuse_unfit(optimizer: Optimizer, *_: Any) -> None:
             shared = reference() if reference is not None else None
             if shared is None or shared.tie.is_cut:
                 continue
-            if group.get("fused") and not parameter.is_contiguous():
+            if group.get("fused") and not _is_one_block(parameter):
                 raise RuntimeError(
                     f"a fused optimizer must not hold {shared.name!r} of a sub-network: it takes a "
                     "parameter for one block of memory, and a view into a wider one is not. Pass "
