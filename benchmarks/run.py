@@ -167,7 +167,7 @@ SECTIONS: dict[str, tuple[str, list[str], Callable[[], list[list[str]]]]] = {
     ),
     "format": (
         "Formats over fp32 NCHW (denormals flushed)",
-        ["network", "format", "s/step", "ratio [95 % interval], 5 pairs"],
+        ["network", "format", "s/step", "ratio [95 % interval], 11 pairs"],
         _format,
     ),
     "denormals": (

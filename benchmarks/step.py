@@ -33,7 +33,7 @@ class Case:
     num_classes: int
     draw: tuple[Subnet, ...]
     limit: float
-    num_draws: int = 50
+    num_draws: int = 100
     """Random draws to time."""
 
 
@@ -71,7 +71,6 @@ CASES = (
         1000,
         _IMAGENET_DRAW,
         1.05,
-        num_draws=30,  # four seconds each
     ),
 )
 
@@ -201,7 +200,7 @@ def random_ratio(case: Case) -> Ratio:
 
 
 def format_ratio(
-    case: Case, memory_format: torch.memory_format, autocast: torch.dtype | None, *, pairs: int = 5
+    case: Case, memory_format: torch.memory_format, autocast: torch.dtype | None, *, pairs: int = 11
 ) -> Ratio:
     """Our step in one format over our step in fp32 NCHW."""
     steps = []
