@@ -18,8 +18,21 @@ MODULES = {
     "mutualnet.models": ["create_model", "WideResNet"],
     "mutualnet.tasks.base": ["Task", "Score"],
     "mutualnet.tasks.classification": ["Classification"],
-    "mutualnet.config": ["Recipe", "read_recipe", "write_recipe", "override"],
-    "mutualnet.train": ["train", "dry_run"],
+    "mutualnet.tasks": ["MultiLabel", "Taught"],
+    "mutualnet.config": [
+        "Recipe",
+        "read_recipe",
+        "write_recipe",
+        "override",
+        "with_epochs",
+        "with_method",
+    ],
+    "mutualnet.recipes": ["load_recipe", "independent_grid"],
+    "mutualnet.train": ["train"],
+    "mutualnet.dryrun": ["dry_run"],
+    "mutualnet.processes": ["process_group", "average_gradients"],
+    "mutualnet.planning": ["propose_space"],
+    "mutualnet.weights": ["copy_weights"],
     "mutualnet.runs": ["load_run"],
 }
 

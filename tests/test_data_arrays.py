@@ -1,6 +1,5 @@
 """Batched augmentation equals its plain, per-image counterpart; digits and CIFAR are whole."""
 
-import json
 import pickle
 
 import numpy as np
@@ -12,26 +11,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mutualnet.data import load_data
-from mutualnet.data.arrays import ArrayTransform, CropFlip, Jiggle
-
-
-def write_mosaics(folder, num_classes=10, rows=4, columns=20, seed=0):
-    """Two train mosaics and a test mosaic, lossless; returns the arrays."""
-    folder.mkdir(parents=True, exist_ok=True)
-    names = [f"class{i:03d}" for i in range(num_classes)]
-    (folder / "classes.json").write_text(json.dumps({"classes": names}))
-    rng, arrays = np.random.default_rng(seed), {}
-    for split, num_files in (("train", 2), ("test", 1)):
-        count = rows * columns * num_files
-        tiles = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-        labels = rng.permutation(np.arange(count) % num_classes).astype(np.uint8)
-        for i, part in enumerate(np.split(tiles, num_files)):
-            grid = part.reshape(rows, columns, 32, 32, 3).swapaxes(1, 2)
-            image = Image.fromarray(grid.reshape(rows * 32, columns * 32, 3))
-            image.save(folder / f"{split}_{i:02d}.png")
-        np.save(folder / f"{split}_labels.npy", labels)
-        arrays[split] = tiles, labels
-    return arrays
+from mutualnet.data.arrays import ArrayTransform
+from mutualnet.data.augment import CropFlip, Jiggle
+from mutualnet.data.draws import Draws
+from tests.fixtures import write_mosaics
 
 
 @pytest.fixture
@@ -53,7 +36,7 @@ def normalise(tiles, splits):
 def test_a_crop_flip_is_a_window_of_the_reflected_image_or_its_mirror():
     torch.manual_seed(0)
     images = torch.randint(0, 256, (40, 3, 12, 12), dtype=torch.uint8)
-    cropped = CropFlip(pad=4)(images)
+    cropped = CropFlip(pad=4)(images, Draws.fresh(40))
     padded = F.pad(images.float(), [4] * 4, mode="reflect").byte()
     offsets, num_flipped = set(), 0
     for image, got in zip(padded, cropped, strict=True):
@@ -79,14 +62,14 @@ def test_a_jiggle_of_nothing_is_bilinear_resizing():
     images = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
     still = Jiggle(resolution=20, max_shift=0, max_degrees=0, max_scale=0)
     expected = F.interpolate(images.float(), (20, 20), mode="bilinear", align_corners=True)
-    torch.testing.assert_close(still(images), expected, rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(still(images, Draws.fresh(3)), expected, rtol=1e-4, atol=1e-2)
 
 
 def test_a_jiggle_moves_each_image_by_its_own_amount():
     torch.manual_seed(0)
     image = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
     image[..., 3:5, 3:5] = 255
-    moved = Jiggle(resolution=8)(image.expand(16, 1, 8, 8))
+    moved = Jiggle(resolution=8)(image.expand(16, 1, 8, 8), Draws.fresh(16))
     assert len({tuple(one.flatten().tolist()) for one in moved}) == 16
     assert (moved.sum((1, 2, 3)) > 300).all()
 
@@ -301,7 +284,7 @@ def test_the_other_cifar_is_refused(mosaics):
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("cifar", {}, "one of cifar10, cifar100, digits, imagefolder, got 'cifar'. Did you mean"),
+        ("cifar", {}, r"one of cifar10, cifar100, digits, .*, got 'cifar'. Did you mean"),
         ("digits", {"resolution": 0}, "resolution must be a whole number of pixels >= 1, got 0"),
         ("digits", {"resolution": 8.5}, "resolution must be a whole number of pixels"),
         ("digits", {"path": "x"}, "path must be None for digits"),

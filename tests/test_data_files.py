@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from mutualnet.data import load_data
 from mutualnet.data.convert import read_image, to_rgb
 from mutualnet.data.damaged import ImageFiles
-from mutualnet.data.imagefolder import limit_aspect
+from mutualnet.data.photos import limit_aspect
 
 # Python 3.12 warns at every fork of a process with threads, which torch always has.
 FORKS = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")

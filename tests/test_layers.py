@@ -16,6 +16,7 @@ ORDER = [
     "space",
     "table",
     "budget",
+    "seeding",
     # maths
     "losses",
     # network
@@ -23,6 +24,7 @@ ORDER = [
     "structure",
     "channels",
     "narrow",
+    "norms",
     "layers",
     "trial",
     "tracing",
@@ -33,6 +35,7 @@ ORDER = [
     "models",
     # use
     "cost",
+    "processes",
     # data and tasks
     "data",
     "tasks",
@@ -42,9 +45,17 @@ ORDER = [
     "host",
     "sandwich",
     "probe",
+    "schedules",
+    "optimizer",
+    "checkpoints",
+    "weights",
     "evaluate",
     "runs",
+    "prepare",
+    "loop",
     "train",
+    "dryrun",
+    "planning",
     # surface
     "recipes",
     "report",
@@ -54,7 +65,7 @@ ORDER = [
 ]
 """A module imports only from modules before it; inside a folder, from its own too."""
 
-NO_TORCH = ("space", "table", "budget")
+NO_TORCH = ("space", "table", "budget", "seeding")
 
 
 def _module_of(path: Path) -> str:

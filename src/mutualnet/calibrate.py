@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mutualnet.bank import BankKey, BNStatistics, tracked_norms
+from mutualnet.processes import current_ranks, gather, sum_over_ranks
 from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.tasks.base import Task
@@ -103,6 +104,18 @@ class _Calibrated:
         self.pool.add(self._mean.cpu(), self._var.cpu(), self._count)
 
 
+def _over_ranks(running: dict[BankKey, _Calibrated], seen: int, batch_size: int) -> tuple[int, int]:
+    """Sum the pools of all processes; return the images seen and the size of their batches."""
+    if current_ranks().size == 1:
+        return seen, batch_size
+    for calibrated in running.values():
+        pool = calibrated.pool
+        total = sum_over_ranks(torch.stack([pool.count, pool.total, pool.squares]))
+        pool.count, pool.total, pool.squares = total.unbind()
+    counts = gather((seen, batch_size))
+    return sum(seen for seen, _ in counts), max(size for _, size in counts)
+
+
 def calibrate(
     supernet: Supernet,
     batches: Iterable[Any],
@@ -119,6 +132,8 @@ def calibrate(
     variances are then pooled exactly over all values seen, so the order of the batches does not
     matter. Their size does, and is stored. Other layers run as in eval mode.
 
+    Of several processes each reads batches of its own, and all get the statistics of everything.
+
     Args:
         supernet: Whose bank is filled. Its model is not changed.
         batches: Training batches at the top resolution, all of one size; a smaller last one is left
@@ -126,7 +141,7 @@ def calibrate(
         subnets: Which sub-networks.
         task: Scales a batch.
         data_id: Hash that names the data in the bank.
-        num_samples: Images to use; whole batches, at least one.
+        num_samples: Images to use over all processes; whole batches, at least one.
         autocast: Precision of the forward passes, None for the weights' own.
 
     Raises:
@@ -144,17 +159,19 @@ def calibrate(
     version = supernet.weights_version
     device = next(supernet.model.parameters()).device
     running = {key: _Calibrated(supernet.subnet(subnet)) for key, subnet in todo.items()}
-    seen, batch_size = 0, 0
+    seen, batch_size, ranks = 0, 0, current_ranks()
     with torch.no_grad():
-        for batch in batches:
+        for number, batch in enumerate(batches):
             batch = task.batch_to(batch, device)
             size = task.inputs(batch).shape[0]
             if batch_size == 0:
                 batch_size = size
                 if size < 2:
                     raise ValueError("calibration needs batches of at least 2 images, got 1")
-            if size != batch_size:
-                break  # the last, smaller one
+            # This batch is the number-th of this process; those before it number times as many.
+            behind = (number * ranks.size + ranks.rank) * batch_size
+            if size != batch_size or (behind and behind + batch_size > num_samples):
+                break  # the last, smaller one, or enough
             scaled: dict[int, Tensor] = {}
             for key, subnet in todo.items():
                 if subnet.resolution not in scaled:
@@ -163,8 +180,9 @@ def calibrate(
                 with torch.autocast(device.type, autocast) if autocast else nullcontext():
                     running[key].run(inputs)
             seen += size
-            if seen + batch_size > num_samples:
+            if behind + (ranks.size + 1) * batch_size > num_samples:
                 break
+    seen, batch_size = _over_ranks(running, seen, batch_size)
     if seen == 0:
         raise ValueError("calibration needs at least one batch, got none. Is the data set empty?")
     if seen + batch_size <= num_samples:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -56,12 +57,19 @@ class Axis:
     attributes: tuple[tuple[str, int], ...]
     """(attribute of the layer, positions per unit of it): `groups` counts blocks, not channels."""
 
+    @cached_property
+    def _is_ascending(self) -> bool:
+        """Whether one group fills the axis in the order of its channels."""
+        if len(self.segments) != 1:
+            return False
+        only = self.segments[0]
+        return len(only.positions) == self.size and bool(np.all(np.diff(only.channels) >= 0))
+
     def index(self, counts: Sequence[int]) -> Index:
         """Positions that stay when each group keeps its first `counts[group]` channels."""
-        if len(self.segments) == 1:
+        if self._is_ascending:
             only = self.segments[0]
-            if len(only.positions) == self.size and np.all(np.diff(only.channels) >= 0):
-                return slice(0, int(np.searchsorted(only.channels, counts[only.group])))
+            return slice(0, int(np.searchsorted(only.channels, counts[only.group])))
         keep = np.ones(self.size, dtype=bool)
         for segment in self.segments:
             keep[segment.positions] = segment.channels < counts[segment.group]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 from jsonargparse.typing import PositiveInt
@@ -25,6 +27,7 @@ _DESCRIPTION = """Train one network, run it at any budget.
   mutualnet table RUN                          score and time every sub-network
   mutualnet predict RUN IMAGE --budget 150M    classify with the best one within a budget
   mutualnet info MODEL                         what of a model can be made narrower
+  mutualnet plan MODEL --budgets 5ms,150M      what to train for some budgets, on this machine
 """
 
 
@@ -50,6 +53,35 @@ def _train(parser: ArgumentParser) -> None:
     parser.add_argument("--data", type=str, help="folder of the images")
     parser.add_argument("--epochs", type=PositiveInt, help="passes over the train images")
     parser.add_argument("--seed", type=int, help="of every random choice")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the unfinished run of --out, if any"
+    )
+    parser.add_argument(
+        "--method",
+        type=str,
+        help="mutualnet, us_net, us_net_multi_scale, multi_scale, gradaug, s_net or independent",
+    )
+    parser.add_argument(
+        "--distill",
+        type=_OnOff,
+        help="on: narrower sub-networks learn from the largest one's output; off: from labels",
+    )
+    parser.add_argument(
+        "--width-range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="smallest and largest width multiplier",
+    )
+    parser.add_argument(
+        "--resolutions", type=PositiveInt, nargs="+", help="sides of the inputs in pixels"
+    )
+    parser.add_argument(
+        "--init", type=str, help="weights to start from: timm:NAME (pretrained), a run, or a file"
+    )
+    parser.add_argument(
+        "--teacher", type=str, help="trained network to learn from: a run, or timm:NAME"
+    )
     parser.add_argument("--limit-steps", type=PositiveInt, help="stop after this many steps")
     parser.add_argument(
         "--dry-run",
@@ -64,6 +96,33 @@ def _train(parser: ArgumentParser) -> None:
         type=str,
         default=[],
         help="change values of the recipe: --set optimizer.lr=0.1 data.batch_size=64",
+    )
+
+
+_OnOff = Literal["on", "off"]
+
+
+def _plan(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "model",
+        type=str,
+        help="timm:NAME, torchvision:NAME, package.module:function, one of ours, or a timm NAME",
+    )
+    parser.add_argument(
+        "--budgets",
+        type=str,
+        required=True,
+        help="what it must run within, separated by commas: 5ms,20ms,150M",
+    )
+    parser.add_argument(
+        "--resolutions",
+        type=PositiveInt,
+        nargs="+",
+        default=[224, 192, 160, 128, 96],
+        help="sides of the inputs to consider, in pixels (224 192 160 128 96)",
+    )
+    parser.add_argument(
+        "--num-classes", type=PositiveInt, default=1000, help="outputs of the classifier (1000)"
     )
 
 
@@ -113,6 +172,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[ArgumentParser], None]]] = {
     "train": ("train by a recipe", _train),
     "table": ("score and time every sub-network of a run", _table),
     "predict": ("classify images within a budget", _predict),
+    "plan": ("which widths and resolutions meet budgets on this machine", _plan),
     "info": ("what of a model is elastic, what is frozen, what it costs", _info),
 }
 
@@ -155,13 +215,24 @@ def _run(command: str, values: Namespace) -> None:
             epochs=values.epochs,
             seed=values.seed,
             limit_steps=values.limit_steps,
-            settings=values.settings,
+            method=values.method,
+            width_range=None if values.width_range is None else tuple(values.width_range),
+            resolutions=None if values.resolutions is None else tuple(values.resolutions),
+            settings=[*_shorthands(values), *values.settings],
             is_dry_run=values.dry_run,
+            resume=values.resume,
         )
     elif command == "table":
         commands.make_table(values.run)
     elif command == "predict":
         commands.predict(values.run, values.images, budget=values.budget)
+    elif command == "plan":
+        commands.plan(
+            values.model,
+            budgets=values.budgets,
+            resolutions=tuple(values.resolutions),
+            num_classes=values.num_classes,
+        )
     else:
         low, high = values.width_range
         commands.info(
@@ -170,6 +241,17 @@ def _run(command: str, values: Namespace) -> None:
             resolutions=tuple(values.resolutions),
             num_classes=values.num_classes,
         )
+
+
+def _shorthands(values: Namespace) -> list[str]:
+    """Options that are short for single values of the recipe."""
+    settings = []
+    for key, value in (("model.init", values.init), ("teacher.name", values.teacher)):
+        if value is not None:
+            settings.append(f"{key}={json.dumps(value)}")
+    if values.distill is not None:
+        settings.append(f"method.distill={'true' if values.distill == 'on' else 'false'}")
+    return settings
 
 
 def _complain(error: BaseException) -> None:
@@ -196,6 +278,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.simplefilter("default")
     for chatty in ("matplotlib", "PIL", "fsspec", "lightning", "py.warnings"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # Recipes, networks and tasks of the user's own are modules of the folder they work in.
+    sys.path.append(str(Path.cwd()))
     try:
         values = _parser().parse_args(None if arguments is None else list(arguments))
         command = values.command
@@ -209,6 +293,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, FileNotFoundError, PermissionError, IsADirectoryError) as error:
         _complain(error)
         return _USER_ERROR
+    except OSError as error:  # a full disk, a vanished mount
+        _complain(error)
+        return _FAILED
     except RuntimeError as error:
         if not type(error).__module__.startswith("mutualnet."):
             raise

@@ -16,27 +16,30 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from mutualnet.budget import Budget, parse_budget
-from mutualnet.config import Recipe, override
+from mutualnet.config import Recipe, override, with_epochs, with_method
 from mutualnet.cost import CostModel
 from mutualnet.data import photo_transform
+from mutualnet.data.feeding import calibration_loader, plain_loader
+from mutualnet.dryrun import dry_run
 from mutualnet.evaluate import build_table
 from mutualnet.host import flush_denormals, tune_allocator
 from mutualnet.models import create_model
+from mutualnet.planning import propose_space
+from mutualnet.prepare import load_splits, plain_task
+from mutualnet.processes import current_ranks, process_group, training_device
 from mutualnet.recipes import RECIPES, load_recipe
 from mutualnet.report import plot_frontier, print_table
 from mutualnet.runs import PLOT, Run, load_run, save_table
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable, Row
-from mutualnet.tasks.classification import Classification
-from mutualnet.train import dry_run, load_splits, make_loader, train
+from mutualnet.train import train
 
-__all__ = ["demo", "info", "list_recipes", "make_table", "predict", "start_training"]
+__all__ = ["demo", "info", "list_recipes", "make_table", "plan", "predict", "start_training"]
 
 logger = logging.getLogger(__name__)
 
 _DEMO_MARK = ".mutualnet-demo"
-_IMAGE_SHOWN = 3
 
 
 def _console() -> Console:
@@ -60,31 +63,60 @@ def start_training(
     seed: int | None,
     limit_steps: int | None,
     settings: Sequence[str],
-    is_dry_run: bool,
+    method: str | None = None,
+    width_range: tuple[float, float] | None = None,
+    resolutions: tuple[int, ...] | None = None,
+    is_dry_run: bool = False,
+    resume: bool = False,
 ) -> None:
-    """Train by a recipe, or tell what that would take."""
+    """Train by a recipe, or tell what that would take.
+
+    Args:
+        recipe: Its name, file or function.
+        out: Directory of the run, by default one named for recipe and time.
+        data: Folder of the images, in place of the recipe's.
+        epochs: In place of the recipe's; warm-up and milestones keep their share of them.
+        seed: In place of the recipe's.
+        limit_steps: Most steps.
+        settings: `key=value` pairs that change single values.
+        method: In place of the recipe's, with the space that it trains.
+        width_range: In place of the recipe's.
+        resolutions: In place of the recipe's.
+        is_dry_run: Write nothing, tell what it would take.
+        resume: Go on with the unfinished run of `out`.
+    """
     flush_denormals()
     tune_allocator()
-    chosen = override(load_recipe(recipe), settings) if settings else load_recipe(recipe)
+    chosen = load_recipe(recipe)
     if data is not None:
         chosen = replace(chosen, data=replace(chosen.data, path=data))
     if epochs is not None:
-        warmup = min(chosen.optimizer.warmup_epochs, epochs)
-        optimizer = replace(chosen.optimizer, epochs=epochs, warmup_epochs=warmup)
-        chosen = replace(chosen, optimizer=optimizer)
+        chosen = with_epochs(chosen, epochs)
     if seed is not None:
         chosen = replace(chosen, seed=seed)
-    if is_dry_run:
-        _print_dry_run(chosen)
-        return
-    place = out or Path("runs") / f"{chosen.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    console = _console()
-    train(chosen, place, limit_steps=limit_steps, progress=console.is_terminal)
-    console.print(f"trained: {place}\nnext: mutualnet table {place}")
+    if method is not None or width_range is not None or resolutions is not None:
+        chosen = with_method(
+            chosen, method or chosen.method.name, width_range=width_range, resolutions=resolutions
+        )
+    if settings:
+        chosen = override(chosen, settings)
+    if resume and out is None:
+        raise ValueError("--resume needs the --out of the run to go on with")
+    with process_group() as ranks:
+        if is_dry_run:
+            _print_dry_run(chosen)
+            return
+        place = out or Path("runs") / f"{chosen.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        console = _console()
+        train(chosen, place, limit_steps=limit_steps, resume=resume, progress=console.is_terminal)
+        if ranks.is_first:
+            console.print(f"trained: {place}\nnext: mutualnet table {place}")
 
 
 def _print_dry_run(recipe: Recipe) -> None:
     found = dry_run(recipe)
+    if not current_ranks().is_first:
+        return
     hours, rest = divmod(round(found.seconds), 3600)
     minutes, seconds = divmod(rest, 60)
     _console().print(
@@ -99,7 +131,12 @@ def make_table(path: Path) -> QueryTable:
     """Make the query table of a run, its BN bank and its picture."""
     flush_denormals()
     tune_allocator()
-    run, console = load_run(path), _console()
+    with process_group():
+        return _make_table(path)
+
+
+def _make_table(path: Path) -> QueryTable:
+    run, console, ranks = load_run(path), _console(), current_ranks()
     recipe = run.recipe
     data = load_splits(recipe)
     if data.data_id != run.info["data_id"]:
@@ -107,19 +144,30 @@ def make_table(path: Path) -> QueryTable:
             f"{recipe.data.path} must hold the data that {path} was trained on, got others: the "
             "splits differ, so that test images may have been trained on."
         )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    run.supernet.to(device)
+    run.supernet.to(training_device())
+    size, workers = recipe.table.batch_size or recipe.data.batch_size, recipe.data.num_workers
+    calibration = calibration_loader(
+        data.calibration,
+        size,
+        num_samples=recipe.table.num_calibration_samples,
+        seed=recipe.seed,
+        num_workers=workers,
+        rank=ranks.rank,
+        num_ranks=ranks.size,
+    )
     table = build_table(
         run.supernet,
-        task=Classification(),
-        train_batches=make_loader(data.calibration, recipe, shuffle=True, purpose=1),
-        select_batches=make_loader(data.select, recipe, shuffle=False, purpose=2),
-        test_batches=make_loader(data.test, recipe, shuffle=False, purpose=3),
+        task=plain_task(recipe),
+        train_batches=calibration,
+        select_batches=plain_loader(data.select, size, num_workers=workers),
+        test_batches=plain_loader(data.test, size, num_workers=workers),
         data_id=data.data_id,
         num_calibration_samples=recipe.table.num_calibration_samples,
         latency_runs=recipe.table.latency_runs,
-        progress=lambda line: console.print(f"{line} ..."),
+        progress=lambda line: console.print(f"{line} ...") if ranks.is_first else None,
     )
+    if not ranks.is_first:
+        return table
     save_table(run, table)
     picture = path / PLOT
     model = recipe.model.name.rpartition(":")[2]
@@ -140,12 +188,15 @@ def predict(path: Path, images: Sequence[Path], *, budget: str | None) -> None:
     row = _choose(run, limit)
     console = _console()
     console.print(_describe(row, limit))
-    module = run.supernet.extract(row.subnet).eval()
-    top = run.recipe.space.resolutions[0]
-    transform = photo_transform(run.recipe.data.name, top)
+    module, task = run.supernet.extract(row.subnet).eval(), plain_task(run.recipe)
+    transform = photo_transform(run.recipe.data.name, run.recipe.space.resolutions[0])
     for image in images:
         pixels = transform(_open(image))[None]
-        _print_classes(console, str(image), run, module, pixels, row.subnet)
+        batch = task.scale((pixels, torch.zeros(1, dtype=torch.long)), row.subnet)
+        with torch.inference_mode():
+            outputs = module(task.inputs(batch))
+        for line in task.describe(outputs, run.info["class_names"]):
+            console.print(f"  {image}: {line}")
 
 
 def _open(path: Path) -> Image.Image:
@@ -172,27 +223,6 @@ def _describe(row: Row, limit: Budget | None) -> str:
         cost += f", {row.latency_ms:.3g} ms"
     asked = f"within {limit}" if limit is not None else "best of all"
     return f"{asked}: sub-network {row.subnet}, {cost}, score {row.score:.1f}"
-
-
-def _print_classes(
-    console: Console,
-    name: str,
-    run: Run,
-    module: torch.nn.Module,
-    pixels: torch.Tensor,
-    subnet: Subnet,
-) -> None:
-    task = Classification()
-    batch = task.scale((pixels, torch.zeros(1, dtype=torch.long)), subnet)
-    with torch.inference_mode():
-        shares = module(task.inputs(batch)).softmax(1)[0]
-    best = shares.topk(min(_IMAGE_SHOWN, len(shares)))
-    names = run.info["class_names"]
-    classes = ", ".join(
-        f"{names[int(i)]} {100 * float(p):.1f} %"
-        for p, i in zip(best.values, best.indices, strict=True)
-    )
-    console.print(f"  {name}: {classes}")
 
 
 def info(
@@ -225,6 +255,35 @@ def info(
     console.print(table)
 
 
+def plan(model: str, *, budgets: str, resolutions: tuple[int, ...], num_classes: int) -> None:
+    """Print which widths and resolutions meet some budgets on this machine."""
+    flush_denormals()
+    limits = [parse_budget(text.strip()) for text in budgets.split(",") if text.strip()]
+    if not limits:
+        raise ValueError("--budgets must name at least one, for example 5ms,150M, got none")
+    console = _console()
+    console.print("timing narrow networks on this machine ...")
+    found = propose_space(
+        lambda: create_model(model, num_classes=num_classes), limits, resolutions=resolutions
+    )
+    table = RichTable("budget", "sub-network", "M multiply-adds", "latency (ms)", box=None)
+    for choice in found.choices:
+        table.add_row(
+            str(choice.budget),
+            str(choice.subnet),
+            f"{choice.macs / 1e6:.4g}",
+            f"{choice.latency_ms:.3g}",
+        )
+    console.print(table)
+    low, high = found.space.width_range
+    sides = " ".join(str(side) for side in found.space.resolutions)
+    console.print(
+        f"proposed: --width-range {low:g} {high:g} --resolutions {sides}\n"
+        f"One network trained so runs at {len(found.choices)} of these budgets; latency is that of "
+        f"one image at a time with {torch.get_num_threads()} threads."
+    )
+
+
 def demo(out: Path) -> None:
     """Train on the embedded digits, make the table, and predict under three budgets."""
     console = _console()
@@ -243,7 +302,6 @@ def demo(out: Path) -> None:
         seed=None,
         limit_steps=None,
         settings=(),
-        is_dry_run=False,
     )
     (out / _DEMO_MARK).touch()
     table = make_table(out)

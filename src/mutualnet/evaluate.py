@@ -13,6 +13,7 @@ from torch import nn
 
 from mutualnet.calibrate import calibrate
 from mutualnet.cost import CostModel, Latency, measure_latency
+from mutualnet.processes import current_ranks, from_first, gather
 from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable, Row
@@ -33,9 +34,11 @@ def evaluate(
 ) -> dict[Subnet, Score]:
     """Score sub-networks in eval mode, loading each batch once for all of them.
 
+    Of several processes each scores a part of the sub-networks, and all get all scores.
+
     Args:
         supernet: Its bank must hold fresh BN statistics of every sub-network.
-        batches: At the top resolution.
+        batches: At the top resolution; the same in every process.
         subnets: Which sub-networks. Equal ones (the same channels and resolution) run once.
         task: Scales batches and keeps score.
         autocast: Precision of the forward passes, None for the weights' own.
@@ -45,7 +48,10 @@ def evaluate(
         ValueError: If there is no batch.
     """
     keys = {subnet: supernet.key(subnet) for subnet in subnets}
+    ranks = current_ranks()
     first = {key: subnet for subnet, key in reversed(keys.items())}
+    mine = list(first)[ranks.rank :: ranks.size]
+    first = {key: first[key] for key in mine}
     modules: dict[Any, nn.Module] = {k: supernet.subnet(s).eval() for k, s in first.items()}
     scores = {key: task.new_score() for key in modules}
     device = next(supernet.model.parameters()).device
@@ -60,7 +66,10 @@ def evaluate(
                 with torch.autocast(device.type, autocast) if autocast else nullcontext():
                     outputs = module(task.inputs(part))
                 scores[key].update(outputs, part)
-    return {subnet: scores[key].compute() for subnet, key in keys.items()}
+    computed: dict[Any, Score] = {}
+    for part in gather({key: score.compute() for key, score in scores.items()}):
+        computed |= part
+    return {subnet: computed[key] for subnet, key in keys.items()}
 
 
 def build_table(
@@ -95,6 +104,7 @@ def build_table(
         autocast: Precision of all passes, None for the weights' own.
         progress: Told what is being done, a line at a time.
     """
+    ranks = current_ranks()
     chosen = list(subnets if subnets is not None else supernet.space.grid())
     costs = CostModel(supernet)
     progress(f"calibrating {len(chosen)} sub-networks")
@@ -112,7 +122,9 @@ def build_table(
     latencies: dict[Subnet, Latency] = {}
     if latency_runs:
         progress(f"timing {len(chosen)} sub-networks")
-        latencies = _time(supernet, chosen, latency_runs, autocast)
+        # The first process alone: others at work beside it would slow what it times.
+        latencies = _time(supernet, chosen, latency_runs, autocast) if ranks.is_first else {}
+        latencies = from_first(latencies)
     rows = []
     for subnet in chosen:
         score = scores[subnet]

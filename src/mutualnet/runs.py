@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
+from torch import nn
 
 from mutualnet.config import Recipe, read_recipe, write_recipe
 from mutualnet.models import create_model
+from mutualnet.processes import current_ranks, from_first
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable
 
@@ -22,6 +25,7 @@ __all__ = ["Run", "load_run", "new_run", "save_run", "save_table"]
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, INFO = "config.yaml", "weights.safetensors", "run.json"
+NORMS = "own_norms.safetensors"
 TABLE, TABLE_CSV, BANK, PLOT = "table.json", "table.csv", "bn_bank.safetensors", "frontier.png"
 
 
@@ -40,40 +44,107 @@ class Run:
 
 
 @contextmanager
-def new_run(out: Path, recipe: Recipe) -> Iterator[Path]:
+def new_run(
+    out: Path, recipe: Recipe, *, resume: bool = False, states: str = "checkpoints"
+) -> Iterator[Path | None]:
     """Give a directory to write a run into, which gets its name when the block ends well.
 
-    The recipe is in it from the start.
+    The recipe is in it from the start. Until the end it has a temporary name, so that nothing
+    half-written is taken for a result; after an error it stays there if it holds a state to go on
+    from, and the error says so. Of several processes the first makes it, and all get its path.
 
-    After an error it stays under its temporary name, so that nothing half-written is taken for a
-    result, and the error says where.
+    Args:
+        out: The directory's name in the end.
+        recipe: What is trained.
+        resume: Go on in the directory that an interrupted run of the same recipe left.
+        states: Folder in it whose files make an interrupted run worth going on with.
+
+    Yields:
+        The directory, or None if `resume` finds that the run is finished.
 
     Raises:
-        ValueError: If something is already at `out`.
+        ValueError: If something else is at `out`, an unfinished run is in the way or was of another
+            recipe, or another process is at it.
     """
+    if not current_ranks().is_first:
+        place = from_first(None)
+        yield None if place is None else Path(str(place))
+        return
+    if resume and (out / INFO).is_file():
+        from_first(None)
+        yield None
+        return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} must not exist yet, got one with content. Choose another --out.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.parent / f".{out.name}.partial-{os.getpid()}"
-    partial.mkdir()
-    write_recipe(recipe, partial / CONFIG)
-    try:
-        yield partial
-    except BaseException as error:
-        if [path.name for path in partial.iterdir()] == [CONFIG]:
-            (partial / CONFIG).unlink()
-            partial.rmdir()
+    partial = out.parent / f".{out.name}.partial"
+    with _locked(partial):
+        if partial.is_dir() and _holds_state(partial / states):
+            _check_resumable(partial, recipe, resume)
         else:
-            error.add_note(f"What was written so far is in {partial}.")
-        raise
-    if out.exists():
-        out.rmdir()  # an empty directory
-    partial.rename(out)
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            write_recipe(recipe, partial / CONFIG)
+        from_first(str(partial))
+        try:
+            yield partial
+        except BaseException as error:
+            if _holds_state(partial / states):
+                error.add_note(f"Its states are in {partial}; go on with --resume --out {out}.")
+            elif [path.name for path in partial.iterdir()] == [CONFIG]:
+                shutil.rmtree(partial)
+            else:
+                error.add_note(f"What was written so far is in {partial}.")
+            raise
+        if out.exists():
+            out.rmdir()  # an empty directory
+        partial.rename(out)
+
+
+def _holds_state(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.glob("step-*.pt"))
+
+
+def _check_resumable(partial: Path, recipe: Recipe, resume: bool) -> None:
+    if not resume:
+        raise ValueError(
+            f"an unfinished run is in {partial}. Go on with it by --resume, or remove it."
+        )
+    before = read_recipe(partial / CONFIG)
+    if before != recipe:
+        changed = [
+            f"{f.name} was {getattr(before, f.name)}, is {getattr(recipe, f.name)}"
+            for f in fields(recipe)
+            if getattr(before, f.name) != getattr(recipe, f.name)
+        ]
+        raise ValueError(
+            f"the unfinished run in {partial} must be resumed by the recipe it began with, but "
+            f"{changed[0]}. Give the same options, or remove it."
+        )
+
+
+@contextmanager
+def _locked(partial: Path) -> Iterator[None]:
+    """Keep other processes away from a directory; a killed one lets go by itself."""
+    place = partial.with_name(partial.name + ".lock")
+    with place.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(
+                f"another process is training into {partial}. Choose another --out."
+            ) from None
+        try:
+            yield
+        finally:
+            place.unlink(missing_ok=True)
 
 
 def save_run(path: Path, supernet: Supernet, info: dict[str, Any]) -> None:
     """Write weights and facts; the facts last, since they mark a run as whole."""
     save_model(supernet.model, str(path / WEIGHTS))
+    if supernet.own_norms is not None:
+        save_model(supernet.own_norms, str(path / NORMS))
     content = {"format": "mutualnet.run", "format_version": FORMAT_VERSION, **info}
     (path / INFO).write_text(json.dumps(content, indent=1) + "\n")
 
@@ -107,14 +178,10 @@ def load_run(path: Path) -> Run:
         in_channels=info["in_channels"],
         **recipe.model.kwargs,
     )
-    try:
-        load_model(model, str(path / WEIGHTS))
-    except (SafetensorError, OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"{path / WEIGHTS} does not hold this network's weights ({reason}). Train again."
-        ) from None
-    supernet = Supernet(model, recipe.space).eval()
+    _load(model, path / WEIGHTS)
+    supernet = Supernet(model, recipe.space, own_norms=recipe.method.owns_norms).eval()
+    if supernet.own_norms is not None:
+        _load(supernet.own_norms, path / NORMS)
     table = None
     if (path / TABLE).exists():
         table = QueryTable.load(path / TABLE)
@@ -126,11 +193,21 @@ def load_run(path: Path) -> Run:
     return Run(path=path, recipe=recipe, supernet=supernet, info=info, table=table)
 
 
+def _load(module: nn.Module, file: Path) -> None:
+    try:
+        load_model(module, str(file))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"{file} does not hold this network's weights ({reason}). Train again."
+        ) from None
+
+
 def _read_info(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise ValueError(f"{path} must be a run directory that `mutualnet train` made, got nothing")
-    if ".partial-" in path.name:
-        raise ValueError(f"{path} is a run that was not finished. Train again.")
+    if path.name.endswith(".partial"):
+        raise ValueError(f"{path} is a run that was not finished. Go on with it by --resume.")
     missing = [name for name in (CONFIG, WEIGHTS, INFO) if not (path / name).is_file()]
     if missing:
         raise ValueError(

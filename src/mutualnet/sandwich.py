@@ -37,11 +37,12 @@ def sandwich_step(
     task: Task,
     distill: bool = True,
     autocast: torch.dtype | None = None,
+    weight: float = 1.0,
 ) -> tuple[Member, ...]:
     """Add up the gradients of the first sub-network on labels and of the others on its output.
 
     The caller zeroes the gradients before and steps the optimizer after; between several calls
-    gradients accumulate. Every loss has weight 1.
+    gradients accumulate.
 
     Args:
         supernet: The network, on the batch's device. Its modules keep their train or eval mode.
@@ -52,6 +53,8 @@ def sandwich_step(
         distill: Whether the narrower ones learn from the largest one's detached output (in-place
             distillation). If not, they learn from labels too.
         autocast: Precision of the forward passes, such as torch.bfloat16; None for the weights'.
+        weight: Factor of all gradients, for a batch that is a part of a step's: its share of the
+            images. The losses that are returned are without it.
 
     Returns:
         One member per sub-network, in their order. Losses stay on the device.
@@ -84,7 +87,7 @@ def sandwich_step(
         if not members:
             teacher = task.detach(outputs)
         with ignore_layout_warning():
-            loss.backward()
+            (loss if weight == 1.0 else loss * weight).backward()
         if not is_full:
             supernet.release_gradients(module)
         members.append(Member(subnet, target, loss.detach()))

@@ -213,6 +213,8 @@ class SandwichRule:
     """Resolution of the narrower ones: each its own draw, one draw for all, or always the top."""
     fix_largest: bool = True
     """Whether the largest always sees the top resolution; if not, it draws like the others."""
+    every_width: bool = False
+    """Whether every width of the space's list runs in every step, in place of random ones."""
 
     def __post_init__(self) -> None:
         if self.num_random < 0:
@@ -226,13 +228,20 @@ class SandwichRule:
         Args:
             space: Where to draw from.
             rng: Source of every random choice; the same state gives the same draw.
+
+        Raises:
+            ValueError: If every width is to run and the space has a range instead of a list.
         """
         low, high = space.width_range
-        if space.widths is not None:
+        if self.every_width:
+            if space.widths is None:
+                raise ValueError("every_width needs a space with a list of widths, got a range")
+            widths = list(space.widths[1:])
+        elif space.widths is not None:
             widths = [float(width) for width in rng.choice(space.widths, size=self.num_random)]
         else:
             widths = [float(width) for width in rng.uniform(low, high, size=self.num_random)]
-        if self.include_smallest:
+        if self.include_smallest and not self.every_width:
             widths.append(low)
         shared = self._resolution(space, rng)
         top = space.resolutions[0]
@@ -262,6 +271,7 @@ RULES: dict[str, SandwichRule] = {
     "multi_scale": SandwichRule(
         num_random=0, include_smallest=False, scales="shared", fix_largest=False
     ),
+    "s_net": SandwichRule(num_random=0, include_smallest=False, scales="top", every_width=True),
     "independent": SandwichRule(num_random=0, include_smallest=False, scales="top"),
 }
 """The methods of the literature that differ only in what one step draws."""

@@ -23,6 +23,7 @@ from mutualnet.bank import (
 from mutualnet.channels import ChannelPlan, Index
 from mutualnet.clock import WeightClock
 from mutualnet.narrow import narrow_module, take
+from mutualnet.norms import OwnNorms
 from mutualnet.rules import ChannelRule, architecture_name
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.tracing import trace_channels
@@ -43,12 +44,14 @@ class Supernet(nn.Module):
         model: Any CNN, from timm, torchvision or your own.
         space: Widths and resolutions to run at.
         rules: Channel rules of single layers (patterns of layer names), before the architecture's.
+        own_norms: Give every width of the space's list BN weights of its own (slimmable networks).
         example_input: (N, C, H, W) to trace with. By default zeros at the space's top resolution,
             with as many channels as the first convolution takes.
 
     Raises:
         TypeError: If `model` is not an `nn.Module`.
-        ValueError: If the model does not run on the example, or no layer can be made narrower.
+        ValueError: If the model does not run on the example, no layer can be made narrower, or
+            `own_norms` is asked for without a list of widths.
 
     Source: Yang et al. 2020, https://arxiv.org/abs/1909.12978.
     """
@@ -59,6 +62,7 @@ class Supernet(nn.Module):
         space: ElasticSpace | None = None,
         *,
         rules: Mapping[str, ChannelRule] | None = None,
+        own_norms: bool = False,
         example_input: Tensor | None = None,
     ) -> None:
         super().__init__()
@@ -75,6 +79,15 @@ class Supernet(nn.Module):
         if not self.plan.groups:
             raise ValueError(f"no layer of the model can be made narrower. {self.report()}")
         self.bank = BNBank()
+        self.own_norms: OwnNorms | None = None
+        if own_norms:
+            if self.space.widths is None:
+                raise ValueError("own_norms needs a space with a list of widths, got a range")
+            widths = [
+                self.counts(Subnet(width_mult=w, resolution=self.space.resolutions[0]))
+                for w in self.space.widths
+            ]
+            self.own_norms = OwnNorms(model, self.plan, widths)
         self._prepare()
         layers = [layer for f in self.plan.frozen for layer in f.layers]
         logger.info(
@@ -87,7 +100,7 @@ class Supernet(nn.Module):
     def _prepare(self) -> None:
         """Make what is neither copied nor saved."""
         self.gradient_lock = GradientLock()
-        self._clock = WeightClock(self.model)
+        self._clock = WeightClock(self)
         self._pool: OrderedDict[tuple[int, ...], nn.Module] = OrderedDict()
         self._pool_size = 256
 
@@ -153,7 +166,11 @@ class Supernet(nn.Module):
 
         def leaf(name: str, full: nn.Parameter, dims: dict[int, Index]) -> nn.Parameter:
             path, _, attribute = name.rpartition(".")
-            shared = SharedLeaf(name, modules[path], attribute, dims, tie)
+            owner = self._own_norm(key.counts, path)
+            if owner is None:
+                shared = SharedLeaf(name, modules[path], attribute, dims, tie)
+            else:
+                shared = SharedLeaf(name, owner, attribute, {}, tie)
             tie.leaves.append(shared)
             return shared.leaf
 
@@ -166,6 +183,11 @@ class Supernet(nn.Module):
         )
         tie.attach(module, [norm for _, norm in tracked_norms(module)])
         return module
+
+    def _own_norm(self, counts: tuple[int, ...], path: str) -> nn.Module | None:
+        if self.own_norms is None or counts == self.plan.full_counts:
+            return None
+        return self.own_norms.owner(counts, path)
 
     def pooled_subnet(self, subnet: Subnet) -> nn.Module:
         """The same as `subnet()` for training steps, but reused between calls of equal width.
@@ -214,7 +236,14 @@ class Supernet(nn.Module):
                 "mutualnet.calibrate.calibrate(supernet, batches, subnets), or pass "
                 "uncalibrated=True if its outputs do not matter."
             )
-        module = narrow_module(self.model, self.plan, key.counts, _own_parameter, _own_buffer)
+
+        def parameter(name: str, full: nn.Parameter, dims: dict[int, Index]) -> nn.Parameter:
+            path, _, attribute = name.rpartition(".")
+            owner = self._own_norm(key.counts, path)
+            values = _own(full, dims) if owner is None else _own(getattr(owner, attribute), {})
+            return nn.Parameter(values, requires_grad=full.requires_grad)
+
+        module = narrow_module(self.model, self.plan, key.counts, parameter, _own_buffer)
         if statistics is not None:
             write_statistics([norm for _, norm in tracked_norms(module)], statistics)
         return module
@@ -263,7 +292,8 @@ class Supernet(nn.Module):
     def weights_hash(self) -> str:
         """SHA-256 of names and values of the parameters, to tell other weights apart."""
         digest = hashlib.sha256()
-        for name, parameter in self.model.named_parameters():
+        parts = [self.model] if self.own_norms is None else [self.model, self.own_norms]
+        for name, parameter in (pair for part in parts for pair in part.named_parameters()):
             digest.update(name.encode())
             values = parameter.detach().cpu().contiguous().reshape(-1)
             digest.update(values.view(torch.uint8).numpy().tobytes())
@@ -309,10 +339,6 @@ def _own(tensor: Tensor, dims: dict[int, Index]) -> Tensor:
     )
     layout = torch.channels_last if is_channels_last else torch.contiguous_format
     return narrow.clone(memory_format=layout)
-
-
-def _own_parameter(_: str, full: nn.Parameter, dims: dict[int, Index]) -> nn.Parameter:
-    return nn.Parameter(_own(full, dims), requires_grad=full.requires_grad)
 
 
 def _own_buffer(_: str, full: Tensor, dims: dict[int, Index]) -> Tensor:

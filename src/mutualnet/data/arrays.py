@@ -2,12 +2,10 @@
 
 A DataLoader that finds `__getitems__` hands over all positions of a batch at once: tensor
 operations then cost microseconds an image where per-image transforms cost a good part of a
-millisecond. Every image still draws its own random numbers, from torch's generator, which a
-DataLoader seeds in each worker.
+millisecond.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,53 +14,10 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from mutualnet.data.augment import Augment
 from mutualnet.data.convert import to_rgb
+from mutualnet.data.draws import Draws
 from mutualnet.data.splits import LabelledImages
-
-
-@dataclass(frozen=True, kw_only=True)
-class CropFlip:
-    """Pad by reflection, crop the old size at random, and flip every other image."""
-
-    pad: int = 4
-    """Pixels on each side; the shift of the crop is uniform in [-pad, pad]."""
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Map (N, C, H, W) to the same shape and type."""
-        n, c, h, w = images.shape
-        rows = _reflect(torch.arange(h) + torch.randint(-self.pad, self.pad + 1, (n, 1)), h)
-        columns = _reflect(torch.arange(w) + torch.randint(-self.pad, self.pad + 1, (n, 1)), w)
-        columns = torch.where(torch.rand(n, 1) < 0.5, columns.flip(1), columns)
-        # One gather in place of pad, crop and flip: the reflection lies in the indices.
-        source = (rows[:, :, None] * w + columns[:, None, :]).view(n, 1, h * w)
-        return images.flatten(2).gather(2, source.expand(n, c, h * w)).view(n, c, h, w)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Jiggle:
-    """Shift, turn and scale a little while resizing, by one bilinear sampling."""
-
-    resolution: int
-    """Side of the images to produce, in pixels."""
-    max_shift: float = 0.1
-    """Largest shift in either direction, as a share of the side."""
-    max_degrees: float = 10.0
-    """Largest turn to either side, in degrees."""
-    max_scale: float = 0.1
-    """Largest change of size, as a share of it."""
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Map (N, C, H, W) to floats (N, C, resolution, resolution). Outside is 0."""
-        n, c = images.shape[:2]
-        angle = _uniform(n, math.radians(self.max_degrees))
-        scale = 1 + _uniform(n, self.max_scale)
-        cosine, sine = torch.cos(angle) * scale, torch.sin(angle) * scale
-        # The sampling grid spans [-1, 1], so a share of the side counts twice.
-        shift_x, shift_y = _uniform(n, 2 * self.max_shift), _uniform(n, 2 * self.max_shift)
-        theta = torch.stack([cosine, -sine, shift_x, sine, cosine, shift_y], 1).view(n, 2, 3)
-        size = [n, c, self.resolution, self.resolution]
-        grid = F.affine_grid(theta, size, align_corners=True)
-        return F.grid_sample(images.float(), grid, align_corners=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +30,23 @@ class ArrayTransform:
     """Mean of each channel, for values in [0, 1]."""
     std: tuple[float, ...]
     """Standard deviation of each channel, for values in [0, 1]."""
-    augment: Callable[[Tensor], Tensor] | None = None
+    augment: tuple[Augment, ...] = ()
     """Applied to the whole uint8 batch first."""
+    finish: tuple[Augment, ...] = ()
+    """Applied to the normalised floats last."""
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Map uint8 (N, C, H, W) to normalised floats (N, C, resolution, resolution)."""
-        if self.augment is not None:
-            images = self.augment(images)
+    def __call__(self, images: Tensor, draws: Draws | None = None) -> Tensor:
+        """Map uint8 (N, C, H, W) to normalised floats (N, C, resolution, resolution).
+
+        Args:
+            images: The batch.
+            draws: Random numbers of its images; new ones from torch's generator by default.
+        """
+        if draws is None and (self.augment or self.finish):
+            draws = Draws.fresh(len(images))
+        for change in self.augment:
+            assert draws is not None
+            images = change(images, draws)
         x = images.float()
         if x.shape[-2:] != (self.resolution, self.resolution):
             # The rule by which a task scales a batch down. Only a strong reduction needs a filter.
@@ -94,7 +59,11 @@ class ArrayTransform:
                 antialias=shrinks,
             )
         std, mean = torch.tensor(self.std).view(-1, 1, 1), torch.tensor(self.mean).view(-1, 1, 1)
-        return x * (1 / (255 * std)) - mean / std
+        x = x * (1 / (255 * std)) - mean / std
+        for change in self.finish:
+            assert draws is not None
+            x = change(x, draws)
+        return x
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +101,7 @@ class ArrayImages(LabelledImages):
         images: Tensor,
         labels: Tensor,
         positions: np.ndarray,
-        transform: Callable[[Tensor], Tensor],
+        transform: ArrayTransform,
     ) -> None:
         self.images = images
         self.positions = torch.from_numpy(np.ascontiguousarray(positions, dtype=np.int64))
@@ -149,16 +118,13 @@ class ArrayImages(LabelledImages):
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, int]]:
         """Images and labels of a batch, augmented together."""
+        return self._batch(indices, None)
+
+    def fetch(self, indices: Sequence[int], keys: np.ndarray) -> list[tuple[Tensor, int]]:
+        """Images and labels of a batch, augmented together by each image's key."""
+        return self._batch(indices, Draws(keys))
+
+    def _batch(self, indices: Sequence[int], draws: Draws | None) -> list[tuple[Tensor, int]]:
         chosen = list(indices)
-        images = self.transform(self.images[self.positions[chosen]])
+        images = self.transform(self.images[self.positions[chosen]], draws)
         return list(zip(images, self._labels[chosen].tolist(), strict=True))
-
-
-def _reflect(index: Tensor, size: int) -> Tensor:
-    """Mirror positions outside of [0, size) at the first and last one, which are not repeated."""
-    return (size - 1) - ((size - 1) - index.abs()).abs()
-
-
-def _uniform(count: int, limit: float) -> Tensor:
-    """Random numbers in [-limit, limit)."""
-    return (torch.rand(count) * 2 - 1) * limit

@@ -9,7 +9,8 @@ import torch
 import torchvision.datasets
 from PIL import Image
 
-from mutualnet.data.arrays import ArrayImages, ArrayTransform, CropFlip, PhotoTransform
+from mutualnet.data.arrays import ArrayImages, ArrayTransform, PhotoTransform
+from mutualnet.data.augment import Augment, CropFlip, Cutout, PerImage, learned_policy
 from mutualnet.data.splits import DataSplits, check_augment, hash_data, stratified_split
 
 MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)
@@ -41,10 +42,13 @@ def load_cifar10(
     select_share: float = 0.1,
     seed: int = 0,
     augment: str = "standard",
+    policy: str = "none",
+    cutout: int = 0,
     download: bool = False,
 ) -> DataSplits:
     """Load CIFAR-10; see `load_cifar100`."""
-    return _load_cifar("cifar10", 10, path, resolution, select_share, seed, augment, download)
+    changes = _changes(resolution, augment, policy, cutout)
+    return _load_cifar("cifar10", 10, path, select_share, seed, changes, download)
 
 
 def load_cifar100(
@@ -54,6 +58,8 @@ def load_cifar100(
     select_share: float = 0.1,
     seed: int = 0,
     augment: str = "standard",
+    policy: str = "none",
+    cutout: int = 0,
     download: bool = False,
 ) -> DataSplits:
     """Load CIFAR-100 from torchvision's layout or from mosaics, whichever the folder holds.
@@ -70,26 +76,39 @@ def load_cifar100(
         select_share: Share of the train images held out, in (0, 1).
         seed: Which images are held out.
         augment: `standard` or `none`.
+        policy: `autoaugment` adds its CIFAR-10 policy after crop and flip.
+        cutout: Side of the square that Cutout blanks last, in pixels of the result; 0 for none.
         download: Let torchvision download the official files to path if it holds neither layout.
 
     Raises:
         ValueError: If the folder holds neither layout, what it holds is not whole, or an argument
             is out of its range.
     """
-    return _load_cifar("cifar100", 100, path, resolution, select_share, seed, augment, download)
+    changes = _changes(resolution, augment, policy, cutout)
+    return _load_cifar("cifar100", 100, path, select_share, seed, changes, download)
+
+
+def _changes(resolution: int, augment: str, policy: str, cutout: int) -> ArrayTransform:
+    """What train images go through."""
+    check_augment(augment, ("standard", "none"))
+    changes: list[Augment] = [CropFlip()] if augment == "standard" else []
+    if policy != "none":
+        changes.append(PerImage(transform=learned_policy(policy, "cifar10")))
+    finish = (Cutout(side=cutout),) if cutout else ()
+    return ArrayTransform(
+        resolution=resolution, mean=MEAN, std=STD, augment=tuple(changes), finish=finish
+    )
 
 
 def _load_cifar(
     name: str,
     num_classes: int,
     path: Path | None,
-    resolution: int,
     select_share: float,
     seed: int,
-    augment: str,
+    augmented: ArrayTransform,
     download: bool,
 ) -> DataSplits:
-    check_augment(augment, ("standard", "none"))
     arrays = _read(name, path, download)
     if len(arrays.class_names) != num_classes:
         raise ValueError(
@@ -109,13 +128,13 @@ def _load_cifar(
         class_names=arrays.class_names,
     )
     test = np.arange(len(arrays.test_labels))
+    resolution = augmented.resolution
     plain = ArrayTransform(resolution=resolution, mean=MEAN, std=STD)
-    augmented = ArrayTransform(resolution=resolution, mean=MEAN, std=STD, augment=CropFlip())
     train_tensors = _tensors(arrays.train_images, arrays.train_labels)
     test_tensors = _tensors(arrays.test_images, arrays.test_labels)
     return DataSplits(
         name=name,
-        train=ArrayImages(*train_tensors, train, augmented if augment == "standard" else plain),
+        train=ArrayImages(*train_tensors, train, augmented),
         select=ArrayImages(*train_tensors, select, plain),
         test=ArrayImages(*test_tensors, test, plain),
         class_names=arrays.class_names,

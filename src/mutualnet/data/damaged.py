@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ class ImageFiles(LabelledImages):
     Args:
         root: Folder that names are relative to.
         names: Path of each file.
-        labels: Class number of each file.
+        labels: Class number of each file, or a row of zeros and ones per file.
         transform: Applied to an RGB image.
         split: Name of the split, for messages.
         max_damaged_share: Share of files that may be damaged, in [0, 1). One file always may.
@@ -36,7 +37,7 @@ class ImageFiles(LabelledImages):
         self,
         root: Path,
         names: Sequence[str],
-        labels: Sequence[int],
+        labels: Sequence[int] | np.ndarray,
         transform: Callable[[Image.Image], Tensor],
         *,
         split: str,
@@ -50,7 +51,8 @@ class ImageFiles(LabelledImages):
         self.max_damaged_share = max_damaged_share
         # Arrays, because forked workers copy every Python object whose reference count they touch.
         self._names = np.array([os.fsencode(name) for name in names])
-        self._labels = np.array(labels, dtype=np.int64)
+        labels = np.asarray(labels)
+        self._labels = labels.astype(np.int64 if labels.ndim == 1 else np.float32)
         self._damaged = torch.zeros(len(names), dtype=torch.uint8).share_memory_()
 
     @property
@@ -60,21 +62,23 @@ class ImageFiles(LabelledImages):
 
     @property
     def labels(self) -> np.ndarray:
-        """Class number of each file."""
+        """Class number of each file (N), or its row of labels (N, K)."""
         return self._labels
 
     def path(self, index: int) -> Path:
         """Where the file of an index lies."""
         return self.root / os.fsdecode(self._names[index].item())
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
         if not -len(self) <= index < len(self):
             raise IndexError(f"index must be below {len(self)}, got {index}")
-        label = int(self._labels[index])
-        image = self._read(index % len(self))
+        index %= len(self)
+        image = self._read(index)
         if image is None:
-            image = self._read_substitute(index % len(self), label)
-        return self.transform(image), label
+            index, image = self._read_substitute(index)
+        label = self._labels[index]
+        # Substitutes bring their own labels, which differ only where there are rows of them.
+        return self.transform(image), int(label) if label.ndim == 0 else torch.from_numpy(label)
 
     def _read(self, index: int) -> Image.Image | None:
         """Decode a file, or note that it is damaged and return None."""
@@ -93,16 +97,18 @@ class ImageFiles(LabelledImages):
             )
             return None
 
-    def _read_substitute(self, index: int, label: int) -> Image.Image:
+    def _read_substitute(self, index: int) -> tuple[int, Image.Image]:
         """Decode the next sound file of the same class, starting over at the end."""
         self._check_share()
-        members = np.flatnonzero(self._labels == label)
+        members = np.arange(len(self))
+        if self._labels.ndim == 1:
+            members = np.flatnonzero(self._labels == self._labels[index])
         start = int(np.searchsorted(members, index)) + 1
         for substitute in np.roll(members, -start):
             image = self._read(int(substitute))
             self._check_share()
             if image is not None:
-                return image
+                return int(substitute), image
         raise ValueError(
             f"every class must have a sound image, but all {len(members)} {self.split} images of "
             f"the class of {self.path(index)} are damaged. Repair them or leave the class out."

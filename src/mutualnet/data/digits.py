@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mutualnet.data.arrays import ArrayImages, ArrayTransform, Jiggle, PhotoTransform
+from mutualnet.data.arrays import ArrayImages, ArrayTransform, PhotoTransform
+from mutualnet.data.augment import Cutout, Jiggle
 from mutualnet.data.splits import DataSplits, check_augment, hash_data, stratified_split
 
 MEAN = (0.3053,)
@@ -27,6 +28,8 @@ def load_digits(
     select_share: float = 0.1,
     seed: int = 0,
     augment: str = "standard",
+    policy: str = "none",
+    cutout: int = 0,
 ) -> DataSplits:
     """Load scikit-learn's digits, light strokes on dark ground, resized to the resolution.
 
@@ -39,6 +42,8 @@ def load_digits(
         select_share: Share of the train images held out, in (0, 1).
         seed: Which images are held out.
         augment: `standard` or `none`.
+        policy: Must be `none`; the known ones are for photos.
+        cutout: Side of the square that Cutout blanks, in pixels of the result; 0 for none.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -46,6 +51,8 @@ def load_digits(
     if path is not None:
         raise ValueError(f"path must be None for digits, which come with scikit-learn, got {path}")
     check_augment(augment, ("standard", "none"))
+    if policy != "none":
+        raise ValueError(f"policy must be none for digits, got {policy!r}")
     from sklearn.datasets import load_digits as load_arrays  # slow to import, used by this alone
 
     data = load_arrays()
@@ -61,12 +68,16 @@ def load_digits(
     train, select = rest[kept], rest[held_out]
     plain = ArrayTransform(resolution=resolution, mean=MEAN, std=STD)
     augmented = ArrayTransform(
-        resolution=resolution, mean=MEAN, std=STD, augment=Jiggle(resolution=resolution)
+        resolution=resolution,
+        mean=MEAN,
+        std=STD,
+        augment=(Jiggle(resolution=resolution),) if augment == "standard" else (),
+        finish=(Cutout(side=cutout),) if cutout else (),
     )
     targets = torch.from_numpy(labels)
     return DataSplits(
         name="digits",
-        train=ArrayImages(images, targets, train, augmented if augment == "standard" else plain),
+        train=ArrayImages(images, targets, train, augmented),
         select=ArrayImages(images, targets, select, plain),
         test=ArrayImages(images, targets, test, plain),
         class_names=class_names,

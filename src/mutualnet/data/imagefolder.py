@@ -4,49 +4,19 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-import torch
-from PIL import Image
-from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.transforms import v2
-
-from mutualnet.data.convert import to_rgb
-from mutualnet.data.damaged import ImageFiles
-from mutualnet.data.splits import (
-    DataSplits,
-    check_augment,
-    hash_data,
-    shorten,
-    stratified_split,
-)
+from mutualnet.data.photos import EXTENSIONS, Files, PhotoChanges, hold_out, photo_splits
+from mutualnet.data.splits import DataSplits, shorten
 
 logger = logging.getLogger(__name__)
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-"""Mean and deviation of ImageNet."""
 TEST_SHARE = 0.2
 """Share of each class that becomes the test split where no folder is given for it."""
-EXTENSIONS = (*IMG_EXTENSIONS, ".gif")
-CROP_SCALES = {"standard": (0.25, 1.0), "wide_crop": (0.08, 1.0)}
-"""Share of the area that a random crop covers, by the name of the augmentation."""
 _VAL_NAMES = ("val", "valid", "validation")
 _LAYOUTS = (
     "path must be a folder with train/<class>/ and val/<class>/ (or test/<class>/), or with one "
     "folder per class"
 )
-
-
-class _Files(NamedTuple):
-    """Names relative to the data set's folder, and their class numbers."""
-
-    names: list[str]
-    labels: list[int]
-
-    def take(self, positions: np.ndarray) -> "_Files":
-        return _Files([self.names[i] for i in positions], [self.labels[i] for i in positions])
 
 
 def load_imagefolder(
@@ -56,7 +26,10 @@ def load_imagefolder(
     select_share: float = 0.1,
     seed: int = 0,
     augment: str = "standard",
+    policy: str = "none",
+    cutout: int = 0,
     max_damaged_share: float = 0.01,
+    name: str = "imagefolder",
 ) -> DataSplits:
     """Load photos that lie in one folder per class.
 
@@ -74,13 +47,16 @@ def load_imagefolder(
         select_share: Share of the train images held out, in (0, 1).
         seed: Which images are held out.
         augment: `standard`, `wide_crop` (crops down to 0.08 of the area) or `none`.
+        policy: `autoaugment` takes its ImageNet policy in place of the changes of colour.
+        cutout: Side of the square that Cutout blanks, in pixels; 0 for none.
         max_damaged_share: Share of a split's files that may be damaged, in [0, 1). One always may.
+        name: Of the data set.
 
     Raises:
         ValueError: If the folder has neither layout, a class is empty, train and test have other
             classes, or an argument is out of its range.
     """
-    check_augment(augment, ("standard", "wide_crop", "none"))
+    changes = PhotoChanges(resolution=resolution, augment=augment, policy=policy, cutout=cutout)
     if path is None or not path.is_dir():
         found = "None" if path is None else f"{path}, which is not a folder"
         raise ValueError(f"{_LAYOUTS}, got {found}")
@@ -90,76 +66,23 @@ def load_imagefolder(
         raise ValueError(f"{_LAYOUTS}, got {len(class_names)} class folders in {train_dir}")
     train = _list_files(path, train_dir, class_names)
     if test_dir is None:
-        train, test = _split(train, TEST_SHARE, 0, "test", class_names)
+        train, test = hold_out(train, TEST_SHARE, 0, "test", class_names)
     else:
         test = _list_files(path, test_dir, class_names)
     if val_dir is None:
-        train, select = _split(train, select_share, seed, "select", class_names)
+        train, select = hold_out(train, select_share, seed, "select", class_names)
     else:
         select = _list_files(path, val_dir, class_names)
         logger.info("select split: all of %s; select_share is not used", val_dir)
 
-    plain = photo_transform(resolution)
-    augmented = plain if augment == "none" else _train_transform(resolution, CROP_SCALES[augment])
-    return DataSplits(
-        name="imagefolder",
-        train=ImageFiles(
-            path, *train, augmented, split="train", max_damaged_share=max_damaged_share
-        ),
-        select=ImageFiles(
-            path, *select, plain, split="select", max_damaged_share=max_damaged_share
-        ),
-        test=ImageFiles(path, *test, plain, split="test", max_damaged_share=max_damaged_share),
-        class_names=tuple(class_names),
-        mean=MEAN,
-        std=STD,
-        resolution=resolution,
-        data_id=hash_data("imagefolder", {"train": train, "select": select, "test": test}),
-        eval_transform=plain,
+    return photo_splits(
+        name,
+        path,
+        {"train": train, "select": select, "test": test},
+        class_names,
+        changes,
+        max_damaged_share,
     )
-
-
-def limit_aspect(image: Image.Image) -> Image.Image:
-    """Cut the ends of an image more than twice as long as wide.
-
-    They lie outside of the central square anyway, and resizing a 1x5000 image by its short side
-    would need gigabytes.
-    """
-    width, height = image.size
-    keep = 2 * min(width, height)
-    if max(width, height) <= keep:
-        return image
-    left, top = max(0, (width - keep) // 2), max(0, (height - keep) // 2)
-    return image.crop((left, top, left + min(width, keep), top + min(height, keep)))
-
-
-def _train_transform(resolution: int, crop_scale: tuple[float, float]) -> v2.Compose:
-    return v2.Compose(
-        [
-            to_rgb,
-            v2.RandomResizedCrop(resolution, scale=crop_scale),
-            v2.RandomHorizontalFlip(),
-            v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4),
-            *_to_tensor(),
-        ]
-    )
-
-
-def photo_transform(resolution: int) -> v2.Compose:
-    """What turns a photo into an input, as for a test image; no data set is read."""
-    return v2.Compose(
-        [
-            to_rgb,
-            limit_aspect,
-            v2.Resize(round(resolution * 256 / 224)),
-            v2.CenterCrop(resolution),
-            *_to_tensor(),
-        ]
-    )
-
-
-def _to_tensor() -> list[torch.nn.Module]:
-    return [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
 
 
 def _find_parts(path: Path) -> tuple[Path, Path | None, Path | None]:
@@ -189,7 +112,7 @@ def _class_folders(folder: Path) -> list[str]:
     )
 
 
-def _list_files(root: Path, folder: Path, class_names: Sequence[str]) -> _Files:
+def _list_files(root: Path, folder: Path, class_names: Sequence[str]) -> Files:
     """All images below the class folders, in an order that does not depend on the file system."""
     found = _class_folders(folder)
     if found != list(class_names):
@@ -201,7 +124,7 @@ def _list_files(root: Path, folder: Path, class_names: Sequence[str]) -> _Files:
             f"{folder} must have the same {len(class_names)} classes as train, "
             f"got it {' and '.join(parts)}"
         )
-    files = _Files([], [])
+    files = Files([], [])
     empty: list[str] = []
     ignored: list[str] = []
     for label, name in enumerate(class_names):
@@ -231,17 +154,3 @@ def _list_files(root: Path, folder: Path, class_names: Sequence[str]) -> _Files:
             shorten(ignored),
         )
     return files
-
-
-def _split(
-    files: _Files, share: float, seed: int, purpose: str, class_names: Sequence[str]
-) -> tuple[_Files, _Files]:
-    kept, held_out = stratified_split(
-        files.labels,
-        share,
-        seed=seed,
-        purpose=purpose,
-        class_names=class_names,
-        keys=files.names,
-    )
-    return files.take(kept), files.take(held_out)

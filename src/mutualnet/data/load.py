@@ -8,14 +8,18 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from mutualnet.data import cifar, digits, imagefolder
+from mutualnet.data import cifar, digits, imagefolder, listed, multilabel, photos
 from mutualnet.data.splits import DataSplits
 
 LOADERS: dict[str, Callable[..., DataSplits]] = {
     "cifar10": cifar.load_cifar10,
     "cifar100": cifar.load_cifar100,
     "digits": digits.load_digits,
+    "food101": listed.load_food101,
     "imagefolder": imagefolder.load_imagefolder,
+    "imagenet": listed.load_imagenet,
+    "indoor67": listed.load_indoor67,
+    "multilabel": multilabel.load_multilabel,
 }
 
 
@@ -23,7 +27,11 @@ _PHOTOS: dict[str, Callable[[int], Callable[[Image.Image], Tensor]]] = {
     "cifar10": cifar.photo_transform,
     "cifar100": cifar.photo_transform,
     "digits": digits.photo_transform,
-    "imagefolder": imagefolder.photo_transform,
+    "food101": photos.photo_transform,
+    "imagefolder": photos.photo_transform,
+    "imagenet": photos.photo_transform,
+    "indoor67": photos.photo_transform,
+    "multilabel": photos.photo_transform,
 }
 
 
@@ -53,21 +61,26 @@ def load_data(
     select_share: float = 0.1,
     seed: int = 0,
     augment: str = "standard",
+    policy: str = "none",
+    cutout: int = 0,
     **options: Any,
 ) -> DataSplits:
     """Load the three splits of a data set.
 
     Args:
-        name: `digits` (scikit-learn's, no files needed), `cifar10`, `cifar100` or `imagefolder`
-            (any folder of one folder per class).
+        name: `digits` (scikit-learn's, no files needed), `cifar10`, `cifar100`, `imagenet`,
+            `food101`, `indoor67`, `imagefolder` (any folder of one folder per class) or
+            `multilabel` (a folder with `labels.csv`).
         path: Folder that holds the data; None for digits.
         resolution: Side of the images to produce, in pixels: the largest of the space.
         select_share: Share of the train images held out to choose the table's winners, in (0, 1).
         seed: Which images are held out. The test split never depends on it.
-        augment: `standard` or `none`; imagefolder also knows `wide_crop`, whose random crops go
+        augment: `standard` or `none`; photos also know `wide_crop`, whose random crops go
             down to 0.08 of the area instead of 0.25.
+        policy: `autoaugment` adds a learned augmentation policy, or `none`.
+        cutout: Side of the square that Cutout blanks in train images, in pixels; 0 for none.
         **options: What one data set alone understands: `download=True` (CIFAR) or
-            `max_damaged_share=0.01` (imagefolder).
+            `max_damaged_share=0.01` (photos).
 
     Raises:
         ValueError: If no data set has that name, an argument is out of its range, or the folder
@@ -89,6 +102,8 @@ def load_data(
         select_share=select_share,
         seed=seed,
         augment=augment,
+        policy=policy,
+        cutout=cutout,
         **options,
     )
 
@@ -97,6 +112,10 @@ LOADER_OPTIONS: dict[str, set[str]] = {
     "cifar10": {"download"},
     "cifar100": {"download"},
     "digits": set(),
+    "food101": {"max_damaged_share"},
     "imagefolder": {"max_damaged_share"},
+    "imagenet": {"max_damaged_share"},
+    "indoor67": {"max_damaged_share"},
+    "multilabel": {"max_damaged_share"},
 }
 """Keyword arguments of a loader beyond those that all share."""

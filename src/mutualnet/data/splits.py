@@ -1,27 +1,52 @@
 """The three splits of a data set: train, select, test."""
 
 import hashlib
+import random
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 
-class LabelledImages(Dataset[tuple[Tensor, int]]):
-    """One split: pairs of a normalised float image (C, H, W) and its class number."""
+class LabelledImages(Dataset[tuple[Tensor, Any]]):
+    """One split: pairs of a normalised float image (C, H, W) and its class number.
+
+    Where an image may carry several labels, a row of K zeros and ones takes the number's place.
+    """
 
     @property
     @abstractmethod
     def labels(self) -> np.ndarray:
-        """Class number of every image, without reading the images."""
+        """Class number (N) or row of labels (N, K) of every image, without reading the images."""
 
     @abstractmethod
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
         """Image and class number at an index."""
+
+    def fetch(self, indices: Sequence[int], keys: np.ndarray) -> list[tuple[Tensor, Any]]:
+        """Images and labels of a batch, each augmented by random numbers of its own key.
+
+        Every generator that a transform may use (torch's, numpy's, Python's) is seeded with the
+        key first.
+
+        Args:
+            indices: Which images.
+            keys: (N) uint64. The same index and key give the same pixels in any process.
+        """
+        items = []
+        for index, key in zip(indices, keys, strict=True):
+            seed = int(key >> np.uint64(1))
+            torch.random.default_generator.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            items.append(self[index])
+        return items
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -54,6 +79,8 @@ class DataSplits:
     """Hash of the names, the labels and the division, but not of the pixels."""
     eval_transform: Callable[[Image.Image], Tensor]
     """What the test images went through: a PIL image of any mode or size to (C, H, W)."""
+    task: str = "classification"
+    """What the labels are for: `classification` or `multilabel`."""
 
     @property
     def calibration(self) -> LabelledImages:
@@ -122,7 +149,7 @@ def stratified_split(
 
 
 def hash_data(
-    name: str, parts: Mapping[str, tuple[Sequence[str] | np.ndarray, Sequence[int] | np.ndarray]]
+    name: str, parts: Mapping[str, tuple[Sequence[str] | np.ndarray, Sequence[Any] | np.ndarray]]
 ) -> str:
     """Identify a division by a short hash.
 

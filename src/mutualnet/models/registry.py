@@ -9,10 +9,11 @@ import timm
 import torchvision
 from torch import nn
 
-from mutualnet.models import cifar
+from mutualnet.models import cifar, scaled
 
 OWN_MODELS: dict[str, Callable[..., nn.Module]] = {
     "mobilenet_v1_cifar": cifar.mobilenet_v1_cifar,
+    "mobilenet_v1_scaled": scaled.mobilenet_v1_scaled,
     "wrn16_1": cifar.wrn16_1,
     "wrn16_4": cifar.wrn16_4,
     "wrn28_4": cifar.wrn28_4,

@@ -8,19 +8,34 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mutualnet.config import Recipe, read_recipe
-from mutualnet.recipes.cifar import cifar10_mobilenet_v1, cifar10_wrn16_1
-from mutualnet.recipes.digits import digits_demo
-from mutualnet.recipes.imagefolder import imagefolder_mobilenet_v1
+from mutualnet.recipes import cifar, digits, imagefolder, imagenet, transfer
+from mutualnet.recipes.independent import independent_grid
 
-__all__ = ["RECIPES", "load_recipe"]
+__all__ = ["RECIPES", "independent_grid", "load_recipe"]
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     function.__name__: function
     for function in (
-        digits_demo,
-        cifar10_mobilenet_v1,
-        cifar10_wrn16_1,
-        imagefolder_mobilenet_v1,
+        digits.digits_demo,
+        cifar.cifar10_wrn16_1,
+        cifar.cifar10_wrn16_4,
+        cifar.cifar10_wrn28_10,
+        cifar.cifar10_mobilenet_v1,
+        cifar.cifar100_wrn16_1,
+        cifar.cifar100_wrn16_4,
+        cifar.cifar100_wrn28_10,
+        cifar.cifar100_mobilenet_v1,
+        imagefolder.imagefolder_mobilenet_v1,
+        imagefolder.multilabel_mobilenet_v1,
+        imagenet.imagenet_mobilenet_v1,
+        imagenet.imagenet_mobilenet_v2,
+        imagenet.imagenet_resnet50,
+        imagenet.imagenet_seresnet50,
+        imagenet.imagenet_mobilenet_v1_scaled,
+        imagenet.imagenet_mobilenet_v1_compound,
+        transfer.transfer_cifar100_mobilenet_v1,
+        transfer.transfer_food101_mobilenet_v1,
+        transfer.transfer_indoor67_mobilenet_v1,
     )
 }
 

@@ -15,3 +15,16 @@ def imagefolder_mobilenet_v1() -> Recipe:
         # The paper's 0.5 is for batches of 1024; the rate goes with the batch size.
         optimizer=OptimizerConfig(lr=0.03, epochs=250, warmup_epochs=5, weight_decay=1e-4),
     )
+
+
+def multilabel_mobilenet_v1() -> Recipe:
+    """MobileNet v1 for photos that carry several labels each."""
+    return Recipe(
+        name="multilabel_mobilenet_v1",
+        description="MobileNet v1 on photos with several labels (labels.csv), widths 0.25-1",
+        model=ModelConfig(name="timm:mobilenetv1_100"),
+        data=DataConfig(name="multilabel", batch_size=64, num_workers=2),
+        space=ElasticSpace(width_range=(0.25, 1.0), resolutions=(224, 192, 160, 128)),
+        optimizer=OptimizerConfig(lr=0.03, epochs=100, warmup_epochs=5, weight_decay=1e-4),
+        task="multilabel",
+    )

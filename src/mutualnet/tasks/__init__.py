@@ -2,5 +2,7 @@
 
 from mutualnet.tasks.base import Score, ScoreAccumulator, Task
 from mutualnet.tasks.classification import Classification
+from mutualnet.tasks.multilabel import MultiLabel
+from mutualnet.tasks.taught import Taught
 
-__all__ = ["Classification", "Score", "ScoreAccumulator", "Task"]
+__all__ = ["Classification", "MultiLabel", "Score", "ScoreAccumulator", "Task", "Taught"]

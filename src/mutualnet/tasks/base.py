@@ -1,13 +1,13 @@
 """The seam between a task and everything else."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from mutualnet.space import Subnet
 
@@ -68,6 +68,18 @@ class Task(ABC):
     def detach(self, outputs: Any) -> Any:
         """The outputs without their graph, to be another network's target."""
         return tree_map(lambda v: v.detach() if isinstance(v, Tensor) else v, outputs)
+
+    def split(self, batch: Any, count: int) -> list[Any]:
+        """Cut a batch into pieces of about equal size, along the first dimension of its tensors."""
+        if count == 1:
+            return [batch]
+        values, structure = tree_flatten(batch)
+        pieces = zip(*(value.tensor_split(count) for value in values), strict=True)
+        return [tree_unflatten(piece, structure) for piece in pieces]
+
+    def describe(self, outputs: Any, class_names: Sequence[str]) -> list[str]:
+        """What the outputs say, one line per image, for people."""
+        return [str(output) for output in outputs]
 
     @abstractmethod
     def new_score(self) -> ScoreAccumulator:

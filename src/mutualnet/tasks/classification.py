@@ -1,5 +1,6 @@
 """Classification of images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,12 +19,18 @@ class Classification(Task):
 
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes, in [0, 1)."""
+    tau: float = 1.0
+    """Temperature of the distillation loss, > 0."""
+    class_weights: tuple[float, ...] | None = None
+    """K weights of the classes in the loss on labels; None for 1."""
 
     score_name: ClassVar[str] = "top-1 accuracy (%)"
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
+        if not self.tau > 0:
+            raise ValueError(f"tau must be > 0, got {self.tau}")
 
     def scale(self, batch: Any, subnet: Subnet) -> tuple[Tensor, Tensor]:
         """Resize the normalised images on their device; equal sizes pass through.
@@ -32,10 +39,7 @@ class Classification(Task):
             one crop, by bilinear interpolation with aligned corners.
         """
         images, labels = _unpack(batch)
-        size = (subnet.resolution, subnet.resolution)
-        if images.shape[-2:] != size:
-            images = F.interpolate(images, size, mode="bilinear", align_corners=True)
-        return images, labels
+        return scale_images(images, subnet.resolution), labels
 
     def inputs(self, batch: Any) -> Tensor:
         """The images."""
@@ -47,8 +51,12 @@ class Classification(Task):
         Raises:
             TypeError: If outputs are not one tensor of logits.
         """
+        logits = logits_of(outputs)
+        weights = None
+        if self.class_weights is not None:
+            weights = logits.new_tensor(self.class_weights)
         return F.cross_entropy(
-            _logits(outputs), _unpack(batch)[1], label_smoothing=self.label_smoothing
+            logits, _unpack(batch)[1], weight=weights, label_smoothing=self.label_smoothing
         )
 
     def distill_loss(self, outputs: Any, teacher_outputs: Any) -> Tensor:
@@ -57,7 +65,20 @@ class Classification(Task):
         Raises:
             TypeError: If outputs are not one tensor of logits.
         """
-        return distillation_loss(_logits(outputs), _logits(teacher_outputs))
+        return distillation_loss(logits_of(outputs), logits_of(teacher_outputs), self.tau)
+
+    def describe(self, outputs: Any, class_names: Sequence[str]) -> list[str]:
+        """The three likeliest classes with their probabilities."""
+        lines = []
+        for shares in logits_of(outputs).float().softmax(1):
+            best = shares.topk(min(3, len(shares)))
+            lines.append(
+                ", ".join(
+                    f"{class_names[int(i)]} {100 * float(p):.1f} %"
+                    for p, i in zip(best.values, best.indices, strict=True)
+                )
+            )
+        return lines
 
     def new_score(self) -> "TopOneAccuracy":
         """Start counting right answers."""
@@ -78,7 +99,7 @@ class TopOneAccuracy(ScoreAccumulator):
         """Count logits (N, K) against class numbers (N)."""
         labels = _unpack(batch)[1]
         # The sum stays on its device: reading it here would stall an accelerator every batch.
-        self._num_correct = self._num_correct + (_logits(outputs).argmax(1) == labels).sum()
+        self._num_correct = self._num_correct + (logits_of(outputs).argmax(1) == labels).sum()
         self._num_samples += len(labels)
 
     def compute(self) -> Score:
@@ -102,7 +123,19 @@ def _unpack(batch: Any) -> tuple[Tensor, Tensor]:
     return images, labels
 
 
-def _logits(outputs: Any) -> Tensor:
+def scale_images(images: Tensor, side: int) -> Tensor:
+    """Resize images (N, C, H, W) to squares on their device; equal sizes pass through."""
+    if images.shape[-2:] == (side, side):
+        return images
+    return F.interpolate(images, (side, side), mode="bilinear", align_corners=True)
+
+
+def logits_of(outputs: Any) -> Tensor:
+    """The outputs, which must be logits.
+
+    Raises:
+        TypeError: If they are not one tensor.
+    """
     if not isinstance(outputs, torch.Tensor):
         raise TypeError(
             f"outputs must be one tensor of logits (N, K), got {type(outputs).__name__}. "

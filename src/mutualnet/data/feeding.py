@@ -1,0 +1,189 @@
+"""Which images every step of a training run sees, and how they reach it."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from mutualnet.data.splits import LabelledImages
+from mutualnet.seeding import Purpose, generator, sample_keys
+
+Place = tuple[int, int]
+"""An epoch and the index of an image."""
+
+
+class TrainBatches(Sampler[list[Place]]):
+    """The batches of a run from one step to another, decided by the seed alone.
+
+    Every epoch goes through all images once, in an order of its own. With several processes each
+    gets its part of every batch, so that together they see what one would.
+
+    Args:
+        labels: (N) class numbers of the images.
+        batch_size: Images of a step, over all processes.
+        seed: Of the run.
+        stop: Step to end before.
+        start: Step to begin with, to go on with an interrupted run.
+        rank: Number of this process.
+        num_ranks: Processes.
+        parts: Pieces that each process cuts its part into; a last batch too small to give each
+            piece two images, which BN needs, is left out.
+        balanced: Draw with replacement, every class equally often.
+
+    Raises:
+        ValueError: If there are too few images for one batch.
+    """
+
+    def __init__(
+        self,
+        labels: np.ndarray,
+        batch_size: int,
+        *,
+        seed: int,
+        stop: int | None = None,
+        start: int = 0,
+        rank: int = 0,
+        num_ranks: int = 1,
+        parts: int = 1,
+        balanced: bool = False,
+    ) -> None:
+        self.batch_size = batch_size
+        self.rank, self.num_ranks = rank, num_ranks
+        self.seed = seed
+        self._num_images = len(labels)
+        least = 2 * num_ranks * parts
+        if min(batch_size, len(labels)) < least:
+            raise ValueError(
+                f"a batch must have at least {least} images, two for each of {num_ranks} processes "
+                f"and {parts} parts, got {min(batch_size, len(labels))}. Raise data.batch_size."
+            )
+        whole, rest = divmod(len(labels), batch_size)
+        self.steps_per_epoch = whole + (rest >= least)
+        self.start = start
+        self.stop = self.steps_per_epoch if stop is None else stop
+        self._shares: np.ndarray | None = None
+        if balanced:
+            weight = 1 / np.bincount(labels)[labels]
+            self._shares = weight / weight.sum()
+
+    def size_of(self, step: int) -> int:
+        """Images of a step, over all processes."""
+        first = step % self.steps_per_epoch * self.batch_size
+        return min(self.batch_size, self._num_images - first)
+
+    def __len__(self) -> int:
+        return max(0, self.stop - self.start)
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        order, epoch = np.zeros(0, dtype=np.int64), -1
+        for step in range(self.start, self.stop):
+            if step // self.steps_per_epoch != epoch:
+                epoch = step // self.steps_per_epoch
+                order = self._order(epoch)
+            first = step % self.steps_per_epoch * self.batch_size
+            batch = order[first : first + self.batch_size]
+            mine = np.array_split(batch, self.num_ranks)[self.rank]
+            yield [(epoch, int(index)) for index in mine]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        rng = generator(self.seed, Purpose.ORDER, epoch)
+        if self._shares is None:
+            return rng.permutation(self._num_images)
+        return rng.choice(self._num_images, self._num_images, p=self._shares)
+
+
+class KeyedImages(Dataset[Any]):
+    """Images by their places, augmented by random numbers of the seed and the place alone.
+
+    Args:
+        images: One split.
+        seed: Of the run.
+        purpose: Another purpose augments otherwise.
+    """
+
+    def __init__(self, images: LabelledImages, seed: int, purpose: Purpose) -> None:
+        self.images = images
+        self.seed = seed
+        self.purpose = purpose
+
+    def __getitems__(self, places: Sequence[Place]) -> list[Any]:
+        """The images of one batch, all of one epoch."""
+        indices = [index for _, index in places]
+        keys = sample_keys(self.seed, self.purpose, places[0][0], np.array(indices))
+        return self.images.fetch(indices, keys)
+
+
+def train_loader(
+    images: LabelledImages, batches: TrainBatches, *, num_workers: int
+) -> DataLoader[Any]:
+    """Feed the steps of a run; what they see does not depend on the number of workers.
+
+    Args:
+        images: The train split.
+        batches: Which images each step sees.
+        num_workers: Processes that load images; 0 loads in this one.
+    """
+    keyed = KeyedImages(images, batches.seed, Purpose.AUGMENT)
+    return _loader(keyed, num_workers, batch_sampler=batches)
+
+
+def calibration_loader(
+    images: LabelledImages,
+    batch_size: int,
+    *,
+    num_samples: int,
+    seed: int,
+    num_workers: int,
+    rank: int = 0,
+    num_ranks: int = 1,
+) -> DataLoader[Any]:
+    """Feed whole batches of augmented train images in an order of the seed; each process its own.
+
+    Args:
+        images: The train split.
+        batch_size: Images of a batch, in one process.
+        num_samples: Images over all processes, in whole batches; at least one.
+        seed: Of the run.
+        num_workers: Processes that load images; 0 loads in this one.
+        rank: Number of this process, which takes every `num_ranks`-th batch.
+        num_ranks: Processes.
+    """
+    order = generator(seed, Purpose.CALIBRATION, 0).permutation(len(images))
+    size = min(batch_size, len(images))
+    count = min(max(1, num_samples // size), len(images) // size)
+    batches = [
+        [(0, int(index)) for index in order[number * size : (number + 1) * size]]
+        for number in range(rank, count, num_ranks)
+    ]
+    keyed = KeyedImages(images, seed, Purpose.CALIBRATION)
+    return _loader(keyed, num_workers, batch_sampler=batches)
+
+
+def plain_loader(images: LabelledImages, batch_size: int, *, num_workers: int) -> DataLoader[Any]:
+    """Feed a split once, in its own order.
+
+    Args:
+        images: The select or test split.
+        batch_size: Images of a batch.
+        num_workers: Processes that load images; 0 loads in this one.
+    """
+    return _loader(images, num_workers, batch_size=batch_size)
+
+
+def _loader(data: Any, num_workers: int, **batches: Any) -> DataLoader[Any]:
+    return DataLoader(
+        data,
+        num_workers=num_workers,
+        worker_init_fn=_one_thread,
+        pin_memory=torch.cuda.is_available(),
+        # The seeds that it hands to workers are never used; without this it would draw them from
+        # the generator that models use.
+        generator=torch.Generator(),
+        **batches,
+    )
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,136 @@
+"""Photo data sets that say in files of lists which images are for training."""
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from mutualnet.data.imagefolder import load_imagefolder
+from mutualnet.data.photos import Files, PhotoChanges, hold_out, photo_splits
+from mutualnet.data.splits import DataSplits, shorten
+
+__all__ = ["load_food101", "load_imagenet", "load_indoor67"]
+
+
+def load_food101(
+    path: Path | None,
+    *,
+    resolution: int,
+    select_share: float = 0.1,
+    seed: int = 0,
+    augment: str = "standard",
+    policy: str = "none",
+    cutout: int = 0,
+    max_damaged_share: float = 0.01,
+) -> DataSplits:
+    """Load Food-101 as it is published, and as torchvision stores it.
+
+    Args:
+        path: Folder with `images/<class>/<number>.jpg` and `meta/{train,test}.json`, or the one
+            above it (`food-101/`).
+        resolution: Side of the images to produce, in pixels.
+        select_share: Share of the train images held out, in (0, 1).
+        seed: Which images are held out.
+        augment: `standard`, `wide_crop` or `none`, as for any folder of photos.
+        policy: `autoaugment` takes its ImageNet policy in place of the changes of colour.
+        cutout: Side of the square that Cutout blanks, in pixels; 0 for none.
+        max_damaged_share: Share of a split's files that may be damaged, in [0, 1). One always may.
+
+    Raises:
+        ValueError: If the folder does not hold this, or names an image that is not there.
+    """
+    root = _root(path, ("food-101",), "meta/train.json", "Food-101 (images/, meta/train.json)")
+    lists = {}
+    for part in ("train", "test"):
+        file = root / "meta" / f"{part}.json"
+        try:
+            content = json.loads(file.read_text("utf-8"))
+            lists[part] = [f"images/{name}.jpg" for names in content.values() for name in names]
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            raise ValueError(f"{file} must be JSON of classes and image names ({error})") from None
+    changes = PhotoChanges(resolution=resolution, augment=augment, policy=policy, cutout=cutout)
+    return _splits("food101", root, lists, select_share, seed, changes, max_damaged_share)
+
+
+def load_indoor67(
+    path: Path | None,
+    *,
+    resolution: int,
+    select_share: float = 0.1,
+    seed: int = 0,
+    augment: str = "standard",
+    policy: str = "none",
+    cutout: int = 0,
+    max_damaged_share: float = 0.01,
+) -> DataSplits:
+    """Load MIT's indoor scenes (67 classes) as they are published.
+
+    Args:
+        path: Folder with `Images/<class>/*.jpg`, `TrainImages.txt` and `TestImages.txt`, whose
+            lines are `<class>/<file>`.
+        resolution: Side of the images to produce, in pixels.
+        select_share: Share of the train images held out, in (0, 1).
+        seed: Which images are held out.
+        augment: `standard`, `wide_crop` or `none`, as for any folder of photos.
+        policy: `autoaugment` takes its ImageNet policy in place of the changes of colour.
+        cutout: Side of the square that Cutout blanks, in pixels; 0 for none.
+        max_damaged_share: Share of a split's files that may be damaged, in [0, 1). One always may.
+
+    Raises:
+        ValueError: If the folder does not hold this, or names an image that is not there.
+    """
+    root = _root(path, ("indoor67",), "TrainImages.txt", "MIT-67 (Images/, TrainImages.txt)")
+    lists = {}
+    for part, name in (("train", "TrainImages.txt"), ("test", "TestImages.txt")):
+        try:
+            lines = (root / name).read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{root / name} must be a list of images ({error})") from None
+        lists[part] = [f"Images/{line.strip()}" for line in lines if line.strip()]
+    changes = PhotoChanges(resolution=resolution, augment=augment, policy=policy, cutout=cutout)
+    return _splits("indoor67", root, lists, select_share, seed, changes, max_damaged_share)
+
+
+load_imagenet = partial(load_imagefolder, name="imagenet")
+"""ImageNet: `train/<class>/` and `val/<class>/`, as everybody's scripts lay it out."""
+
+
+def _root(path: Path | None, below: Sequence[str], mark: str, what: str) -> Path:
+    for folder in () if path is None else (path, *(path / name for name in below)):
+        if (folder / mark).is_file():
+            return folder
+    raise ValueError(f"path must be the folder of {what}, got {path}, which has no {mark}")
+
+
+def _splits(
+    name: str,
+    root: Path,
+    lists: dict[str, list[str]],
+    select_share: float,
+    seed: int,
+    changes: PhotoChanges,
+    max_damaged_share: float,
+) -> DataSplits:
+    class_names = sorted({Path(file).parent.name for file in lists["train"]})
+    numbers = {name: number for number, name in enumerate(class_names)}
+    parts = {}
+    for part, files in lists.items():
+        missing = [file for file in files if not (root / file).is_file()]
+        if missing:
+            raise ValueError(
+                f"{root} must hold every image of its {part} list, got {len(missing)} that are "
+                f"not there: {shorten(missing)}"
+            )
+        strange = sorted({Path(file).parent.name for file in files} - set(numbers))
+        if strange:
+            raise ValueError(f"the {part} list has classes that train lacks: {shorten(strange)}")
+        parts[part] = Files(files, [numbers[Path(file).parent.name] for file in files])
+    train, select = hold_out(parts["train"], select_share, seed, "select", class_names)
+    return photo_splits(
+        name,
+        root,
+        {"train": train, "select": select, "test": parts["test"]},
+        class_names,
+        changes,
+        max_damaged_share,
+    )

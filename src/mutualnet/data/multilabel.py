@@ -1,0 +1,130 @@
+"""A folder of photos with a table of the labels that each of them carries."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from mutualnet.data.damaged import ImageFiles
+from mutualnet.data.photos import MEAN, STD, PhotoChanges, photo_transform
+from mutualnet.data.splits import DataSplits, hash_data, shorten, stratified_split
+
+__all__ = ["load_multilabel"]
+
+TABLE = "labels.csv"
+TEST_SHARE = 0.2
+"""Share of the images that becomes the test split where the table names none."""
+
+
+def load_multilabel(
+    path: Path | None,
+    *,
+    resolution: int,
+    select_share: float = 0.1,
+    seed: int = 0,
+    augment: str = "standard",
+    policy: str = "none",
+    cutout: int = 0,
+    max_damaged_share: float = 0.01,
+) -> DataSplits:
+    """Load photos that may carry several labels.
+
+    `labels.csv` has the columns `file` (relative to the folder), `labels` (separated by
+    semicolons, possibly none) and, if wanted, `split` (`train` or `test`). Without it a fifth of
+    the images, always the same, is the test split.
+
+    Args:
+        path: Folder with `labels.csv`.
+        resolution: Side of the images to produce, in pixels.
+        select_share: Share of the train images held out, in (0, 1).
+        seed: Which images are held out.
+        augment: `standard`, `wide_crop` or `none`, as for any folder of photos.
+        policy: `autoaugment` takes its ImageNet policy in place of the changes of colour.
+        cutout: Side of the square that Cutout blanks, in pixels; 0 for none.
+        max_damaged_share: Share of a split's files that may be damaged, in [0, 1). One always may.
+
+    Raises:
+        ValueError: If there is no such table, it lacks a column, names an image that is not there,
+            or fewer than two labels.
+    """
+    if path is None or not (path / TABLE).is_file():
+        raise ValueError(f"path must be a folder with {TABLE}, got {path}")
+    with (path / TABLE).open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"file", "labels"} <= set(rows[0]):
+        raise ValueError(f"{path / TABLE} must have rows with the columns file and labels")
+    names = [row["file"] or "" for row in rows]
+    missing = [name for name in names if not (path / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"{path} must hold every image of {TABLE}, got {len(missing)} that are not there: "
+            f"{shorten(missing)}"
+        )
+    carried = [
+        {label.strip() for label in (row["labels"] or "").split(";") if label.strip()}
+        for row in rows
+    ]
+    class_names = sorted(set().union(*carried))
+    if len(class_names) < 2:
+        raise ValueError(f"{path / TABLE} must name at least 2 labels, got {class_names}")
+    targets = np.array([[name in labels for name in class_names] for labels in carried], np.float32)
+    everything = np.arange(len(names))
+    if "split" in rows[0]:
+        splits = np.array([row["split"] for row in rows])
+        strange = sorted(set(splits.tolist()) - {"train", "test"})
+        if strange or len(set(splits.tolist())) < 2:
+            raise ValueError(
+                f"the column split of {path / TABLE} must hold train and test, got "
+                f"{sorted(set(splits.tolist()))}"
+            )
+        train, test = everything[splits == "train"], everything[splits == "test"]
+    else:
+        train, test = _hold_out(everything, names, TEST_SHARE, 0, "test")
+    train, select = _hold_out(train, names, select_share, seed, "select")
+    changes = PhotoChanges(resolution=resolution, augment=augment, policy=policy, cutout=cutout)
+    plain = photo_transform(resolution)
+    parts = {"train": train, "select": select, "test": test}
+    images = {
+        part: ImageFiles(
+            path,
+            [names[i] for i in positions],
+            targets[positions],
+            changes.transform() if part == "train" else plain,
+            split=part,
+            max_damaged_share=max_damaged_share,
+        )
+        for part, positions in parts.items()
+    }
+    return DataSplits(
+        name="multilabel",
+        train=images["train"],
+        select=images["select"],
+        test=images["test"],
+        class_names=tuple(class_names),
+        mean=MEAN,
+        std=STD,
+        resolution=resolution,
+        data_id=hash_data("multilabel", {p: _facts(rows, parts[p]) for p in parts}),
+        eval_transform=plain,
+        task="multilabel",
+    )
+
+
+def _facts(rows: list[dict[str, str]], positions: np.ndarray) -> tuple[list[str], list[str]]:
+    """Names and labels of some images."""
+    return [rows[i]["file"] for i in positions], [rows[i]["labels"] for i in positions]
+
+
+def _hold_out(
+    positions: np.ndarray, names: list[str], share: float, seed: int, purpose: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """By a hash of the names alone: labels that come together have no strata."""
+    kept, held_out = stratified_split(
+        np.zeros(len(positions), dtype=np.int64),
+        share,
+        seed=seed,
+        purpose=purpose,
+        class_names=("images",),
+        keys=[names[i] for i in positions],
+    )
+    return positions[kept], positions[held_out]

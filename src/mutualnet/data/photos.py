@@ -1,0 +1,166 @@
+"""Photos in files: their transforms, and the three splits made of lists of files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.transforms import v2
+
+from mutualnet.data.augment import Cutout, learned_policy
+from mutualnet.data.convert import to_rgb
+from mutualnet.data.damaged import ImageFiles
+from mutualnet.data.draws import Draws
+from mutualnet.data.splits import DataSplits, check_augment, hash_data, stratified_split
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+"""Mean and deviation of ImageNet."""
+EXTENSIONS = (*IMG_EXTENSIONS, ".gif")
+CROP_SCALES = {"standard": (0.25, 1.0), "wide_crop": (0.08, 1.0)}
+"""Share of the area that a random crop covers, by the name of the augmentation."""
+
+
+class Files(NamedTuple):
+    """Names relative to the data set's folder, and their class numbers."""
+
+    names: list[str]
+    labels: list[int]
+
+    def take(self, positions: np.ndarray) -> "Files":
+        """Those at some positions."""
+        return Files([self.names[i] for i in positions], [self.labels[i] for i in positions])
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoChanges:
+    """What is done to train photos."""
+
+    resolution: int
+    """Side of the result, in pixels."""
+    augment: str = "standard"
+    """`standard`, `wide_crop` or `none`."""
+    policy: str = "none"
+    """`autoaugment` takes its ImageNet policy in place of the colour jitter."""
+    cutout: int = 0
+    """Side of the square that Cutout blanks, in pixels; 0 for none."""
+
+    def __post_init__(self) -> None:
+        check_augment(self.augment, (*CROP_SCALES, "none"))
+
+    def transform(self) -> v2.Compose:
+        """As one transform of a PIL image."""
+        if self.augment == "none":
+            return photo_transform(self.resolution)
+        colours = v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4)
+        return v2.Compose(
+            [
+                to_rgb,
+                v2.RandomResizedCrop(self.resolution, scale=CROP_SCALES[self.augment]),
+                v2.RandomHorizontalFlip(),
+                colours if self.policy == "none" else learned_policy(self.policy, "imagenet"),
+                *_to_tensor(),
+                *([_OneImage(Cutout(side=self.cutout))] if self.cutout else []),
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class _OneImage:
+    """A change of batches, for a single image and by torch's generator."""
+
+    change: Cutout
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return self.change(image[None], Draws.fresh(1))[0]
+
+
+def photo_transform(resolution: int) -> v2.Compose:
+    """What turns a photo into an input, as for a test image; no data set is read."""
+    return v2.Compose(
+        [
+            to_rgb,
+            limit_aspect,
+            v2.Resize(round(resolution * 256 / 224)),
+            v2.CenterCrop(resolution),
+            *_to_tensor(),
+        ]
+    )
+
+
+def limit_aspect(image: Image.Image) -> Image.Image:
+    """Cut the ends of an image more than twice as long as wide.
+
+    They lie outside of the central square anyway, and resizing a 1x5000 image by its short side
+    would need gigabytes.
+    """
+    width, height = image.size
+    keep = 2 * min(width, height)
+    if max(width, height) <= keep:
+        return image
+    left, top = max(0, (width - keep) // 2), max(0, (height - keep) // 2)
+    return image.crop((left, top, left + min(width, keep), top + min(height, keep)))
+
+
+def _to_tensor() -> list[torch.nn.Module]:
+    return [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
+
+
+def hold_out(
+    files: Files, share: float, seed: int, purpose: str, class_names: Sequence[str]
+) -> tuple[Files, Files]:
+    """Hold a share of every class out; see `stratified_split`."""
+    kept, held_out = stratified_split(
+        files.labels,
+        share,
+        seed=seed,
+        purpose=purpose,
+        class_names=class_names,
+        keys=files.names,
+    )
+    return files.take(kept), files.take(held_out)
+
+
+def photo_splits(
+    name: str,
+    root: Path,
+    parts: dict[str, Files],
+    class_names: Sequence[str],
+    changes: PhotoChanges,
+    max_damaged_share: float,
+) -> DataSplits:
+    """The splits of photos in files.
+
+    Args:
+        name: Of the data set.
+        root: Folder that the files' names are relative to.
+        parts: Files of `train`, `select` and `test`.
+        class_names: Name of each class number.
+        changes: What is done to train photos.
+        max_damaged_share: Share of a split's files that may be damaged, in [0, 1). One always may.
+    """
+    plain = photo_transform(changes.resolution)
+    transforms = {"train": changes.transform(), "select": plain, "test": plain}
+    images = {
+        part: ImageFiles(
+            root, *files, transforms[part], split=part, max_damaged_share=max_damaged_share
+        )
+        for part, files in parts.items()
+    }
+    return DataSplits(
+        name=name,
+        train=images["train"],
+        select=images["select"],
+        test=images["test"],
+        class_names=tuple(class_names),
+        mean=MEAN,
+        std=STD,
+        resolution=changes.resolution,
+        data_id=hash_data(name, dict(parts)),
+        eval_transform=plain,
+    )

@@ -1,0 +1,70 @@
+"""What a training run would take, from a few of its steps."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mutualnet.config import Recipe
+from mutualnet.host import peak_memory_mib
+from mutualnet.loop import SandwichModule
+from mutualnet.prepare import prepare
+from mutualnet.probe import Format
+from mutualnet.processes import training_device
+
+__all__ = ["DryRun", "dry_run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DryRun:
+    """What a training run would take."""
+
+    seconds_per_step: float
+    num_steps: int
+    seconds: float
+    """To the end of training."""
+    peak_memory_mib: float
+    disk_mib: float
+    """Weights, the two last states, and the BN bank of the whole grid."""
+    form: Format
+
+
+def dry_run(recipe: Recipe, *, steps: int = 6) -> DryRun:
+    """Take a few real steps, loading included, and tell what the whole run would take.
+
+    Nothing is written.
+
+    Args:
+        recipe: What would be trained.
+        steps: Steps to take; the first is not timed.
+    """
+    ready = prepare(recipe)
+    module = SandwichModule(ready)
+    num_steps = ready.batches.stop
+    ready.batches.stop = min(steps, num_steps)
+    device = training_device()
+    times: list[float] = []
+    start = time.perf_counter()
+    for step, batch in enumerate(ready.loader()):
+        module.take_step(ready.task.batch_to(batch, device), step, module.optimizer)
+        float(next(iter(module.last_losses.values())))
+        times.append(time.perf_counter() - start)
+        start = time.perf_counter()
+    seconds = float(np.mean(times[1:] or times))
+    weights = sum(v.numel() * v.element_size() for v in ready.supernet.state_dict().values())
+    norms = sum(b.numel() for n, b in ready.supernet.model.named_buffers() if "running" in n)
+    states = 2 * weights * (2 if recipe.optimizer.ema_decay is None else 3)
+    on_disk = weights + states + 4 * norms * len(recipe.space.grid())
+    is_cuda = device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated() / 2**20 if is_cuda else peak_memory_mib()
+    return DryRun(
+        seconds_per_step=seconds,
+        num_steps=num_steps,
+        seconds=seconds * num_steps,
+        peak_memory_mib=peak,
+        disk_mib=on_disk / 2**20,
+        form=ready.form,
+    )

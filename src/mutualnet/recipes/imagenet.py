@@ -1,0 +1,106 @@
+"""Recipes on ImageNet: `train/<class>/` and `val/<class>/`."""
+
+from typing import Any
+
+from mutualnet.config import DataConfig, MethodConfig, ModelConfig, OptimizerConfig, Recipe
+from mutualnet.space import ElasticSpace
+
+_RESOLUTIONS = (224, 192, 160, 128)
+
+
+def imagenet_mobilenet_v1() -> Recipe:
+    """MobileNet v1 as in the MutualNet paper, table 1."""
+    return _mobile("imagenet_mobilenet_v1", "timm:mobilenetv1_100", (0.25, 1.0))
+
+
+def imagenet_mobilenet_v2() -> Recipe:
+    """MobileNet v2 as in the MutualNet paper, table 1."""
+    return _mobile("imagenet_mobilenet_v2", "timm:mobilenetv2_100", (0.7, 1.0))
+
+
+def imagenet_resnet50() -> Recipe:
+    """ResNet-50 boosted by its own nearly full widths.
+
+    The paper's text says 100 epochs, its settings 120.
+    """
+    return _resnet(
+        "imagenet_resnet50",
+        "timm:resnet50",
+        "ResNet-50 on ImageNet, widths 0.9-1, 120 epochs; the paper's boost of one network",
+        ElasticSpace(width_range=(0.9, 1.0), resolutions=_RESOLUTIONS),
+    )
+
+
+def imagenet_seresnet50() -> Recipe:
+    """SE-ResNet-50 alone: the comparator of the boosted ResNet-50."""
+    return _resnet(
+        "imagenet_seresnet50",
+        "timm:seresnet50",
+        "SE-ResNet-50 alone on ImageNet, 120 epochs; a comparator of imagenet_resnet50",
+        ElasticSpace(width_range=(1.0, 1.0), resolutions=(224,)),
+        method="independent",
+    )
+
+
+def imagenet_mobilenet_v1_scaled() -> Recipe:
+    """MobileNet v1 up to twice its width: budgets of 0.57 to 4.5 G in one network."""
+    return _mobile(
+        "imagenet_mobilenet_v1_scaled",
+        "mobilenet_v1_scaled",
+        (1.0, 2.0),
+        resolutions=(320, 288, 256, 224),
+        kwargs={"depth_mult": 1.0, "width_mult": 2.0},
+    )
+
+
+def imagenet_mobilenet_v1_compound() -> Recipe:
+    """MobileNet v1 scaled by EfficientNet's rule, alone: the comparator of the scaled supernet.
+
+    Depth 1.4, width 1.2, resolution 1.3 (288 px): about 2.3 G multiply-adds.
+    """
+    return _mobile(
+        "imagenet_mobilenet_v1_compound",
+        "mobilenet_v1_scaled",
+        (1.0, 1.0),
+        resolutions=(288,),
+        kwargs={"depth_mult": 1.4, "width_mult": 1.2},
+        method="independent",
+    )
+
+
+def _mobile(
+    name: str,
+    model: str,
+    width_range: tuple[float, float],
+    *,
+    resolutions: tuple[int, ...] = _RESOLUTIONS,
+    kwargs: dict[str, Any] | None = None,
+    method: str = "mutualnet",
+) -> Recipe:
+    low, high = width_range
+    title = name.removeprefix("imagenet_").replace("_", " ").replace("mobilenet", "MobileNet")
+    sides = f"{max(resolutions)}-{min(resolutions)} px" if len(resolutions) > 1 else "288 px"
+    what = f"widths {low:g}-{high:g}, {sides}" if low < high else f"alone, {sides}"
+    return Recipe(
+        name=name,
+        description=f"{title} on ImageNet, {what}, 250 epochs",
+        model=ModelConfig(name=model, kwargs=kwargs or {}),
+        data=DataConfig(name="imagenet", batch_size=1024, num_workers=8),
+        space=ElasticSpace(width_range=width_range, resolutions=resolutions),
+        optimizer=OptimizerConfig(lr=0.5, epochs=250, weight_decay=1e-4),
+        method=MethodConfig(name=method),
+    )
+
+
+def _resnet(
+    name: str, model: str, description: str, space: ElasticSpace, method: str = "mutualnet"
+) -> Recipe:
+    return Recipe(
+        name=name,
+        description=description,
+        model=ModelConfig(name=model),
+        data=DataConfig(name="imagenet", batch_size=512, augment="wide_crop", num_workers=8),
+        space=space,
+        optimizer=OptimizerConfig(lr=0.2, epochs=120, weight_decay=1e-4),
+        method=MethodConfig(name=method),
+    )

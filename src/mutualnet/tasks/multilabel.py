@@ -1,0 +1,134 @@
+"""Images that may carry several labels, or none."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics.functional.classification import multilabel_average_precision
+
+from mutualnet.space import Subnet
+from mutualnet.tasks.base import Score, ScoreAccumulator, Task
+from mutualnet.tasks.classification import logits_of, scale_images
+
+_NUM_RESAMPLES = 50
+"""Bootstrap samples behind a standard error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiLabel(Task):
+    """A sigmoid per label.
+
+    A batch is images (N, C, H, W) and targets (N, K) of zeros and ones.
+    """
+
+    tau: float = 1.0
+    """Temperature of the distillation loss, > 0."""
+    positive_weights: tuple[float, ...] | None = None
+    """K weights of the labels' positives in the loss; None for 1."""
+
+    score_name: ClassVar[str] = "mean average precision (%)"
+
+    def __post_init__(self) -> None:
+        if not self.tau > 0:
+            raise ValueError(f"tau must be > 0, got {self.tau}")
+
+    def scale(self, batch: Any, subnet: Subnet) -> tuple[Tensor, Tensor]:
+        """Resize the images as in classification."""
+        images, targets = batch
+        return scale_images(images, subnet.resolution), targets
+
+    def inputs(self, batch: Any) -> Tensor:
+        """The images."""
+        return batch[0]
+
+    def supervised_loss(self, outputs: Any, batch: Any) -> Tensor:
+        """Binary cross entropy in nats, averaged over labels and batch.
+
+        Raises:
+            TypeError: If outputs are not one tensor of logits.
+        """
+        logits = logits_of(outputs).float()
+        weights = None
+        if self.positive_weights is not None:
+            weights = logits.new_tensor(self.positive_weights)
+        return F.binary_cross_entropy_with_logits(logits, batch[1].float(), pos_weight=weights)
+
+    def distill_loss(self, outputs: Any, teacher_outputs: Any) -> Tensor:
+        """Divergence of each label's two outcomes from the teacher's, averaged like the loss.
+
+        In nats, times the square of the temperature.
+
+        Raises:
+            TypeError: If outputs are not one tensor of logits.
+        """
+        student = logits_of(outputs).float() / self.tau
+        teacher = logits_of(teacher_outputs).detach().float() / self.tau
+        share = teacher.sigmoid()
+        yes = share * (F.logsigmoid(teacher) - F.logsigmoid(student))
+        no = (1 - share) * (F.logsigmoid(-teacher) - F.logsigmoid(-student))
+        return (yes + no).mean() * self.tau**2
+
+    def new_score(self) -> "MeanAveragePrecision":
+        """Start collecting scores."""
+        return MeanAveragePrecision()
+
+    def describe(self, outputs: Any, class_names: Sequence[str]) -> list[str]:
+        """Labels with a share of at least a half, and the most likely one in any case."""
+        lines = []
+        for shares in logits_of(outputs).float().sigmoid():
+            order = shares.argsort(descending=True).tolist()
+            kept = [i for i in order if float(shares[i]) >= 0.5] or order[:1]
+            parts = (f"{class_names[i]} {100 * float(shares[i]):.1f} %" for i in kept)
+            lines.append(", ".join(parts))
+        return lines
+
+
+class MeanAveragePrecision(ScoreAccumulator):
+    """Area under the precision-recall curve of each label, averaged over labels, in percent.
+
+    Labels without a positive are left out. The standard error is that of resampled images.
+    """
+
+    def __init__(self) -> None:
+        self._logits: list[Tensor] = []
+        self._targets: list[Tensor] = []
+
+    def update(self, outputs: Any, batch: Any) -> None:
+        """Keep logits (N, K) and targets (N, K)."""
+        self._logits.append(logits_of(outputs).float().cpu())
+        self._targets.append(batch[1].long().cpu())
+
+    def compute(self) -> Score:
+        """Mean average precision over all batches so far.
+
+        Raises:
+            ValueError: If there were none, or no image carries a label.
+        """
+        if not self._logits:
+            raise ValueError("a score needs at least one sample, got none. Is the data empty?")
+        shares, targets = torch.cat(self._logits).sigmoid(), torch.cat(self._targets)
+        if not bool(targets.any()):
+            raise ValueError("mean average precision needs images that carry labels, got none")
+        generator = torch.Generator().manual_seed(0)
+        resampled = []
+        for _ in range(_NUM_RESAMPLES):
+            chosen = torch.randint(len(targets), (len(targets),), generator=generator)
+            if bool(targets[chosen].any()):
+                resampled.append(_average_precision(shares[chosen], targets[chosen]))
+        return Score(
+            value=_average_precision(shares, targets),
+            standard_error=float(torch.tensor(resampled).std(correction=0)),
+            num_samples=len(targets),
+        )
+
+
+def _average_precision(shares: Tensor, targets: Tensor) -> float:
+    present = targets.any(0)
+    values = multilabel_average_precision(
+        shares[:, present], targets[:, present], num_labels=int(present.sum()), average=None
+    )
+    assert isinstance(values, Tensor)
+    return 100 * float(values.mean())

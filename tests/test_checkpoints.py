@@ -1,0 +1,63 @@
+"""States to go on from."""
+
+import logging
+import resource
+
+import pytest
+import torch
+
+from mutualnet.checkpoints import latest_state, write_state
+
+
+def _state(step):
+    return {"step": step, "weights": torch.full((1000,), float(step))}
+
+
+def test_the_newest_state_reads_back_and_two_are_kept(tmp_path):
+    folder = tmp_path / "states"
+    assert latest_state(folder) is None
+    for step in (3, 20, 100):
+        assert write_state(folder, step, _state(step)) is not None
+    step, state = latest_state(folder)
+    assert step == state["step"] == 100
+    assert torch.equal(state["weights"], torch.full((1000,), 100.0))
+    assert len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", ["truncated", "changed", "deleted", "empty"])
+def test_a_damaged_state_is_named_and_the_one_before_serves(tmp_path, caplog, damage):
+    write_state(tmp_path, 1, _state(1))
+    path = write_state(tmp_path, 2, _state(2))
+    content = path.read_bytes()
+    if damage == "deleted":
+        path.unlink()
+    else:
+        changed = content[:100] + bytes([content[100] ^ 1]) + content[101:]
+        path.write_bytes({"truncated": content[:-50], "changed": changed, "empty": b""}[damage])
+    with caplog.at_level(logging.WARNING):
+        step, _ = latest_state(tmp_path)
+    assert step == 1
+    assert (path.name in caplog.text) == (damage != "deleted")
+
+
+def test_no_whole_state_is_none(tmp_path):
+    path = write_state(tmp_path, 2, _state(2))
+    path.write_bytes(b"nonsense")
+    (tmp_path / "notes.txt").touch()
+    assert latest_state(tmp_path) is None
+
+
+def test_a_full_disk_keeps_the_last_good_state_and_names_it(tmp_path, caplog):
+    good = write_state(tmp_path, 1, _state(1))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # A limit on the size of files makes real writes fail half-way, as a full disk does.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with caplog.at_level(logging.WARNING):
+            assert write_state(tmp_path, 2, _state(2)) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "the state of step 2 could not be written" in caplog.text
+    assert str(good) in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == [good.name]
+    assert latest_state(tmp_path)[0] == 1

@@ -1,0 +1,160 @@
+"""Images with several labels: their data, their task, a whole run."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import average_precision_score
+
+from mutualnet import commands
+from mutualnet.config import override
+from mutualnet.data import load_data
+from mutualnet.prepare import training_task
+from mutualnet.recipes import load_recipe
+from mutualnet.runs import load_run
+from mutualnet.tasks import MultiLabel
+from tests.fixtures import write_folders, write_multilabel
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_multilabel(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def test_rows_of_labels_are_those_of_the_table(folder):
+    splits = load_data("multilabel", folder, resolution=16)
+    assert splits.class_names == ("blue", "green", "red")
+    assert splits.task == "multilabel"
+    assert len(splits.train) + len(splits.select) + len(splits.test) == 30
+    with (folder / "labels.csv").open() as file:
+        table = {
+            row["file"]: set(filter(None, row["labels"].split(";"))) for row in csv.DictReader(file)
+        }
+    for split in (splits.train, splits.select, splits.test):
+        for index in range(len(split)):
+            image, target = split[index]
+            assert image.shape == (3, 16, 16)
+            carried = {n for n, t in zip(splits.class_names, target.tolist(), strict=True) if t}
+            assert carried == table[split.path(index).relative_to(folder).as_posix()]
+
+
+def test_a_damaged_photo_is_replaced_together_with_its_labels(folder):
+    splits = load_data("multilabel", folder, resolution=16)
+    splits.train.path(2).write_bytes(b"broken")
+    (_, target), (_, other) = splits.train[2], splits.train[3]
+    assert torch.equal(target, other)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: [["name", "labels"], *rows[1:]], "columns file and labels"),
+        (lambda rows: [*rows, ["photos/none.png", "red"]], r"1 that are not there: photos/none"),
+        (lambda rows: [[f, "red"] for f, _ in rows[1:]], "columns file and labels"),
+        (lambda rows: [rows[0], *([f, "red"] for f, _ in rows[1:])], "at least 2 labels, got"),
+        (lambda rows: [rows[0]], "must have rows"),
+        (
+            lambda rows: [[*rows[0], "split"], *([*row, "train"] for row in rows[1:])],
+            "must hold train and test, got",
+        ),
+    ],
+)
+def test_a_table_that_is_not_whole_is_refused(folder, change, message):
+    with (folder / "labels.csv").open() as file:
+        rows = list(csv.reader(file))
+    with (folder / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(change(rows))
+    with pytest.raises(ValueError, match=message):
+        load_data("multilabel", folder, resolution=16)
+
+
+def test_a_folder_without_a_table_and_a_task_that_does_not_fit_are_refused(tmp_path, folder):
+    with pytest.raises(ValueError, match=r"must be a folder with labels\.csv"):
+        load_data("multilabel", tmp_path, resolution=16)
+    recipe = load_recipe("multilabel_mobilenet_v1")
+    write_folders(tmp_path / "folders")
+    photos = load_data("imagefolder", tmp_path / "folders", resolution=16)
+    with pytest.raises(ValueError, match="task must be classification for data imagefolder"):
+        training_task(recipe, photos)
+    with pytest.raises(ValueError, match="mixes class labels"):
+        override(recipe, ["data.mixup_alpha=0.2"])
+
+
+def test_losses_are_the_written_out_formulas():
+    torch.manual_seed(0)
+    logits, teacher = torch.randn(5, 4, dtype=torch.float64), torch.randn(5, 4)
+    targets = torch.randint(2, (5, 4)).float()
+    task = MultiLabel(tau=2.0)
+    p = logits.sigmoid()
+    expected = -(targets * p.log() + (1 - targets) * (1 - p).log()).mean()
+    found = task.supervised_loss(logits, (None, targets))
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+    a, b = (teacher / 2).sigmoid(), (logits / 2).sigmoid()
+    divergence = (a * (a / b).log() + (1 - a) * ((1 - a) / (1 - b)).log()).mean() * 4
+    found = task.distill_loss(logits, teacher)
+    torch.testing.assert_close(found.double(), divergence, rtol=1e-4, atol=1e-6)
+    assert float(task.distill_loss(teacher, teacher)) == pytest.approx(0, abs=1e-7)
+    assert torch.isfinite(task.distill_loss(1e4 * logits, -1e4 * teacher))
+
+
+def test_rare_labels_weigh_more_with_balance(folder):
+    recipe = override(load_recipe("multilabel_mobilenet_v1"), ["data.balance=loss"])
+    splits = load_data("multilabel", folder, resolution=16)
+    weights = training_task(recipe, splits).positive_weights
+    share = splits.train.labels.mean(0)
+    assert weights == pytest.approx(tuple((1 - share) / share))
+    logits, targets = torch.zeros(2, 3), torch.tensor([[1.0, 0, 1], [0, 0, 1]])
+    found = MultiLabel(positive_weights=weights).supervised_loss(logits, (None, targets))
+    expected = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=torch.tensor(weights))
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_score_is_scikit_learns_mean_average_precision():
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 2, (60, 4))
+    targets[:, 3] = 0  # a label that no image carries
+    logits = rng.normal(size=(60, 4)) + targets
+    score = MultiLabel().new_score()
+    for part in (slice(0, 25), slice(25, 60)):
+        score.update(torch.from_numpy(logits[part]), (None, torch.from_numpy(targets[part])))
+    found = score.compute()
+    each = [average_precision_score(targets[:, k], logits[:, k]) for k in range(3)]
+    assert found.value == pytest.approx(100 * np.mean(each), abs=1e-3)
+    assert 0.5 < found.standard_error < 10
+    assert found.num_samples == 60
+    with pytest.raises(ValueError, match="at least one sample"):
+        MultiLabel().new_score().compute()
+
+
+def test_a_run_learns_which_channels_are_bright(folder, tmp_path, capsys):
+    out = tmp_path / "run"
+    write_multilabel(folder, 200)
+    commands.start_training(
+        "multilabel_mobilenet_v1",
+        out=out,
+        data=str(folder),
+        epochs=6,
+        seed=None,
+        limit_steps=None,
+        settings=[
+            "model.name=mobilenet_v1_cifar",
+            "space.resolutions=[32, 24]",
+            "space.width_step=0.75",
+            "data.augment=none",
+            "data.batch_size=20",
+            "data.num_workers=0",
+            "optimizer.lr=0.05",
+            "optimizer.warmup_epochs=0",
+            "table.latency_runs=0",
+            "table.num_calibration_samples=100",
+            "precision.precision=fp32",
+            "precision.memory_format=contiguous",
+        ],
+    )
+    commands.make_table(out)
+    assert max(row.score for row in load_run(out).table.rows) > 90
+    commands.predict(out, [folder / "photos" / "000.png"], budget=None)
+    assert "%" in capsys.readouterr().out.splitlines()[-1]

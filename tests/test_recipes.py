@@ -1,0 +1,151 @@
+"""Every recipe trains, is tabulated and predicts; settings are those of the papers."""
+
+import pytest
+
+from mutualnet import commands
+from mutualnet.config import override, read_recipe, with_method, write_recipe
+from mutualnet.cost import CostModel
+from mutualnet.models import create_model
+from mutualnet.recipes import RECIPES, independent_grid, load_recipe
+from mutualnet.runs import load_run
+from mutualnet.space import ElasticSpace, Subnet
+from mutualnet.supernet import Supernet
+from tests.fixtures import WRITERS, write_image
+
+SMALL = [
+    "data.batch_size=6",
+    "data.num_workers=0",
+    "data.select_share=0.34",
+    "precision.precision=fp32",
+    "precision.memory_format=contiguous",
+    "space.width_step=1.0",
+    "table.num_calibration_samples=6",
+    "table.latency_runs=0",
+]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    made = {}
+
+    def folder(name):
+        if name == "digits":
+            return None
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp(name)
+            WRITERS[name](made[name])
+        return str(made[name])
+
+    return folder
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_every_recipe_trains_is_tabulated_and_predicts(name, folders, tmp_path, capsys):
+    recipe = load_recipe(name)
+    sides = recipe.space.resolutions
+    # Lower resolutions, so that two steps of a large network take seconds.
+    sides = [64, 48][: len(sides)] if sides[0] > 100 else list({sides[0], sides[-1]})
+    out = tmp_path / "run"
+    commands.start_training(
+        name,
+        out=out,
+        data=folders(recipe.data.name),
+        epochs=None,
+        seed=None,
+        limit_steps=2,
+        settings=[*SMALL, f"space.resolutions={sides}"],
+    )
+    run = load_run(out)
+    assert run.info["steps"] == 2
+    commands.make_table(out)
+    write_image(tmp_path / "photo.jpg", 0)
+    commands.predict(out, [tmp_path / "photo.jpg"], budget=None)
+    shown = capsys.readouterr().out
+    assert "best of all: sub-network" in shown
+    assert f"{tmp_path / 'photo.jpg'}: " in shown
+    table = load_run(out).table
+    widths = {recipe.space.width_range[0], recipe.space.width_range[1]}
+    assert {row.subnet.width_mult for row in table.rows} == widths
+    assert {row.subnet.resolution for row in table.rows} == set(sides)
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_every_recipe_reads_back_from_yaml_and_has_a_line(name, tmp_path):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert 10 < len(recipe.description) < 110
+    write_recipe(recipe, tmp_path / "recipe.yaml")
+    assert read_recipe(tmp_path / "recipe.yaml") == recipe
+
+
+SETTINGS = {
+    # name: width range, resolutions, epochs, batch, rate, decay
+    "imagenet_mobilenet_v1": ((0.25, 1), (224, 192, 160, 128), 250, 1024, 0.5, 1e-4),
+    "imagenet_mobilenet_v2": ((0.7, 1), (224, 192, 160, 128), 250, 1024, 0.5, 1e-4),
+    "imagenet_resnet50": ((0.9, 1), (224, 192, 160, 128), 120, 512, 0.2, 1e-4),
+    "imagenet_mobilenet_v1_scaled": ((1, 2), (320, 288, 256, 224), 250, 1024, 0.5, 1e-4),
+    "cifar10_wrn28_10": ((0.9, 1), (32, 28, 24, 20), 200, 128, 0.1, 5e-4),
+    "cifar100_wrn28_10": ((0.9, 1), (32, 28, 24, 20), 200, 128, 0.1, 5e-4),
+    "transfer_food101_mobilenet_v1": ((0.25, 1), (224, 192, 160, 128), 100, 256, 0.1, 1e-4),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_are_the_papers(name):
+    recipe = load_recipe(name)
+    width_range, resolutions, epochs, batch_size, lr, decay = SETTINGS[name]
+    assert recipe.space.width_range == width_range
+    assert recipe.space.resolutions == resolutions
+    optimizer = recipe.optimizer
+    assert (optimizer.epochs, optimizer.lr, optimizer.weight_decay) == (epochs, lr, decay)
+    assert recipe.data.batch_size == batch_size
+    assert (optimizer.schedule, optimizer.momentum, optimizer.nesterov) == ("cosine", 0.9, True)
+    # ImageNet spares BN, biases and depthwise layers; the WRN recipes decay everything.
+    assert optimizer.decay_all == ("wrn" in name)
+    assert recipe.data.augment == ("wide_crop" if "resnet50" in name else "standard")
+
+
+def test_the_scaled_networks_cost_what_the_paper_says():
+    scaled = load_recipe("imagenet_mobilenet_v1_scaled")
+    model = create_model(scaled.model.name, num_classes=1000, **scaled.model.kwargs)
+    costs = CostModel(Supernet(model, scaled.space))
+    gigas = {
+        (1.0, 224): 0.569,
+        (1.6, 288): 2.353,
+        (2.0, 320): 4.521,
+    }
+    for (width, side), expected in gigas.items():
+        found = costs.macs(Subnet(width_mult=width, resolution=side))
+        assert found / 1e9 == pytest.approx(expected, abs=0.001)
+    compound = load_recipe("imagenet_mobilenet_v1_compound")
+    model = create_model(compound.model.name, num_classes=1000, **compound.model.kwargs)
+    space = ElasticSpace(width_range=(0.5, 1.0), resolutions=(288,))
+    full = CostModel(Supernet(model, space)).macs(Subnet(resolution=288))
+    assert full / 1e9 == pytest.approx(2.3, abs=0.15)
+
+
+def test_a_method_brings_the_space_that_it_trains():
+    recipe = load_recipe("imagenet_mobilenet_v1")
+    assert with_method(recipe, "us_net").space == recipe.space
+    wide = with_method(recipe, "us_net", width_range=(0.05, 1.0))
+    assert wide.space.width_range == (0.05, 1.0)
+    alone = with_method(recipe, "independent").space
+    assert (alone.width_range, alone.resolutions) == ((1.0, 1.0), (224,))
+    scaled = with_method(recipe, "multi_scale").space
+    assert (scaled.width_range, scaled.resolutions) == ((1.0, 1.0), recipe.space.resolutions)
+    fixed = with_method(recipe, "s_net").space
+    assert (fixed.widths, fixed.resolutions) == ((1.0, 0.75, 0.5, 0.25), (224,))
+    with pytest.raises(ValueError, match=r"method\.name must be one of"):
+        with_method(recipe, "magic")
+    with pytest.raises(ValueError, match="s_net trains a fixed list of widths"):
+        override(recipe, ["method.name=s_net"])
+
+
+def test_the_independent_grid_has_every_configuration_once():
+    grid = independent_grid(load_recipe("imagenet_mobilenet_v1"))
+    assert len({recipe.name for recipe in grid}) == 16
+    assert {recipe.method.name for recipe in grid} == {"independent"}
+    found = {(r.space.largest.width_mult, r.space.largest.resolution) for r in grid}
+    assert found == {(w, r) for w in (1, 0.75, 0.5, 0.25) for r in (224, 192, 160, 128)}
+    for recipe in grid:
+        assert len(recipe.space.grid()) == 1

@@ -1,0 +1,170 @@
+"""Runs that are killed go on to the same weights."""
+
+import random
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mutualnet.config import override, write_recipe
+from mutualnet.recipes import load_recipe
+from mutualnet.runs import load_run, new_run
+from mutualnet.train import train
+
+STEPS = 40
+
+
+@pytest.fixture
+def recipe():
+    settings = [
+        "model.kwargs={depth: 10, width_factor: 1, dropout: 0.2}",
+        "space.resolutions=[12, 8]",
+        "precision.precision=fp32",
+        "precision.memory_format=contiguous",
+        "optimizer.epochs=3",
+        "optimizer.ema_decay=0.9",
+        "optimizer.accumulate=2",
+        "optimizer.clip_norm=5.0",
+        "data.num_workers=1",
+        "data.mixup_alpha=0.2",
+        "data.cutout=4",
+        "checkpoint_minutes=0",
+    ]
+    return override(load_recipe("digits_demo"), settings)
+
+
+def _weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "weights.safetensors")
+
+
+def _assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+class _StoppedError(Exception):
+    """Takes the place of a power cut inside of this process."""
+
+
+def _stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    from mutualnet.loop import StateWriter
+
+    inner = StateWriter.on_train_batch_end
+
+    def stop(self, trainer, module, *rest):
+        inner(self, trainer, module, *rest)
+        if module.done == steps:
+            raise _StoppedError
+
+    monkeypatch.setattr(StateWriter, "on_train_batch_end", stop)
+
+
+@pytest.mark.parametrize("stops", [(1,), (17, 18), (23, 39)], ids=str)
+def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(
+    recipe, tmp_path, monkeypatch, stops
+):
+    whole = train(recipe, tmp_path / "whole", limit_steps=STEPS)
+    out = tmp_path / "run"
+    for step in stops:
+        with monkeypatch.context() as patch:
+            _stop_after(patch, step)
+            with pytest.raises(_StoppedError) as caught:
+                train(recipe, out, limit_steps=STEPS, resume=True)
+        assert "go on with --resume" in caught.value.__notes__[0]
+        assert not out.exists()
+    train(recipe, out, limit_steps=STEPS, resume=True)
+    _assert_equal(_weights(whole), _weights(out))
+    assert load_run(out).info["resumed_after_step"] == stops[-1]
+    assert (out / "logs" / f"from-step-{stops[-1]}" / "metrics.csv").is_file()
+
+
+def test_the_number_of_workers_and_other_randomness_change_nothing(recipe, tmp_path):
+    torch.manual_seed(1)
+    first = train(recipe, tmp_path / "a", limit_steps=6)
+    torch.manual_seed(2)
+    chosen = override(recipe, ["data.num_workers=2"])
+    _assert_equal(_weights(first), _weights(train(chosen, tmp_path / "b", limit_steps=6)))
+
+
+def test_a_truncated_newest_state_costs_a_step_but_not_the_result(recipe, tmp_path, monkeypatch):
+    whole = train(recipe, tmp_path / "whole", limit_steps=STEPS)
+    with monkeypatch.context() as patch:
+        _stop_after(patch, 9)
+        with pytest.raises(_StoppedError):
+            train(recipe, tmp_path / "run", limit_steps=STEPS)
+    states = sorted((tmp_path / ".run.partial" / "checkpoints").iterdir())
+    states[-1].write_bytes(states[-1].read_bytes()[:-1000])
+    out = train(recipe, tmp_path / "run", limit_steps=STEPS, resume=True)
+    assert load_run(out).info["resumed_after_step"] == 8
+    _assert_equal(_weights(whole), _weights(out))
+
+
+def test_an_unfinished_run_is_neither_overwritten_nor_mixed_up(recipe, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        _stop_after(patch, 3)
+        with pytest.raises(_StoppedError):
+            train(recipe, out, limit_steps=STEPS)
+    with pytest.raises(ValueError, match=r"an unfinished run is in .* by --resume, or remove it"):
+        train(recipe, out, limit_steps=STEPS)
+    with pytest.raises(ValueError, match="but seed was 0, is 1"):
+        train(replace(recipe, seed=1), out, limit_steps=STEPS, resume=True)
+    with pytest.raises(ValueError, match=r"was to take 40 steps, this one 20"):
+        train(recipe, out, limit_steps=20, resume=True)
+    with (
+        new_run(tmp_path / "other", recipe),
+        pytest.raises(ValueError, match="another process is training"),
+        new_run(tmp_path / "other", recipe),
+    ):
+        pass
+    train(recipe, out, limit_steps=STEPS, resume=True)
+    before = (out / "run.json").read_text()
+    assert train(recipe, out, limit_steps=STEPS, resume=True) == out
+    assert (out / "run.json").read_text() == before
+
+
+def _command(config: Path, out: Path) -> list[str]:
+    words = ["train", str(config), "--out", str(out), "--resume"]
+    return [sys.executable, "-m", "mutualnet", *words]
+
+
+def _kill_until_done(config: Path, out: Path, rng: random.Random, kills: int) -> list[int]:
+    """Start, kill at a random moment after the first state, start again; let the last one end."""
+    killed_at = []
+    states = out.parent / f".{out.name}.partial" / "checkpoints"
+    for _ in range(kills):
+        before = _newest(states)
+        process = subprocess.Popen(
+            _command(config, out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        while process.poll() is None and _newest(states) <= before:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.6))
+        process.kill()
+        if process.wait() == 0:
+            break
+        killed_at.append(_newest(states))
+    if not out.exists():
+        subprocess.run(_command(config, out), check=True, capture_output=True)
+    return killed_at
+
+
+def _newest(states: Path) -> int:
+    return max((int(p.name[5:14]) for p in states.glob("step-*.pt")), default=0)
+
+
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 10))]
+)
+def test_kill_9_at_any_moment_and_resume_gives_the_same_bits(recipe, tmp_path, seed):
+    config = tmp_path / "recipe.yaml"
+    write_recipe(override(recipe, ["optimizer.epochs=8"]), config)
+    subprocess.run(_command(config, tmp_path / "whole"), check=True, capture_output=True)
+    killed_at = _kill_until_done(config, tmp_path / "run", random.Random(seed), kills=2)
+    assert killed_at
+    _assert_equal(_weights(tmp_path / "whole"), _weights(tmp_path / "run"))

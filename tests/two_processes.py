@@ -1,0 +1,139 @@
+"""What two processes do together, checked by each of them: run by torchrun, see test_processes."""
+
+import copy
+import sys
+
+import torch
+
+from mutualnet.calibrate import calibrate
+from mutualnet.config import override
+from mutualnet.data.feeding import calibration_loader, plain_loader
+from mutualnet.evaluate import evaluate
+from mutualnet.loop import SandwichModule
+from mutualnet.prepare import prepare
+from mutualnet.processes import current_ranks, gather, process_group
+from mutualnet.recipes import load_recipe
+from mutualnet.sandwich import sandwich_step
+from mutualnet.seeding import Purpose, generator
+
+
+def _recipe():
+    settings = [
+        "space.resolutions=[12, 8]",
+        "precision.precision=fp32",
+        "precision.memory_format=contiguous",
+        "optimizer.epochs=2",
+        "data.batch_size=50",
+    ]
+    return override(load_recipe("digits_demo"), settings)
+
+
+def check_gradient() -> None:
+    """The averaged gradient is that of one process on the joined batch, BN in eval mode."""
+    ready = prepare(_recipe())
+    subnets = ready.recipe.method.rule.draw(ready.recipe.space, generator(0, Purpose.DRAW, 0))
+    loader = calibration_loader(ready.data.calibration, 50, num_samples=200, seed=0, num_workers=0)
+    keys = {ready.supernet.key(s): s for s in subnets}
+    # Narrow networks need statistics to run in eval mode; these come from the whole data.
+    calibrate(ready.supernet, loader, list(keys.values()), task=ready.task, data_id="x")
+    # Statistics are stale as soon as weights move, so one step is all that can be taken.
+    ready.supernet.eval()
+    joined = next(iter(ready_loader(ready, 0, 1)))
+    one = copy.deepcopy(ready.supernet).eval()
+    one.zero_grad()
+    sandwich_step(one, joined, subnets, task=ready.task)
+    module = SandwichModule(ready)
+    module.supernet.eval()
+    steps = _NoStep(module.optimizer)
+    module.take_step(next(iter(ready.loader())), 0, steps)
+    for (name, mine), whole in zip(
+        ready.supernet.model.named_parameters(), one.model.parameters(), strict=True
+    ):
+        torch.testing.assert_close(
+            mine.grad, whole.grad, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+class _NoStep:
+    """An optimizer that keeps the weights."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+
+    def zero_grad(self):
+        self.optimizer.zero_grad()
+
+    def step(self):
+        pass
+
+
+def ready_loader(ready, rank, num_ranks):
+    """The run's batches as another process would see them."""
+    batches = copy.copy(ready.batches)
+    batches.rank, batches.num_ranks = rank, num_ranks
+    other = copy.copy(ready)
+    other.batches = batches
+    return other.loader()
+
+
+def check_equal_weights() -> None:
+    """After ten steps with different images every process has the same weights and buffers."""
+    ready = prepare(_recipe())
+    start = copy.deepcopy(ready.supernet.model.state_dict())
+    module = SandwichModule(ready)
+    for step, batch in zip(range(10), ready.loader(), strict=False):
+        module.take_step(batch, step, module.optimizer)
+    state = ready.supernet.model.state_dict()
+    assert any(not torch.equal(state[name], start[name]) for name in state)
+    first, second = gather(state)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    losses = gather({name: float(value) for name, value in module.last_losses.items()})
+    assert losses[0] == losses[1]
+
+
+def check_table_parts() -> None:
+    """Statistics and scores of two processes are those of one."""
+    ready, ranks = prepare(_recipe()), current_ranks()
+    subnets = ready.recipe.space.grid()
+
+    def loader(rank, num_ranks):
+        return calibration_loader(
+            ready.data.calibration,
+            64,
+            num_samples=5 * 64,
+            seed=0,
+            num_workers=0,
+            rank=rank,
+            num_ranks=num_ranks,
+        )
+
+    settings = {"task": ready.task, "data_id": "x", "num_samples": 5 * 64}
+    calibrate(ready.supernet, loader(ranks.rank, 2), subnets, **settings)
+    shared = {key: ready.supernet.bank[key] for key in map(ready.supernet.key, subnets)}
+    test = plain_loader(ready.data.test, 64, num_workers=0)
+    scores = evaluate(ready.supernet, test, subnets, task=ready.task)
+    assert set(scores) == set(subnets)
+    torch.distributed.destroy_process_group()  # from here on each is alone
+    calibrate(ready.supernet, loader(0, 1), subnets, **settings)
+    for key, statistics in shared.items():
+        alone = ready.supernet.bank[key]
+        assert (statistics.num_samples, statistics.batch_size) == (5 * 64, 64)
+        torch.testing.assert_close(statistics.mean, alone.mean)
+        torch.testing.assert_close(statistics.var, alone.var)
+    assert {s: v.value for s, v in scores.items()} == {
+        s: v.value for s, v in evaluate(ready.supernet, test, subnets, task=ready.task).items()
+    }
+
+
+def main() -> None:
+    """Run every check in both processes."""
+    with process_group() as ranks:
+        assert ranks.size == 2
+        check_gradient()
+        check_equal_weights()
+        check_table_parts()
+    print(f"rank {ranks.rank} fine", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
