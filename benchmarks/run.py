@@ -154,6 +154,34 @@ def _table() -> list[list[str]]:
     ]
 
 
+def _pipeline() -> list[list[str]]:
+    from benchmarks.pipeline import pipeline_ratio
+
+    rows = []
+    for workers in (0, 2):
+        rate, ratio = pipeline_ratio(workers)
+        rows.append([str(workers), f"{rate:.0f}", str(ratio)])
+        print(rows[-1], flush=True)
+    return rows
+
+
+def _processes() -> list[list[str]]:
+    """Each count of processes in processes of its own."""
+    script = str(ROOT / "benchmarks" / "two_processes.py")
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    rows = []
+    for what, words in (
+        ("1 process, 2 threads", [script, "2"]),
+        ("2 processes, 1 thread each", [*torchrun, script, "1"]),
+    ):
+        done = subprocess.run(
+            [sys.executable, *words], capture_output=True, text=True, check=True, cwd=ROOT
+        )
+        rows.append([what, f"{float(done.stdout.split()[-1]):.3f}"])
+        print(rows[-1], flush=True)
+    return rows
+
+
 SECTIONS: dict[str, tuple[str, list[str], Callable[[], list[list[str]]]]] = {
     "step": (
         "One mutual step over plain dense networks",
@@ -180,6 +208,16 @@ SECTIONS: dict[str, tuple[str, list[str], Callable[[], list[list[str]]]]] = {
         "Calibrating and scoring 16 widths x 4 resolutions in one pass",
         ["what", "measured", "aim"],
         _table,
+    ),
+    "pipeline": (
+        "Input pipeline of photos: one crop, scaled in the step, over four sizes per image",
+        ["workers", "images/s", "time ratio [95 % interval], 11 pairs"],
+        _pipeline,
+    ),
+    "processes": (
+        "One mutual step of WRN-16-4 on 128 images, by processes",
+        ["processes", "s/step (median of 11)"],
+        _processes,
     ),
     "memory": ("Memory of 64 sub-networks of MobileNet v1", ["what", "measured", "aim"], _memory),
 }

@@ -92,7 +92,7 @@ def write_multilabel(folder: Path, count: int = 30) -> None:
 
 WRITERS = {
     "cifar10": lambda folder: write_mosaics(folder, 10, 2, 20),
-    "cifar100": lambda folder: write_mosaics(folder, 100, 10, 30),
+    "cifar100": lambda folder: write_mosaics(folder, 100, 5, 20),
     "food101": write_food101,
     "imagefolder": write_folders,
     "imagenet": write_folders,

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mutualnet.config import override
 from mutualnet.data import load_data
 from mutualnet.data.feeding import (
     KeyedImages,
@@ -13,7 +14,9 @@ from mutualnet.data.feeding import (
     plain_loader,
     train_loader,
 )
-from mutualnet.data.splits import LabelledImages
+from mutualnet.data.splits import LabelledImages, SomeImages
+from mutualnet.prepare import load_splits
+from mutualnet.recipes import load_recipe
 from mutualnet.seeding import Purpose
 
 
@@ -119,3 +122,23 @@ def test_a_plain_loader_gives_a_split_once_in_its_order():
     test = load_data("digits", resolution=8).test
     labels = torch.cat([labels for _, labels in plain_loader(test, 50, num_workers=0)])
     assert labels.tolist() == test.labels.tolist()
+
+
+def test_a_part_of_a_split_is_its_images_by_their_places():
+    train = load_data("digits", resolution=8).train
+    part = SomeImages(train, np.array([7, 3, 11]))
+    assert part.labels.tolist() == train.labels[[7, 3, 11]].tolist()
+    keys = np.array([1, 2], dtype=np.uint64)
+    for (a, _), (b, _) in zip(part.fetch([2, 0], keys), train.fetch([11, 7], keys), strict=True):
+        assert torch.equal(a, b)
+    assert part[1][1] == train.labels[3]
+
+
+def test_a_share_of_the_train_images_is_stratified_and_has_its_own_hash():
+    recipe = load_recipe("digits_demo")
+    whole = load_splits(recipe)
+    part = load_splits(override(recipe, ["data.train_share=0.25"]))
+    counts, all_counts = np.bincount(part.train.labels), np.bincount(whole.train.labels)
+    assert counts / all_counts == pytest.approx([0.25] * 10, abs=0.01)
+    assert part.data_id != whole.data_id
+    assert len(part.test) == len(whole.test)

@@ -182,7 +182,7 @@ def test_arguments_reach_the_network():
         ("torchvision:resnet19", "Did you mean torchvision:resnet18"),
         ("timm:wrn16_1", "no network is called 'timm:wrn16_1'"),
         ("torchvision:fasterrcnn_resnet50_fpn", "no network is called"),
-        ("qqqqq", "no network is called 'qqqqq'. Ours are mobilenet_v1_cifar, wrn16_1"),
+        ("qqqqq", "no network is called 'qqqqq'. Ours are mobilenet_v1_cifar, mobilenet_v1_scaled"),
         ("hf-hub:timm/resnet18", "must be timm:NAME, torchvision:NAME, a bare NAME or"),
         ("timm:hf-hub:timm/resnet18", "must be timm:NAME, torchvision:NAME, a bare NAME or"),
         ("no_such_package:net", r"got 'no_such_package:net' \(No module named"),

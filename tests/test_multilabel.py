@@ -131,12 +131,12 @@ def test_the_score_is_scikit_learns_mean_average_precision():
 
 def test_a_run_learns_which_channels_are_bright(folder, tmp_path, capsys):
     out = tmp_path / "run"
-    write_multilabel(folder, 200)
+    write_multilabel(folder, 160)
     commands.start_training(
         "multilabel_mobilenet_v1",
         out=out,
         data=str(folder),
-        epochs=6,
+        epochs=4,
         seed=None,
         limit_steps=None,
         settings=[

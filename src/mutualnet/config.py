@@ -62,6 +62,8 @@ class DataConfig:
     """Images of a step, over all processes."""
     select_share: float = 0.1
     """Share of the train images held out to choose the table's winners."""
+    train_share: float = 1.0
+    """Share of every class of the other train images to use, for comparisons in little time."""
     augment: str = "standard"
     """`standard`, `none`, or `wide_crop` for photos."""
     policy: Literal["none", "autoaugment"] = "none"
@@ -84,6 +86,8 @@ class DataConfig:
             raise ValueError(f"select_share must lie in (0, 1), got {self.select_share}")
         if self.num_workers < 0:
             raise ValueError(f"num_workers must be >= 0, got {self.num_workers}")
+        if not 0 < self.train_share <= 1:
+            raise ValueError(f"train_share must lie in (0, 1], got {self.train_share}")
         for name in ("cutout", "mixup_alpha", "cutmix_alpha"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")

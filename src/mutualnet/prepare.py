@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from mutualnet.config import DataConfig, Recipe
 from mutualnet.data import DataSplits, load_data
 from mutualnet.data.feeding import TrainBatches, train_loader
+from mutualnet.data.splits import SomeImages, hash_data, stratified_split
 from mutualnet.models import create_model
 from mutualnet.probe import Format, choose_format
 from mutualnet.processes import broadcast_model, current_ranks, from_first, training_device
@@ -53,7 +54,7 @@ class Prepared:
 
 def load_splits(recipe: Recipe) -> DataSplits:
     """The recipe's data at the top resolution."""
-    return load_data(
+    data = load_data(
         recipe.data.name,
         recipe.data.path,
         resolution=recipe.space.resolutions[0],
@@ -63,6 +64,19 @@ def load_splits(recipe: Recipe) -> DataSplits:
         policy=recipe.data.policy,
         cutout=recipe.data.cutout,
     )
+    share = recipe.data.train_share
+    if share == 1:
+        return data
+    labels = data.train.labels
+    _, kept = stratified_split(
+        labels if labels.ndim == 1 else np.zeros(len(labels), dtype=np.int64),
+        share,
+        seed=recipe.seed,
+        purpose="train",
+        class_names=data.class_names if labels.ndim == 1 else ("images",),
+    )
+    parts = {"train": (kept.astype(str), labels[kept].tolist())}
+    return replace(data, train=SomeImages(data.train, kept), data_id=hash_data(data.data_id, parts))
 
 
 def plain_task(recipe: Recipe) -> Task:
@@ -109,7 +123,7 @@ def training_task(recipe: Recipe, data: DataSplits, *, tau: float = 1.0) -> Task
     if isinstance(task, MultiLabel):
         least = 1 / len(labels)
         share = labels.mean(0).clip(least, 1 - least)
-        weights = tuple((1 - share) / share) if is_weighted else None
+        weights = tuple(((1 - share) / share).tolist()) if is_weighted else None
         return MultiLabel(tau=tau, positive_weights=weights)
     if not isinstance(task, Classification):
         return task
@@ -118,7 +132,7 @@ def training_task(recipe: Recipe, data: DataSplits, *, tau: float = 1.0) -> Task
     return Classification(
         label_smoothing=recipe.label_smoothing,
         tau=tau,
-        class_weights=tuple(even / counts) if is_weighted else None,
+        class_weights=tuple((even / counts).tolist()) if is_weighted else None,
     )
 
 

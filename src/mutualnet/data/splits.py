@@ -52,6 +52,31 @@ class LabelledImages(Dataset[tuple[Tensor, Any]]):
         return len(self.labels)
 
 
+class SomeImages(LabelledImages):
+    """A part of a split.
+
+    Args:
+        images: The split.
+        positions: Which of its images.
+    """
+
+    def __init__(self, images: LabelledImages, positions: np.ndarray) -> None:
+        self.images = images
+        self.positions = positions
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels of the part."""
+        return self.images.labels[self.positions]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        return self.images[int(self.positions[index])]
+
+    def fetch(self, indices: Sequence[int], keys: np.ndarray) -> list[tuple[Tensor, Any]]:
+        """Images of the part, as the split makes them."""
+        return self.images.fetch(self.positions[list(indices)].tolist(), keys)
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataSplits:
     """A data set for classification, divided once.
