@@ -1,12 +1,14 @@
 """The commands as a user types them."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mutualnet.cli import main
+from mutualnet.runs import load_run
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +157,88 @@ def test_help_and_version_are_there(capsys):
             main(words)
         assert end.value.code == 0
     assert "mutualnet predict RUN IMAGE" in capsys.readouterr().out
+
+
+SMALL = ["precision.precision=fp32", "precision.memory_format=contiguous"]
+
+
+def test_methods_widths_and_distillation_are_switches(tmp_path):
+    out = tmp_path / "run"
+    words = ["train", "digits_demo", "--out", str(out), "--limit-steps", "1"]
+    words += ["--method", "us_net", "--width-range", "0.5", "1", "--resolutions", "12", "8"]
+    assert main([*words, "--distill", "off", "--set", *SMALL]) == 0
+    recipe = load_run(out).recipe
+    assert (recipe.method.name, recipe.method.distill) == ("us_net", False)
+    assert (recipe.space.width_range, recipe.space.resolutions) == ((0.5, 1.0), (12, 8))
+
+
+def test_a_run_can_start_from_and_learn_from_another(tmp_path):
+    words = ["train", "digits_demo", "--limit-steps", "1", "--out"]
+    assert main([*words, str(tmp_path / "a"), "--set", *SMALL]) == 0
+    more = ["--init", str(tmp_path / "a"), "--teacher", str(tmp_path / "a")]
+    assert main([*words, str(tmp_path / "b"), *more, "--set", *SMALL]) == 0
+    recipe = load_run(tmp_path / "b").recipe
+    assert recipe.model.init == recipe.teacher.name == str(tmp_path / "a")
+
+
+def test_a_finished_run_is_not_trained_again_and_an_absent_one_begins(tmp_path, caplog):
+    words = ["train", "digits_demo", "--limit-steps", "1", "--resume", "--out", str(tmp_path / "a")]
+    assert main([*words, "--set", *SMALL]) == 0
+    before = (tmp_path / "a" / "run.json").read_text()
+    assert main([*words, "--set", *SMALL]) == 0
+    assert (tmp_path / "a" / "run.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--resume"], "--resume needs the --out"),
+        (["--method", "magic"], "method.name must be one of mutualnet, us_net"),
+        (["--distill", "maybe"], "--distill"),
+        (["--width-range", "0.9", "0.5"], "width_range must satisfy 0 < low <= high"),
+        (["--init", "nowhere.pth"], "must come from timm:NAME, a run directory or a file"),
+        (["--init", "timm:resnet0"], "timm has no network 'resnet0'"),
+        (["--teacher", "nowhere"], "nowhere must be a run directory"),
+        (["--set", "task=guessing"], "task must be classification, multilabel, or"),
+        (["--set", "method.name=s_net"], "s_net trains a fixed list of widths"),
+    ],
+)
+def test_options_that_cannot_be_met_are_one_line(words, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert message in _line(capsys, ["train", "digits_demo", *words])
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_plan_proposes_a_space_for_budgets(capsys):
+    words = ["plan", "wrn16_1", "--num-classes", "10", "--resolutions", "16", "8"]
+    assert main([*words, "--budgets", "10s,3M"]) == 0
+    out = capsys.readouterr().out
+    assert "proposed: --width-range" in out
+    assert "3M multiply-adds" in out
+    assert "no sub-network fits" in _line(capsys, [*words, "--budgets", "1K"])
+    assert "a budget needs a unit" in _line(capsys, [*words, "--budgets", "5"])
+    assert "--budgets must name at least one" in _line(capsys, [*words, "--budgets", ","])
+
+
+def test_a_full_disk_is_one_line_and_status_one(tmp_path, capsys, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mutualnet.train.save_run", refuse)
+    words = ["train", "digits_demo", "--limit-steps", "1", "--out", str(tmp_path / "a"), "--set"]
+    settings = [*SMALL, "checkpoint_minutes=0"]
+    line = _line(capsys, [*words, *settings], status=1)
+    assert "No space left on device" in line
+    assert "go on with --resume" in line
+
+
+def test_a_task_of_ones_own_is_found_in_the_folder_of_work(tmp_path, monkeypatch, capsys):
+    """The page about it, followed word for word."""
+    page = (Path(__file__).parents[1] / "docs" / "custom_task.md").read_text()
+    (tmp_path / "rare.py").write_text(page.split("```python\n")[1].split("```")[0])
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "digits_demo", "--limit-steps", "2", "--out", "run", "--set", *SMALL]
+    settings = ["task=rare:Rare", "space.resolutions=[12,8]", "space.width_step=0.75"]
+    assert main([*words, *settings, "table.latency_runs=0"]) == 0
+    assert main(["table", "run"]) == 0
+    assert "mean class accuracy (%)" in capsys.readouterr().out

@@ -101,3 +101,17 @@ def test_other_widths_and_ranges_are_refused(supernet):
         Supernet(wrn16_1(4), ElasticSpace(resolutions=(16,)), own_norms=True)
     with pytest.raises(ValueError, match="every_width needs a space with a list"):
         RULES["s_net"].draw(ElasticSpace(), np.random.default_rng(0))
+
+
+def test_bn_synchronised_after_tracing_narrows_like_plain_bn():
+    plain = Supernet(wrn16_1(4), ElasticSpace(resolutions=(16,)))
+    synced = copy.deepcopy(plain)
+    synced.model = nn.SyncBatchNorm.convert_sync_batchnorm(synced.model)
+    x = torch.randn(2, 3, 16, 16)
+    for width in (0.25, 0.6, 1.0):
+        subnet = Subnet(width_mult=width, resolution=16)
+        module = synced.extract(subnet, uncalibrated=True).eval()
+        norms = [m for m in module.modules() if isinstance(m, nn.SyncBatchNorm)]
+        assert len(norms) == len(_norms(plain.model))
+        expected = plain.extract(subnet, uncalibrated=True).eval()(x)
+        torch.testing.assert_close(module(x), expected)

@@ -66,7 +66,7 @@ class DataConfig:
     """Share of every class of the other train images to use, for comparisons in little time."""
     augment: str = "standard"
     """`standard`, `none`, or `wide_crop` for photos."""
-    policy: Literal["none", "autoaugment"] = "none"
+    policy: Literal["none", "autoaugment", "fast_autoaugment"] = "none"
     """A learned augmentation policy on top."""
     cutout: int = 0
     """Side of the square that Cutout blanks, in pixels; 0 for none."""
@@ -91,7 +91,7 @@ class DataConfig:
         for name in ("cutout", "mixup_alpha", "cutmix_alpha"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
-        _check_choice("policy", self.policy, ("none", "autoaugment"))
+        _check_choice("policy", self.policy, ("none", "autoaugment", "fast_autoaugment"))
         _check_choice("balance", self.balance, ("none", "loss", "sampling"))
 
 

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from mutualnet.data.draws import Draws
+from mutualnet.data.fast_autoaugment import FastAutoAugment
 
 Augment = Callable[[Tensor, Draws], Tensor]
 
-POLICIES = ("none", "autoaugment")
+POLICIES = ("none", "autoaugment", "fast_autoaugment")
 """Names of the learned augmentation policies, with the absence of any."""
 
 
@@ -108,14 +109,18 @@ def learned_policy(policy: str, images: str) -> nn.Module:
     """An augmentation policy that a search has found, for single uint8 images.
 
     Args:
-        policy: `autoaugment`.
+        policy: `autoaugment` or `fast_autoaugment`.
         images: What it was searched on: `cifar10` or `imagenet`.
 
     Raises:
         ValueError: If there is no such policy.
 
-    Source: Cubuk et al. 2019, https://arxiv.org/abs/1805.09501, as torchvision has it.
+    Source: Cubuk et al. 2019, https://arxiv.org/abs/1805.09501, as torchvision has it;
+        Lim et al. 2019, https://arxiv.org/abs/1905.00397.
+    Differs: applied after crop and flip; Fast AutoAugment's code applies its own before.
     """
+    if policy == "fast_autoaugment":
+        return FastAutoAugment(images)
     if policy != "autoaugment":
         raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {policy!r}")
     return v2.AutoAugment(v2.AutoAugmentPolicy(images))

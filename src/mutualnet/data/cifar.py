@@ -76,7 +76,7 @@ def load_cifar100(
         select_share: Share of the train images held out, in (0, 1).
         seed: Which images are held out.
         augment: `standard` or `none`.
-        policy: `autoaugment` adds its CIFAR-10 policy after crop and flip.
+        policy: `autoaugment` or `fast_autoaugment` as found on CIFAR-10, after crop and flip.
         cutout: Side of the square that Cutout blanks last, in pixels of the result; 0 for none.
         download: Let torchvision download the official files to path if it holds neither layout.
 

@@ -47,7 +47,8 @@ def load_imagefolder(
         select_share: Share of the train images held out, in (0, 1).
         seed: Which images are held out.
         augment: `standard`, `wide_crop` (crops down to 0.08 of the area) or `none`.
-        policy: `autoaugment` takes its ImageNet policy in place of the changes of colour.
+        policy: `autoaugment` or `fast_autoaugment` as found on ImageNet, in place of the
+            changes of colour.
         cutout: Side of the square that Cutout blanks, in pixels; 0 for none.
         max_damaged_share: Share of a split's files that may be damaged, in [0, 1). One always may.
         name: Of the data set.

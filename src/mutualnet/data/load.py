@@ -77,7 +77,7 @@ def load_data(
         seed: Which images are held out. The test split never depends on it.
         augment: `standard` or `none`; photos also know `wide_crop`, whose random crops go
             down to 0.08 of the area instead of 0.25.
-        policy: `autoaugment` adds a learned augmentation policy, or `none`.
+        policy: `autoaugment` or `fast_autoaugment` adds what a search has found, `none` nothing.
         cutout: Side of the square that Cutout blanks in train images, in pixels; 0 for none.
         **options: What one data set alone understands: `download=True` (CIFAR) or
             `max_damaged_share=0.01` (photos).

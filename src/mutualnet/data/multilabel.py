@@ -39,7 +39,8 @@ def load_multilabel(
         select_share: Share of the train images held out, in (0, 1).
         seed: Which images are held out.
         augment: `standard`, `wide_crop` or `none`, as for any folder of photos.
-        policy: `autoaugment` takes its ImageNet policy in place of the changes of colour.
+        policy: `autoaugment` or `fast_autoaugment` as found on ImageNet, in place of the
+            changes of colour.
         cutout: Side of the square that Cutout blanks, in pixels; 0 for none.
         max_damaged_share: Share of a split's files that may be damaged, in [0, 1). One always may.
 

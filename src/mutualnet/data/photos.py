@@ -46,7 +46,7 @@ class PhotoChanges:
     augment: str = "standard"
     """`standard`, `wide_crop` or `none`."""
     policy: str = "none"
-    """`autoaugment` takes its ImageNet policy in place of the colour jitter."""
+    """`autoaugment` or `fast_autoaugment`, in place of the colour jitter."""
     cutout: int = 0
     """Side of the square that Cutout blanks, in pixels; 0 for none."""
 
