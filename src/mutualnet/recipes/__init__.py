@@ -33,9 +33,9 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         imagenet.imagenet_seresnet50,
         imagenet.imagenet_mobilenet_v1_scaled,
         imagenet.imagenet_mobilenet_v1_compound,
-        transfer.transfer_cifar100_mobilenet_v1,
-        transfer.transfer_food101_mobilenet_v1,
-        transfer.transfer_indoor67_mobilenet_v1,
+        transfer.cifar100_mobilenet_v1_transfer,
+        transfer.food101_mobilenet_v1,
+        transfer.indoor67_mobilenet_v1,
     )
 }
 

@@ -4,24 +4,24 @@ from mutualnet.config import DataConfig, ModelConfig, OptimizerConfig, Recipe
 from mutualnet.space import ElasticSpace
 
 
-def transfer_cifar100_mobilenet_v1() -> Recipe:
+def cifar100_mobilenet_v1_transfer() -> Recipe:
     """MobileNet v1 to CIFAR-100, whose images are enlarged."""
-    return _transfer("cifar100", "CIFAR-100 at 224 px")
+    return _transfer("cifar100_mobilenet_v1_transfer", "cifar100", "CIFAR-100 at 224 px")
 
 
-def transfer_food101_mobilenet_v1() -> Recipe:
+def food101_mobilenet_v1() -> Recipe:
     """MobileNet v1 to Food-101."""
-    return _transfer("food101", "Food-101")
+    return _transfer("food101_mobilenet_v1", "food101", "Food-101")
 
 
-def transfer_indoor67_mobilenet_v1() -> Recipe:
+def indoor67_mobilenet_v1() -> Recipe:
     """MobileNet v1 to MIT's 67 indoor scenes."""
-    return _transfer("indoor67", "MIT indoor scenes")
+    return _transfer("indoor67_mobilenet_v1", "indoor67", "MIT indoor scenes")
 
 
-def _transfer(data: str, title: str) -> Recipe:
+def _transfer(name: str, data: str, title: str) -> Recipe:
     return Recipe(
-        name=f"transfer_{data}_mobilenet_v1",
+        name=name,
         description=f"MobileNet v1 from ImageNet to {title}, widths 0.25-1, 100 epochs; --init",
         model=ModelConfig(name="timm:mobilenetv1_100"),
         data=DataConfig(name=data, batch_size=256, num_workers=4),
