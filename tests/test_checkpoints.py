@@ -40,6 +40,22 @@ def test_a_damaged_state_is_named_and_the_one_before_serves(tmp_path, caplog, da
     assert (path.name in caplog.text) == (damage != "deleted")
 
 
+def test_damaged_states_never_cost_the_new_ones(tmp_path):
+    for step in (900, 1000):
+        write_state(tmp_path, step, _state(step)).write_bytes(b"broken")
+    assert latest_state(tmp_path) is None
+    for step in (1, 2, 3):
+        write_state(tmp_path, step, _state(step))
+    assert latest_state(tmp_path)[0] == 3
+    assert len(list(tmp_path.glob("*.pt"))) == 2
+
+
+def test_a_run_that_begins_anew_drops_the_states_of_the_old_one(tmp_path):
+    write_state(tmp_path, 900, _state(900))
+    write_state(tmp_path, 1, _state(1))
+    assert latest_state(tmp_path)[0] == 1
+
+
 def test_no_whole_state_is_none(tmp_path):
     path = write_state(tmp_path, 2, _state(2))
     path.write_bytes(b"nonsense")

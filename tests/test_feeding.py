@@ -40,9 +40,9 @@ def test_an_epoch_holds_every_image_once_and_the_next_has_another_order():
     assert [len(batch) for batch in batches] == [8, 8, 8, 8, 8, 5] * 2
     first, second = batches[:6], batches[6:]
     for epoch, part in enumerate((first, second)):
-        assert {e for batch in part for e, _ in batch} == {epoch}
-        assert sorted(i for batch in part for _, i in batch) == list(range(45))
-    assert [i for b in first for _, i in b] != [i for b in second for _, i in b]
+        assert {e for batch in part for e, _, _ in batch} == {epoch}
+        assert sorted(i for batch in part for _, i, _ in batch) == list(range(45))
+    assert [i for b in first for _, i, _ in b] != [i for b in second for _, i, _ in b]
 
 
 @pytest.mark.parametrize("start", [1, 5, 6, 9, 12])
@@ -72,8 +72,10 @@ def test_a_last_batch_too_small_for_every_piece_is_left_out():
 def test_balanced_draws_show_rare_classes_as_often_as_others():
     labels = np.repeat([0, 1, 2], [900, 90, 10])
     batches = TrainBatches(labels, 100, seed=0, balanced=True, stop=30)
-    drawn = labels[[i for batch in batches for _, i in batch]]
+    places = [place for batch in batches for place in batch]
+    drawn = labels[[index for _, index, _ in places]]
     assert np.bincount(drawn) / len(drawn) == pytest.approx([1 / 3] * 3, abs=0.03)
+    assert len({(epoch, number) for epoch, _, number in places}) == len(places)
 
 
 def _images(num_workers: int, seed: int = 0) -> list[Tensor]:
@@ -89,17 +91,17 @@ def test_augmentation_depends_on_seed_epoch_and_image_alone():
         assert all(torch.equal(a, b) for a, b in zip(alone, other, strict=True))
     assert not torch.equal(alone[0], _images(0, seed=1)[0])
     keyed = KeyedImages(_Numbers(), 0, Purpose.AUGMENT)
-    (here, _), (there, _) = keyed.__getitems__([(0, 7), (0, 9)])
-    assert torch.equal(keyed.__getitems__([(0, 7)])[0][0], here)
-    assert not torch.equal(keyed.__getitems__([(1, 7)])[0][0], here)
+    (here, _), (there, _) = keyed.__getitems__([(0, 7, 7), (0, 9, 9)])
+    assert torch.equal(keyed.__getitems__([(0, 7, 7)])[0][0], here)
+    assert not torch.equal(keyed.__getitems__([(1, 7, 7)])[0][0], here)
     assert not torch.equal(here - 7, there - 9)
 
 
 def test_whole_batch_augmentation_is_each_images_own_too():
     train = load_data("digits", resolution=16).train
     keyed = KeyedImages(train, 0, Purpose.AUGMENT)
-    together = [image for image, _ in keyed.__getitems__([(2, i) for i in range(6)])]
-    backwards = [image for image, _ in keyed.__getitems__([(2, i) for i in (5, 4, 3)])]
+    together = [image for image, _ in keyed.__getitems__([(2, i, i) for i in range(6)])]
+    backwards = [image for image, _ in keyed.__getitems__([(2, i, i) for i in (5, 4, 3)])]
     for image, same in zip(together[3:], reversed(backwards), strict=True):
         torch.testing.assert_close(image, same, rtol=0, atol=1e-6)
 

@@ -104,7 +104,7 @@ def test_rare_classes_weigh_more_in_a_balanced_loss(recipe):
     logits, labels = torch.randn(6, 10), torch.arange(6)
     found = Classification(class_weights=weights).supervised_loss(logits, (None, labels))
     each = -logits.log_softmax(1)[torch.arange(6), labels] * torch.tensor(weights[:6])
-    torch.testing.assert_close(found, each.sum() / sum(weights[:6]))
+    torch.testing.assert_close(found, each.mean())
 
 
 @pytest.mark.parametrize(

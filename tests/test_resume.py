@@ -11,7 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mutualnet.checkpoints import latest_state, write_state
+from mutualnet.cli import main
 from mutualnet.config import override, write_recipe
+from mutualnet.probe import Format
 from mutualnet.recipes import load_recipe
 from mutualnet.runs import load_run, new_run
 from mutualnet.train import train
@@ -116,12 +119,17 @@ def test_an_unfinished_run_is_neither_overwritten_nor_mixed_up(recipe, tmp_path,
         train(replace(recipe, seed=1), out, limit_steps=STEPS, resume=True)
     with pytest.raises(ValueError, match=r"was to take 40 steps, this one 20"):
         train(recipe, out, limit_steps=20, resume=True)
-    with (
-        new_run(tmp_path / "other", recipe),
-        pytest.raises(ValueError, match="another process is training"),
-        new_run(tmp_path / "other", recipe),
-    ):
-        pass
+    script = "import sys, time, fcntl; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); "
+    script += "print('held', flush=True); time.sleep(60)"
+    words = [sys.executable, "-c", script, str(tmp_path / ".other.partial.lock")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with (
+            pytest.raises(ValueError, match="another process is training"),
+            new_run(tmp_path / "other", recipe),
+        ):
+            pass
+        other.kill()
     train(recipe, out, limit_steps=STEPS, resume=True)
     before = (out / "run.json").read_text()
     assert train(recipe, out, limit_steps=STEPS, resume=True) == out
@@ -168,3 +176,55 @@ def test_kill_9_at_any_moment_and_resume_gives_the_same_bits(recipe, tmp_path, s
     killed_at = _kill_until_done(config, tmp_path / "run", random.Random(seed), kills=2)
     assert killed_at
     _assert_equal(_weights(tmp_path / "whole"), _weights(tmp_path / "run"))
+
+
+def test_a_kill_before_the_first_state_keeps_the_format(recipe, tmp_path, monkeypatch):
+    """A probe may choose another one the next time, whose bits differ."""
+    slow = override(recipe, ["precision.precision=auto", "checkpoint_minutes=1000"])
+    with monkeypatch.context() as patch:
+        patch.setattr("mutualnet.prepare.choose_format", lambda *_: Format("bf16", "contiguous"))
+        _stop_after(patch, 2)
+        with pytest.raises(_StoppedError) as caught:
+            train(slow, tmp_path / "run", limit_steps=4, resume=True)
+    assert "What was written so far is in" in caught.value.__notes__[0]
+    out = train(slow, tmp_path / "run", limit_steps=4, resume=True)
+    assert load_run(out).info["training_format"] == "bf16 contiguous"
+
+
+def test_ctrl_c_ends_as_interrupted_and_says_how_to_go_on(recipe, tmp_path, monkeypatch, capsys):
+    def interrupt(self, trainer, module, *rest):
+        write_state(self.folder, module.done, module.state())
+        raise KeyboardInterrupt
+
+    write_recipe(recipe, tmp_path / "recipe.yaml")
+    monkeypatch.setattr("mutualnet.loop.StateWriter.on_train_batch_end", interrupt)
+    words = ["train", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]
+    assert main(words) == 130
+    assert "go on with --resume" in capsys.readouterr().err
+
+
+def test_other_data_under_the_same_path_is_refused(recipe, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        _stop_after(patch, 3)
+        with pytest.raises(_StoppedError):
+            train(recipe, out, limit_steps=STEPS)
+    states = tmp_path / ".run.partial" / "checkpoints"
+    step, state = latest_state(states)
+    write_state(states, step, state | {"data_id": "others"})
+    with pytest.raises(ValueError, match="must hold the data that the interrupted run began with"):
+        train(recipe, out, limit_steps=STEPS, resume=True)
+
+
+def test_what_does_not_decide_the_weights_may_change(recipe, tmp_path, monkeypatch):
+    first = train(recipe, tmp_path / "first", limit_steps=5)
+    chosen = override(recipe, [f"model.init={first}", "model.init_lr_mult=0.5"])
+    whole = train(chosen, tmp_path / "whole", limit_steps=12)
+    with monkeypatch.context() as patch:
+        _stop_after(patch, 3)
+        with pytest.raises(_StoppedError):
+            train(chosen, tmp_path / "run", limit_steps=12)
+    (first / "weights.safetensors").unlink()  # a state needs the weights it began with no more
+    changed = override(chosen, ["data.num_workers=0", "table.latency_runs=3"])
+    out = train(changed, tmp_path / "run", limit_steps=12, resume=True)
+    _assert_equal(_weights(whole), _weights(out))

@@ -126,7 +126,7 @@ def test_a_run_starts_from_another_and_its_old_layers_learn_slower(recipe, tmp_p
     state = read_weights(str(first))
     for name, value in ready.supernet.model.state_dict().items():
         assert torch.equal(value, state[name])
-    assert len(ready.initialized) == len(list(ready.supernet.model.parameters()))
+    assert len(ready.initialized_names) == len(list(ready.supernet.model.parameters()))
     second = train(
         override(recipe, [f"model.init={first}", "model.init_lr_mult=0.0"]),
         tmp_path / "second",

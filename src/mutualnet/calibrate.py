@@ -44,7 +44,7 @@ class StatisticsPool:
         mean, var = mean.double(), var.double()
         self.count += count
         self.total += count * mean
-        self.squares += var * (count - 1) + count * mean.square()
+        self.squares += var * (count - 1).clamp(min=0) + count * mean.square()
 
     def merge(self, other: StatisticsPool) -> None:
         """Take in what another pool has seen."""
@@ -54,13 +54,14 @@ class StatisticsPool:
 
     def mean(self) -> Tensor:
         """(C,) float32 mean over everything seen."""
-        return (self.total / self.count).float()
+        return (self.total / self.count.clamp(min=1)).float()
 
     def var(self) -> Tensor:
         """(C,) float32 unbiased variance over everything seen."""
-        mean = self.total / self.count
+        mean = self.total / self.count.clamp(min=1)
         spread = (self.squares - self.count * mean.square()).clamp_(min=0)
-        return (spread / (self.count - 1)).float()
+        var = spread / (self.count - 1).clamp(min=1)
+        return torch.where(self.count > 0, var, 1.0).float()  # nothing seen: as BN starts
 
 
 class _Calibrated:
@@ -84,12 +85,11 @@ class _Calibrated:
 
     def run(self, inputs: Tensor) -> None:
         """Run one batch and pool its statistics."""
-        counts: list[Tensor] = []
+        counts: dict[nn.Module, int] = {}
 
         def count(norm: nn.Module, args: tuple[Tensor, ...]) -> None:
             assert isinstance(norm, _BatchNorm)
-            values = args[0].numel() // args[0].shape[1]
-            counts.append(torch.full((norm.num_features,), float(values), dtype=torch.float64))
+            counts[norm] = args[0].numel() // args[0].shape[1]
 
         handles = []
         if self._count is None:  # the same for every batch, since all have one size
@@ -100,7 +100,9 @@ class _Calibrated:
             for handle in handles:
                 handle.remove()
         if self._count is None:
-            self._count = torch.cat(counts) if counts else torch.zeros(0, dtype=torch.float64)
+            # A layer that did not run has seen nothing.
+            values = [torch.full((n.num_features,), float(counts.get(n, 0))) for n in self.norms]
+            self._count = torch.cat(values).double() if values else torch.zeros(0).double()
         self.pool.add(self._mean.cpu(), self._var.cpu(), self._count)
 
 

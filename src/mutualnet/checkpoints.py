@@ -24,7 +24,7 @@ _KEPT = 2
 def write_state(folder: Path, step: int, state: dict[str, Any]) -> Path | None:
     """Write a state under a name that holds its step and a hash of its bytes.
 
-    A full disk is no reason to stop a run: the states before stay, and a warning names the last.
+    Where that fails, on a full disk, the states before stay and a warning names the last.
 
     Args:
         folder: Made if it is not there.
@@ -53,8 +53,12 @@ def write_state(folder: Path, step: int, state: dict[str, Any]) -> Path | None:
         last = f"the last good one is {kept[-1][1]}" if kept else "there is none yet"
         logger.warning("the state of step %d could not be written (%s); %s", step, error, last)
         return None
-    for _, old in _states(folder)[:-_KEPT]:
-        old.unlink(missing_ok=True)
+    others = [(number, other) for number, other in _states(folder) if other != path]
+    # Later ones were damaged, or the run began anew: they are none of this run's.
+    outdated = [other for number, other in others if number >= step]
+    before = [other for number, other in others if number < step]
+    for other in (*outdated, *before[: 1 - _KEPT]):
+        other.unlink(missing_ok=True)
     return path
 
 
@@ -77,6 +81,7 @@ def latest_state(folder: Path) -> tuple[int, dict[str, Any]] | None:
         assert match is not None  # _states lists no others
         if hashlib.sha256(content).hexdigest()[:16] != match[2]:
             logger.warning("state %s is damaged, trying the one before", path)
+            path.rename(path.with_suffix(".damaged"))
             continue
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         return step, state

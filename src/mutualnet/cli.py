@@ -256,6 +256,8 @@ def _shorthands(values: Namespace) -> list[str]:
 
 def _complain(error: BaseException) -> None:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if "Traceback" in str(error):  # a loader's worker reports all of it; its last line says what
+        lines = [lines[-1].partition("Error: ")[2] or lines[-1]]
     notes = getattr(error, "__notes__", [])
     text = re.sub(r'Parser key "([\w.]+)":', r"--\1:", " ".join([*lines, *notes]))
     print(f"mutualnet: {text}", file=sys.stderr)

@@ -48,10 +48,9 @@ def _console() -> Console:
 
 def list_recipes() -> None:
     """Print every recipe with its line."""
-    table = RichTable("recipe", "what it trains", box=None, header_style="bold")
+    console, width = _console(), max(map(len, RECIPES)) + 2
     for name, function in RECIPES.items():
-        table.add_row(name, function().description)
-    _console().print(table)
+        console.print(f"[bold]{name:<{width}}[/bold]{function().description}")
 
 
 def start_training(
@@ -104,7 +103,7 @@ def start_training(
         raise ValueError("--resume needs the --out of the run to go on with")
     with process_group() as ranks:
         if is_dry_run:
-            _print_dry_run(chosen)
+            _print_dry_run(chosen, limit_steps)
             return
         place = out or Path("runs") / f"{chosen.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         console = _console()
@@ -113,8 +112,8 @@ def start_training(
             console.print(f"trained: {place}\nnext: mutualnet table {place}")
 
 
-def _print_dry_run(recipe: Recipe) -> None:
-    found = dry_run(recipe)
+def _print_dry_run(recipe: Recipe, limit_steps: int | None) -> None:
+    found = dry_run(recipe, limit_steps=limit_steps)
     if not current_ranks().is_first:
         return
     hours, rest = divmod(round(found.seconds), 3600)

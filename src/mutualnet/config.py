@@ -231,6 +231,8 @@ class TableConfig:
             raise ValueError(
                 f"num_calibration_samples must be >= 2, got {self.num_calibration_samples}"
             )
+        if self.batch_size is not None and self.batch_size < 2:
+            raise ValueError(f"table.batch_size must be >= 2 or null, got {self.batch_size}")
         if self.latency_runs < 0:
             raise ValueError(f"latency_runs must be >= 0, got {self.latency_runs}")
 
@@ -364,7 +366,9 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
 
 
 def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
-    """A recipe for another number of epochs, with warm-up and milestones at the same shares.
+    """A recipe for another number of epochs, with milestones at the same shares of them.
+
+    Warm-up shrinks with them, but does not grow.
 
     Args:
         recipe: Kept as it is.

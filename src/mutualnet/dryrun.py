@@ -32,7 +32,7 @@ class DryRun:
     form: Format
 
 
-def dry_run(recipe: Recipe, *, steps: int = 6) -> DryRun:
+def dry_run(recipe: Recipe, *, steps: int = 6, limit_steps: int | None = None) -> DryRun:
     """Take a few real steps, loading included, and tell what the whole run would take.
 
     Nothing is written.
@@ -40,8 +40,9 @@ def dry_run(recipe: Recipe, *, steps: int = 6) -> DryRun:
     Args:
         recipe: What would be trained.
         steps: Steps to take; the first is not timed.
+        limit_steps: Most steps of the run.
     """
-    ready = prepare(recipe)
+    ready = prepare(recipe, limit_steps=limit_steps)
     module = SandwichModule(ready)
     num_steps = ready.batches.stop
     ready.batches.stop = min(steps, num_steps)

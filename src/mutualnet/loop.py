@@ -90,10 +90,11 @@ class SandwichModule(L.LightningModule):
         self.done = start
         self.last_losses: dict[str, Tensor] = {}
         config = self.recipe.optimizer
+        named = dict(self.supernet.named_parameters())
         groups = parameter_groups(
             self.supernet,
             config,
-            initialized=ready.initialized,
+            initialized=[named[name] for name in ready.initialized_names],
             init_lr_mult=self.recipe.model.init_lr_mult,
         )
         self.optimizer = make_optimizer(groups, config)
@@ -154,9 +155,13 @@ class SandwichModule(L.LightningModule):
             total.add(members, weight)
         assert total.losses is not None  # a batch has at least one part
         average_gradients(self.supernet, total.losses)
-        self._check_finite(total, batch, step)
+        gradients = [p.grad for p in self.supernet.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        self._check_finite(total, norm, batch, step)
         if recipe.optimizer.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.supernet.parameters(), recipe.optimizer.clip_norm)
+            nn.utils.clip_grads_with_norm_(
+                self.supernet.parameters(), recipe.optimizer.clip_norm, norm
+            )
         optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.supernet)
@@ -210,20 +215,25 @@ class SandwichModule(L.LightningModule):
             for part, member, loss in zip(parts, members, total.losses, strict=True)
         }
 
-    def _check_finite(self, total: _Sum, batch: Any, step: int) -> None:
+    def _check_finite(self, total: _Sum, norm: Tensor, batch: Any, step: int) -> None:
         assert total.losses is not None
-        if bool(total.losses.isfinite().all()):
+        is_finite = total.losses.isfinite()
+        if bool(is_finite.all() & norm.isfinite()):
             return
-        losses = total.losses.tolist()
-        bad = next(i for i, loss in enumerate(losses) if loss != loss or abs(loss) == float("inf"))
         if not bool(self.ready.task.inputs(batch).isfinite().all()):
             raise TrainingDivergedError(
                 f"the images of step {step + 1} hold values that are not finite numbers. The "
                 "weights were not updated by them. Repair the data or its transform."
             )
+        if bool(is_finite.all()):
+            raise TrainingDivergedError(
+                f"the gradient of step {step + 1} is {float(norm)} while the losses are finite. "
+                "The weights were not updated by it. Lower optimizer.lr, or train in fp32."
+            )
+        bad = int((~is_finite).nonzero()[0])
         raise TrainingDivergedError(
-            f"the loss of sub-network {total.members[bad].subnet} is {losses[bad]} at step "
-            f"{step + 1}. The weights were not updated by it. Lower optimizer.lr, add "
+            f"the loss of sub-network {total.members[bad].subnet} is {float(total.losses[bad])} "
+            f"at step {step + 1}. The weights were not updated by it. Lower optimizer.lr, add "
             "warm-up (optimizer.warmup_epochs), or train in fp32 (precision.precision=fp32)."
         )
 
@@ -231,12 +241,12 @@ class SandwichModule(L.LightningModule):
 
     def state(self) -> dict[str, Any]:
         """Everything that the steps to come depend on, besides the recipe."""
-        form = self.ready.form
         return {
             "step": self.done,
             "stop": self.ready.batches.stop,
             "num_ranks": current_ranks().size,
-            "format": [form.precision, form.memory_format],
+            "data_id": self.ready.data.data_id,
+            "initialized": list(self.ready.initialized_names),
             "supernet": self.supernet.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mutualnet.config import DataConfig, Recipe
@@ -41,8 +41,8 @@ class Prepared:
     """The same with all that concerns its losses, and with a teacher if there is one."""
     teacher: nn.Module | None
     supernet: Supernet
-    initialized: Collection[nn.Parameter]
-    """Parameters whose values came from elsewhere."""
+    initialized_names: tuple[str, ...]
+    """Parameters of the supernet whose values came from elsewhere."""
     batches: TrainBatches
     form: Format
 
@@ -98,7 +98,7 @@ def plain_task(recipe: Recipe) -> Task:
         )
     try:
         task = getattr(importlib.import_module(module), function)()
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"task {name!r} cannot be imported ({error})") from None
     if not isinstance(task, Task):
         raise ValueError(f"{name} must return a Task, got {type(task).__name__}")
@@ -120,13 +120,20 @@ def training_task(recipe: Recipe, data: DataSplits, *, tau: float = 1.0) -> Task
     if ":" not in recipe.task and recipe.task != data.task:
         raise ValueError(f"task must be {data.task} for data {data.name}, got {recipe.task}")
     labels = data.train.labels
+    if ":" in recipe.task:
+        ignored = {"label_smoothing": recipe.label_smoothing, "data.balance=loss": is_weighted}
+        ignored["teacher.tau"] = tau != 1
+        for name, is_set in ignored.items():
+            if is_set:
+                raise ValueError(f"{name} is for the library's tasks; {recipe.task} has its own")
+        return task
+    if recipe.label_smoothing and not isinstance(task, Classification):
+        raise ValueError("label_smoothing is for class labels; set it to 0 for other tasks")
     if isinstance(task, MultiLabel):
         least = 1 / len(labels)
         share = labels.mean(0).clip(least, 1 - least)
         weights = tuple(((1 - share) / share).tolist()) if is_weighted else None
         return MultiLabel(tau=tau, positive_weights=weights)
-    if not isinstance(task, Classification):
-        return task
     counts = np.bincount(labels, minlength=data.num_classes)
     even = len(labels) / data.num_classes
     return Classification(
@@ -137,14 +144,20 @@ def training_task(recipe: Recipe, data: DataSplits, *, tau: float = 1.0) -> Task
 
 
 def prepare(
-    recipe: Recipe, *, form: Format | None = None, limit_steps: int | None = None
+    recipe: Recipe,
+    *,
+    form: Format | None = None,
+    limit_steps: int | None = None,
+    initialized: Sequence[str] | None = None,
 ) -> Prepared:
     """Load the data, build the network, and choose its format.
 
     Args:
         recipe: What to train.
         form: Number format and memory layout; by default what the recipe says or a probe finds.
-        limit_steps: Most steps; the schedule is shortened to fit.
+        limit_steps: Most steps, at which cosine and linear schedules end then.
+        initialized: Parameters whose values came from elsewhere before; an interrupted run goes on
+            from its own state, and nothing is read from `model.init` again.
 
     Raises:
         ValueError: If the recipe does not fit its data, model or machine.
@@ -155,7 +168,7 @@ def prepare(
     total = recipe.optimizer.epochs * batches.steps_per_epoch
     batches.stop = total if limit_steps is None else min(total, limit_steps)
     torch.manual_seed(seed_of(recipe.seed, Purpose.WEIGHTS))
-    supernet, initialized = _build(recipe, data, device)
+    supernet, copied = _build(recipe, data, device, initialized)
     broadcast_model(supernet)
     task = training_task(recipe, data)
     teacher, taught = _teach(recipe, data, task, device)
@@ -177,7 +190,7 @@ def prepare(
         training_task=taught,
         teacher=teacher,
         supernet=supernet,
-        initialized=initialized,
+        initialized_names=copied,
         batches=batches,
         form=form,
     )
@@ -205,25 +218,49 @@ def _check_mixing(config: DataConfig, data: DataSplits) -> None:
 
 
 def _build(
-    recipe: Recipe, data: DataSplits, device: torch.device
-) -> tuple[Supernet, list[nn.Parameter]]:
+    recipe: Recipe, data: DataSplits, device: torch.device, known: Sequence[str] | None
+) -> tuple[Supernet, tuple[str, ...]]:
     model = create_model(
         recipe.model.name,
         num_classes=data.num_classes,
         in_channels=data.in_channels,
         **recipe.model.kwargs,
     )
-    initialized: list[nn.Parameter] = []
-    if recipe.model.init is not None:
+    copied: set[str] = set()
+    if recipe.model.init is not None and known is None:
         copied = set(copy_weights(model, recipe.model.init).copied)
-        initialized = [p for name, p in model.named_parameters() if name in copied]
     supernet = Supernet(model, recipe.space, own_norms=recipe.method.owns_norms)
+    _check_runs(supernet, data, is_own_task=":" in recipe.task)
+    if known is None:
+        known = [f"model.{name}" for name, _ in model.named_parameters() if name in copied]
+        if copied and supernet.own_norms is not None:  # they start as copies of the model's
+            known += [f"own_norms.{name}" for name, _ in supernet.own_norms.named_parameters()]
     if recipe.model.sync_bn:
         if device.type == "cpu":
             raise ValueError("sync_bn needs accelerators, got a CPU. Set model.sync_bn=false")
         # After tracing: the plan goes by names, which stay.
         supernet.model = nn.SyncBatchNorm.convert_sync_batchnorm(supernet.model)
-    return supernet.to(device).train(), initialized
+    return supernet.to(device).train(), tuple(known)
+
+
+def _check_runs(supernet: Supernet, data: DataSplits, *, is_own_task: bool) -> None:
+    """Refuse a network that fails at a resolution, or whose outputs are not logits."""
+    supernet.eval()
+    for side in supernet.space.resolutions:
+        try:
+            with torch.no_grad():
+                outputs = supernet.model(torch.zeros(1, data.in_channels, side, side))
+        except Exception as error:  # a user's network raises anything
+            raise ValueError(
+                f"the network must run at every resolution, but fails at {side} px "
+                f"({type(error).__name__}: {str(error).strip().splitlines()[:1]}). "
+                "Leave it out of space.resolutions."
+            ) from None
+        if not isinstance(outputs, Tensor) and not is_own_task:
+            raise ValueError(
+                f"the network must return one tensor, got {type(outputs).__name__}. Build it "
+                "without auxiliary outputs."
+            )
 
 
 def _teach(
@@ -234,9 +271,14 @@ def _teach(
         return None, task
     if config.name.startswith("timm:"):
         model = pretrained_model(config.name.removeprefix("timm:"), in_chans=data.in_channels)
-        with torch.no_grad():
-            side = recipe.space.resolutions[0]
-            outputs = model.eval()(torch.zeros(1, data.in_channels, side, side))
+        side = recipe.space.resolutions[0]
+        try:
+            with torch.no_grad():
+                outputs = model.eval()(torch.zeros(1, data.in_channels, side, side))
+        except Exception as error:  # networks refuse a size in many ways
+            raise ValueError(
+                f"teacher {config.name} does not run at {side} px ({type(error).__name__})"
+            ) from None
         if outputs.shape[-1] != data.num_classes:
             raise ValueError(
                 f"teacher {config.name} must have the {data.num_classes} classes of {data.name}, "
@@ -246,6 +288,11 @@ def _teach(
         run = load_run(Path(config.name))
         if run.info["class_names"] != list(data.class_names):
             raise ValueError(f"teacher {config.name} must have {data.name}'s classes, got others")
+        if not run.supernet.is_full(run.recipe.space.largest):
+            raise ValueError(
+                f"teacher {config.name} must be a run that trained the full network, got widths up "
+                f"to {run.recipe.space.width_range[1]:g}"
+            )
         model = run.supernet.model
     taught = Taught(
         task=task, teacher_task=training_task(recipe, data, tau=config.tau), alpha=config.alpha

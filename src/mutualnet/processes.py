@@ -58,7 +58,9 @@ def training_device() -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
     environment = _launcher()
-    return torch.device("cuda", environment.local_rank() if environment is not None else 0)
+    local_rank = environment.local_rank() if environment is not None else 0
+    # A launcher may show each process its own accelerator alone.
+    return torch.device("cuda", local_rank % torch.cuda.device_count())
 
 
 def _launcher() -> Any:
@@ -68,9 +70,14 @@ def _launcher() -> Any:
         TorchElasticEnvironment,
     )
 
-    for kind in (TorchElasticEnvironment, SLURMEnvironment):
-        if kind.detect():
-            return kind()
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    # Inside of a batch job, but not started by srun, a process is alone whatever the job has.
+    if "SLURM_STEP_ID" in os.environ and SLURMEnvironment.detect():
+        try:
+            return SLURMEnvironment()
+        except RuntimeError as error:
+            raise ValueError(f"SLURM's settings do not fit: {error}") from None
     return None
 
 

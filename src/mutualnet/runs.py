@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 
-from mutualnet.config import Recipe, read_recipe, write_recipe
+from mutualnet.config import Recipe, read_recipe, recipe_values, write_recipe
 from mutualnet.models import create_model
 from mutualnet.processes import current_ranks, from_first
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable
 
 __all__ = ["Run", "load_run", "new_run", "save_run", "save_table"]
+
+logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, INFO = "config.yaml", "weights.safetensors", "run.json"
@@ -66,39 +70,57 @@ def new_run(
         ValueError: If something else is at `out`, an unfinished run is in the way or was of another
             recipe, or another process is at it.
     """
-    if not current_ranks().is_first:
-        place = from_first(None)
-        yield None if place is None else Path(str(place))
-        return
+    place: Path | None = None
+    problem: str | None = None
+    is_first = current_ranks().is_first
+    with ExitStack() as held:
+        if is_first:
+            try:
+                place = _begin(held, out, recipe, resume, states)
+            except ValueError as error:
+                problem = str(error)
+        place, problem = from_first((place, problem))
+        if problem is not None:
+            if is_first:
+                raise ValueError(problem)
+            sys.exit(2)  # said once, by the first process
+        if place is None or not is_first:
+            yield place
+            return
+        try:
+            yield place
+        except BaseException as error:
+            if _holds_state(place / states):
+                error.add_note(f"Its states are in {place}; go on with --resume --out {out}.")
+            elif [path.name for path in place.iterdir()] == [CONFIG]:
+                shutil.rmtree(place)
+            else:
+                error.add_note(f"What was written so far is in {place}.")
+            raise
+        if out.exists():
+            out.rmdir()  # an empty directory
+        place.rename(out)
+
+
+def _begin(held: ExitStack, out: Path, recipe: Recipe, resume: bool, states: str) -> Path | None:
+    """Make or find the directory with the temporary name; None for a finished run."""
+    if not out.name:
+        raise ValueError(f"--out must name a directory to make, got {out}")
     if resume and (out / INFO).is_file():
-        from_first(None)
-        yield None
-        return
+        return None
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} must not exist yet, got one with content. Choose another --out.")
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.parent / f".{out.name}.partial"
-    with _locked(partial):
-        if partial.is_dir() and _holds_state(partial / states):
-            _check_resumable(partial, recipe, resume)
-        else:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            write_recipe(recipe, partial / CONFIG)
-        from_first(str(partial))
-        try:
-            yield partial
-        except BaseException as error:
-            if _holds_state(partial / states):
-                error.add_note(f"Its states are in {partial}; go on with --resume --out {out}.")
-            elif [path.name for path in partial.iterdir()] == [CONFIG]:
-                shutil.rmtree(partial)
-            else:
-                error.add_note(f"What was written so far is in {partial}.")
-            raise
-        if out.exists():
-            out.rmdir()  # an empty directory
-        partial.rename(out)
+    held.enter_context(_locked(partial))
+    is_begun = (partial / CONFIG).is_file()
+    if is_begun and (resume or _holds_state(partial / states)):
+        _check_resumable(partial, recipe, resume)
+    else:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        write_recipe(recipe, partial / CONFIG)
+    return partial
 
 
 def _holds_state(folder: Path) -> bool:
@@ -110,17 +132,26 @@ def _check_resumable(partial: Path, recipe: Recipe, resume: bool) -> None:
         raise ValueError(
             f"an unfinished run is in {partial}. Go on with it by --resume, or remove it."
         )
-    before = read_recipe(partial / CONFIG)
-    if before != recipe:
-        changed = [
-            f"{f.name} was {getattr(before, f.name)}, is {getattr(recipe, f.name)}"
-            for f in fields(recipe)
-            if getattr(before, f.name) != getattr(recipe, f.name)
-        ]
+    before, now = (_what_matters(r) for r in (read_recipe(partial / CONFIG), recipe))
+    changed = [f"{key} was {before[key]}, is {now[key]}" for key in now if before[key] != now[key]]
+    if changed:
         raise ValueError(
             f"the unfinished run in {partial} must be resumed by the recipe it began with, but "
             f"{changed[0]}. Give the same options, or remove it."
         )
+
+
+def _what_matters(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe decides the weights, as plain values that YAML does not change."""
+    values = json.loads(json.dumps(recipe_values(recipe)))
+    for key in ("name", "description", "table", "checkpoint_minutes"):
+        del values[key]
+    del values["data"]["num_workers"]
+    return {
+        f"{key}.{name}" if name else key: value
+        for key, part in values.items()
+        for name, value in (part.items() if isinstance(part, dict) else [("", part)])
+    }
 
 
 @contextmanager
@@ -129,11 +160,14 @@ def _locked(partial: Path) -> Iterator[None]:
     place = partial.with_name(partial.name + ".lock")
     with place.open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            # Not flock(), which orphaned workers of a killed process would go on holding.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
             raise ValueError(
                 f"another process is training into {partial}. Choose another --out."
             ) from None
+        except OSError as error:
+            logger.warning("%s cannot be locked (%s): start one process for it only", place, error)
         try:
             yield
         finally:
@@ -142,9 +176,12 @@ def _locked(partial: Path) -> Iterator[None]:
 
 def save_run(path: Path, supernet: Supernet, info: dict[str, Any]) -> None:
     """Write weights and facts; the facts last, since they mark a run as whole."""
-    save_model(supernet.model, str(path / WEIGHTS))
-    if supernet.own_norms is not None:
-        save_model(supernet.own_norms, str(path / NORMS))
+    try:
+        save_model(supernet.model, str(path / WEIGHTS))
+        if supernet.own_norms is not None:
+            save_model(supernet.own_norms, str(path / NORMS))
+    except SafetensorError as error:  # how it reports what the disk refuses
+        raise OSError(f"{path / WEIGHTS} could not be written ({error})") from error
     content = {"format": "mutualnet.run", "format_version": FORMAT_VERSION, **info}
     (path / INFO).write_text(json.dumps(content, indent=1) + "\n")
 
@@ -225,4 +262,7 @@ def _read_info(path: Path) -> dict[str, Any]:
             f"{path} has run format {info.get('format_version')}, this version reads "
             f"{FORMAT_VERSION}. Train again, or use the version of mutualnet that wrote it."
         )
+    absent = [key for key in ("class_names", "in_channels", "data_id") if key not in info]
+    if absent:
+        raise ValueError(f"{path / INFO} is damaged (no {absent[0]}). Train again.")
     return info

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import platform
 import time
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 STATES = "checkpoints"
 """Folder of the states in a run directory."""
+FORMAT = "format.json"
+"""Number format and memory layout that a run trains in."""
 
 
 def train(
@@ -51,7 +54,7 @@ def train(
     Args:
         recipe: What to train, on what, and how.
         out: Directory that the run gets when it is whole. Must not exist yet.
-        limit_steps: Stop after this many steps, with the schedule shortened to fit.
+        limit_steps: Stop after this many steps, at which cosine and linear schedules end then.
         resume: Go on with an unfinished run of `out`, if there is one.
         progress: Show a progress bar with the losses of every sub-network.
 
@@ -71,8 +74,16 @@ def train(
             return out
         started = time.time()
         state = from_first(_state_of(partial) if resume and current_ranks().is_first else None)
-        form = Format(*state["format"]) if state is not None else None
-        ready = prepare(recipe, form=form, limit_steps=limit_steps)
+        form = _format_of(partial) if resume else None
+        ready = prepare(
+            recipe,
+            form=form,
+            limit_steps=limit_steps,
+            initialized=None if state is None else state["initialized"],
+        )
+        if current_ranks().is_first:
+            chosen = [ready.form.precision, ready.form.memory_format]
+            (partial / FORMAT).write_text(json.dumps(chosen) + "\n")
         module = _module(ready, state)
         seconds = _fit(module, partial, progress)
         module.finish()
@@ -92,6 +103,14 @@ def _state_of(partial: Path) -> dict[str, Any] | None:
     return found[1]
 
 
+def _format_of(partial: Path) -> Format | None:
+    """The format that the interrupted run had chosen: a probe may choose another now."""
+    try:
+        return Format(*json.loads((partial / FORMAT).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
 def _module(ready: Prepared, state: dict[str, Any] | None) -> SandwichModule:
     if state is None:
         return SandwichModule(ready)
@@ -99,6 +118,11 @@ def _module(ready: Prepared, state: dict[str, Any] | None) -> SandwichModule:
         raise ValueError(
             f"the interrupted run was to take {state['stop']} steps, this one "
             f"{ready.batches.stop}. Give the same --limit-steps, data and number of processes."
+        )
+    if state["data_id"] != ready.data.data_id:
+        raise ValueError(
+            f"{ready.recipe.data.path} must hold the data that the interrupted run began with, got "
+            "others. Restore them, or remove the unfinished run."
         )
     if state["num_ranks"] != current_ranks().size:
         logger.warning(
@@ -174,7 +198,12 @@ def _fit(module: SandwichModule, partial: Path, progress: bool) -> float:
         )
         began = time.perf_counter()
         if len(loader):
-            trainer.fit(module, loader)
+            try:
+                trainer.fit(module, loader)
+            except SystemExit:  # how Lightning ends on Ctrl-C
+                if trainer.interrupted:
+                    raise KeyboardInterrupt from None
+                raise
     if trainer.interrupted:
         raise KeyboardInterrupt
     return time.perf_counter() - began

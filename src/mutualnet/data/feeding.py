@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from mutualnet.data.splits import LabelledImages
 from mutualnet.seeding import Purpose, generator, sample_keys
 
-Place = tuple[int, int]
-"""An epoch and the index of an image."""
+Place = tuple[int, int, int]
+"""An epoch, the index of an image, and what tells its augmentation from others of the epoch."""
 
 
 class TrainBatches(Sampler[list[Place]]):
@@ -85,7 +85,12 @@ class TrainBatches(Sampler[list[Place]]):
             first = step % self.steps_per_epoch * self.batch_size
             batch = order[first : first + self.batch_size]
             mine = np.array_split(batch, self.num_ranks)[self.rank]
-            yield [(epoch, int(index)) for index in mine]
+            begin = first + sum(map(len, np.array_split(batch, self.num_ranks)[: self.rank]))
+            yield [
+                # An image that comes twice in an epoch must not look the same twice.
+                (epoch, int(index), begin + number if self._shares is not None else int(index))
+                for number, index in enumerate(mine)
+            ]
 
     def _order(self, epoch: int) -> np.ndarray:
         rng = generator(self.seed, Purpose.ORDER, epoch)
@@ -110,8 +115,8 @@ class KeyedImages(Dataset[Any]):
 
     def __getitems__(self, places: Sequence[Place]) -> list[Any]:
         """The images of one batch, all of one epoch."""
-        indices = [index for _, index in places]
-        keys = sample_keys(self.seed, self.purpose, places[0][0], np.array(indices))
+        epochs, indices, numbers = zip(*places, strict=True)
+        keys = sample_keys(self.seed, self.purpose, epochs[0], np.array(numbers))
         return self.images.fetch(indices, keys)
 
 
@@ -154,7 +159,7 @@ def calibration_loader(
     size = min(batch_size, len(images))
     count = min(max(1, num_samples // size), len(images) // size)
     batches = [
-        [(0, int(index)) for index in order[number * size : (number + 1) * size]]
+        [(0, int(index), int(index)) for index in order[number * size : (number + 1) * size]]
         for number in range(rank, count, num_ranks)
     ]
     keyed = KeyedImages(images, seed, Purpose.CALIBRATION)

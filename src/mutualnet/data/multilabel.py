@@ -50,8 +50,11 @@ def load_multilabel(
     """
     if path is None or not (path / TABLE).is_file():
         raise ValueError(f"path must be a folder with {TABLE}, got {path}")
-    with (path / TABLE).open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with (path / TABLE).open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path / TABLE} cannot be read as CSV ({error})") from None
     if not rows or not {"file", "labels"} <= set(rows[0]):
         raise ValueError(f"{path / TABLE} must have rows with the columns file and labels")
     names = [row["file"] or "" for row in rows]
@@ -71,7 +74,7 @@ def load_multilabel(
     targets = np.array([[name in labels for name in class_names] for labels in carried], np.float32)
     everything = np.arange(len(names))
     if "split" in rows[0]:
-        splits = np.array([row["split"] for row in rows])
+        splits = np.array([row["split"] or "" for row in rows])
         strange = sorted(set(splits.tolist()) - {"train", "test"})
         if strange or len(set(splits.tolist())) < 2:
             raise ValueError(

@@ -52,6 +52,11 @@ class PhotoChanges:
 
     def __post_init__(self) -> None:
         check_augment(self.augment, (*CROP_SCALES, "none"))
+        if self.augment == "none" and (self.policy != "none" or self.cutout):
+            raise ValueError(
+                "policy and cutout come on top of the augmentation of photos, got augment=none. "
+                "Set it to standard or wide_crop."
+            )
 
     def transform(self) -> v2.Compose:
         """As one transform of a PIL image."""

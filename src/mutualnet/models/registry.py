@@ -46,6 +46,17 @@ def create_model(spec: str, *, num_classes: int, in_channels: int = 3, **kwargs:
                 f"create_model never downloads, got {name}. Build the network and call its "
                 "load_state_dict with weights of your own."
             )
+    try:
+        return _create(spec, num_classes, in_channels, kwargs)
+    except TypeError as error:
+        if not kwargs:
+            raise
+        raise ValueError(
+            f"network {spec} must take the arguments {', '.join(kwargs)}, got {error}"
+        ) from None
+
+
+def _create(spec: str, num_classes: int, in_channels: int, kwargs: dict[str, Any]) -> nn.Module:
     library, separator, name = spec.rpartition(":")
     if separator and library not in ("timm", "torchvision"):
         return _call_own_function(library, name, num_classes, in_channels, kwargs)
@@ -70,7 +81,7 @@ def _call_own_function(
     spec = f"{module}:{function}"
     try:
         build = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(
             "a network must be timm:NAME, torchvision:NAME, a bare NAME or package.module:function "
             f"that can be imported, got {spec!r} ({error})"

@@ -61,7 +61,7 @@ def load_recipe(name: str) -> Recipe:
     if separator:
         try:
             recipe = getattr(importlib.import_module(module), function)()
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"recipe {name!r} cannot be imported ({error})") from None
         if not isinstance(recipe, Recipe):
             raise ValueError(f"{name} must return a Recipe, got {type(recipe).__name__}")

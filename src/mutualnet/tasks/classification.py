@@ -46,7 +46,7 @@ class Classification(Task):
         return _unpack(batch)[0]
 
     def supervised_loss(self, outputs: Any, batch: Any) -> Tensor:
-        """Cross entropy in nats, averaged over the batch.
+        """Cross entropy in nats, averaged over the batch, each image by the weight of its class.
 
         Raises:
             TypeError: If outputs are not one tensor of logits.
@@ -55,9 +55,16 @@ class Classification(Task):
         weights = None
         if self.class_weights is not None:
             weights = logits.new_tensor(self.class_weights)
-        return F.cross_entropy(
-            logits, _unpack(batch)[1], weight=weights, label_smoothing=self.label_smoothing
+        # Not cross_entropy's own mean, which divides by the batch's weights: parts of a batch would
+        # not add up to the whole.
+        losses = F.cross_entropy(
+            logits,
+            _unpack(batch)[1],
+            weight=weights,
+            label_smoothing=self.label_smoothing,
+            reduction="none",
         )
+        return losses.mean()
 
     def distill_loss(self, outputs: Any, teacher_outputs: Any) -> Tensor:
         """Kullback-Leibler divergence from the detached teacher in nats, averaged over the batch.
