@@ -53,6 +53,7 @@ ORDER = [
     "runs",
     "prepare",
     "loop",
+    "callbacks",
     "train",
     "dryrun",
     "planning",

@@ -55,7 +55,7 @@ class _StoppedError(Exception):
 
 
 def _stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
-    from mutualnet.loop import StateWriter
+    from mutualnet.callbacks import StateWriter
 
     inner = StateWriter.on_train_batch_end
 
@@ -197,7 +197,7 @@ def test_ctrl_c_ends_as_interrupted_and_says_how_to_go_on(recipe, tmp_path, monk
         raise KeyboardInterrupt
 
     write_recipe(recipe, tmp_path / "recipe.yaml")
-    monkeypatch.setattr("mutualnet.loop.StateWriter.on_train_batch_end", interrupt)
+    monkeypatch.setattr("mutualnet.callbacks.StateWriter.on_train_batch_end", interrupt)
     words = ["train", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]
     assert main(words) == 130
     assert "go on with --resume" in capsys.readouterr().err

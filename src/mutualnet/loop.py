@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._pytree import tree_map
 from torchvision.transforms import v2
 
-from mutualnet.checkpoints import write_state
 from mutualnet.config import DataConfig
 from mutualnet.optimizer import make_optimizer, parameter_groups, set_learning_rate
 from mutualnet.prepare import Prepared
@@ -25,9 +20,7 @@ from mutualnet.sandwich import Member, sandwich_step
 from mutualnet.schedules import learning_rate_factor
 from mutualnet.seeding import Purpose, generator, seed_of
 
-__all__ = ["EpochLines", "SandwichModule", "StateWriter", "TrainingDivergedError", "mix_images"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["SandwichModule", "TrainingDivergedError", "mix_images"]
 
 
 class TrainingDivergedError(RuntimeError):
@@ -113,7 +106,7 @@ class SandwichModule(L.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Take one step."""
         self.take_step(batch, self.start + batch_idx, self.optimizers())
-        self.log_dict(self.last_losses, prog_bar=True, on_step=True, on_epoch=False)
+        self.log_dict(self.last_losses, on_step=True, on_epoch=False)
         self.log("lr", self.optimizer.param_groups[-1]["lr"], on_step=True)
         self.log("step", float(self.done), on_step=True)
 
@@ -263,48 +256,3 @@ class SandwichModule(L.LightningModule):
         """End with the averaged weights, where the recipe asks for them."""
         if self.average is not None:
             self.supernet.load_state_dict(self.average.module.state_dict())
-
-
-class StateWriter(Callback):
-    """Writes the state of a run to its folder every few minutes.
-
-    Args:
-        folder: Where to.
-        minutes: Between two states; 0 writes one after every step.
-    """
-
-    def __init__(self, folder: Path, minutes: float) -> None:
-        self.folder = folder
-        self.seconds = 60 * minutes
-        self._last = time.monotonic()
-
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        """Write if it is time."""
-        assert isinstance(pl_module, SandwichModule)
-        if time.monotonic() - self._last >= self.seconds:
-            write_state(self.folder, pl_module.done, pl_module.state())
-            self._last = time.monotonic()
-
-
-class EpochLines(Callback):
-    """One line in the log per epoch, for those who watch a file and not a terminal."""
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock."""
-        self._start = time.perf_counter()
-
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        """At the end of an epoch, say how far it is and what the last losses were."""
-        assert isinstance(pl_module, SandwichModule)
-        steps = pl_module.ready.batches.steps_per_epoch
-        if pl_module.done % steps and pl_module.done != pl_module.ready.batches.stop:
-            return
-        losses = ", ".join(f"{n} {float(v):.3f}" for n, v in pl_module.last_losses.items())
-        logger.info(
-            "epoch %d of %d in %.1f s: %s",
-            -(-pl_module.done // steps),
-            -(-pl_module.ready.batches.stop // steps),
-            time.perf_counter() - self._start,
-            losses,
-        )
-        self._start = time.perf_counter()

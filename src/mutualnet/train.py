@@ -16,12 +16,13 @@ import lightning as L
 import timm
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from mutualnet.callbacks import EpochLines, ProgressBar, StateWriter
 from mutualnet.checkpoints import latest_state
 from mutualnet.config import Recipe
-from mutualnet.loop import EpochLines, SandwichModule, StateWriter
+from mutualnet.loop import SandwichModule
 from mutualnet.prepare import Prepared, prepare
 from mutualnet.probe import Format
 from mutualnet.processes import current_ranks, from_first, training_device
@@ -179,7 +180,7 @@ def _fit(module: SandwichModule, partial: Path, progress: bool) -> float:
             TensorBoardLogger(partial, name="logs", version=version),
         ]
         if progress:
-            callbacks.append(RichProgressBar(leave=False))
+            callbacks.append(ProgressBar())
     loader, device = ready.loader(start), training_device()
     is_cuda = device.type == "cuda"
     with _known_warnings():
@@ -192,7 +193,7 @@ def _fit(module: SandwichModule, partial: Path, progress: bool) -> float:
             logger=logs,
             callbacks=callbacks,
             enable_checkpointing=False,
-            enable_progress_bar=progress and current_ranks().is_first,
+            enable_progress_bar=False,
             enable_model_summary=False,
             log_every_n_steps=max(1, min(50, ready.batches.steps_per_epoch // 2, len(loader) // 2)),
         )

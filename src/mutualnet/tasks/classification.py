@@ -46,7 +46,7 @@ class Classification(Task):
         return _unpack(batch)[0]
 
     def supervised_loss(self, outputs: Any, batch: Any) -> Tensor:
-        """Cross entropy in nats, averaged over the batch, each image by the weight of its class.
+        """Cross entropy in nats, times the weight of each image's class, averaged over the batch.
 
         Raises:
             TypeError: If outputs are not one tensor of logits.

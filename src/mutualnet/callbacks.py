@@ -1,0 +1,119 @@
+"""What happens beside the steps of a run: states, lines in the log, a bar on a terminal."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from mutualnet.checkpoints import write_state
+from mutualnet.loop import SandwichModule
+
+__all__ = ["EpochLines", "ProgressBar", "StateWriter"]
+
+logger = logging.getLogger(__name__)
+
+
+class StateWriter(Callback):
+    """Writes the state of a run to its folder every few minutes.
+
+    Args:
+        folder: Where to.
+        minutes: Between two states; 0 writes one after every step.
+    """
+
+    def __init__(self, folder: Path, minutes: float) -> None:
+        self.folder = folder
+        self.seconds = 60 * minutes
+        self._last = time.monotonic()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """Write if it is time."""
+        assert isinstance(pl_module, SandwichModule)
+        if time.monotonic() - self._last >= self.seconds:
+            write_state(self.folder, pl_module.done, pl_module.state())
+            self._last = time.monotonic()
+
+
+class ProgressBar(Callback):
+    """One live line on a terminal: epoch, steps, time left, the loss of every sub-network."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[losses]}"),
+            transient=True,
+        )
+        self._shown = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin where the run does."""
+        assert isinstance(pl_module, SandwichModule)
+        self._line = self._bar.add_task(
+            "", total=pl_module.ready.batches.stop, completed=pl_module.done, epoch="", losses=""
+        )
+        self._bar.start()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """Show a step, a few times a second."""
+        assert isinstance(pl_module, SandwichModule)
+        now = time.monotonic()
+        if now - self._shown < 0.3:
+            return
+        self._shown = now
+        steps = pl_module.ready.batches.steps_per_epoch
+        losses = " ".join(f"{n} {float(v):.3f}" for n, v in pl_module.last_losses.items())
+        self._bar.update(
+            self._line,
+            completed=pl_module.done,
+            epoch=f"{-(-pl_module.done // steps)}/{-(-pl_module.ready.batches.stop // steps)}",
+            losses=losses,
+        )
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Give the terminal back."""
+        self._bar.stop()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Give the terminal back."""
+        self._bar.stop()
+
+
+class EpochLines(Callback):
+    """One line in the log per epoch, for those who watch a file and not a terminal."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """At the end of an epoch, say how far it is and what the last losses were."""
+        assert isinstance(pl_module, SandwichModule)
+        steps = pl_module.ready.batches.steps_per_epoch
+        if pl_module.done % steps and pl_module.done != pl_module.ready.batches.stop:
+            return
+        losses = ", ".join(f"{n} {float(v):.3f}" for n, v in pl_module.last_losses.items())
+        logger.info(
+            "epoch %d of %d in %.1f s: %s",
+            -(-pl_module.done // steps),
+            -(-pl_module.ready.batches.stop // steps),
+            time.perf_counter() - self._start,
+            losses,
+        )
+        self._start = time.perf_counter()
