@@ -279,7 +279,7 @@ def plan(model: str, *, budgets: str, resolutions: tuple[int, ...], num_classes:
     console.print(
         f"proposed: --width-range {low:g} {high:g} --resolutions {sides}\n"
         f"One network trained so runs at {len(found.choices)} of these budgets; latency is that of "
-        f"one image at a time with {torch.get_num_threads()} threads."
+        f"one image at a time, threads: {torch.get_num_threads()}."
     )
 
 
@@ -292,7 +292,7 @@ def demo(out: Path) -> None:
                 f"{out} must be free or hold an earlier demo, got something else. Choose --out."
             )
         shutil.rmtree(out)
-    console.print("training one network for every width from 0.25 to 1 and four resolutions ...")
+    console.print("training one network for every width from 0.25 to 1 and three resolutions ...")
     start_training(
         "digits_demo",
         out=out,
