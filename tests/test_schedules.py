@@ -52,10 +52,11 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
         OptimizerConfig(lr=0.1, epochs=2, **settings)
 
 
-def test_fewer_epochs_keep_the_shares_of_warm_up_and_milestones():
+def test_fewer_epochs_keep_the_shares_of_milestones_and_most_of_the_warm_up():
     recipe = load_recipe("digits_demo")
     optimizer = replace(
         recipe.optimizer, epochs=200, warmup_epochs=10, schedule="step", milestones=(60, 120, 160)
     )
     short = with_epochs(replace(recipe, optimizer=optimizer), 20).optimizer
-    assert (short.epochs, short.warmup_epochs, short.milestones) == (20, 1.0, (6, 12, 16))
+    assert (short.epochs, short.warmup_epochs, short.milestones) == (20, 5.0, (6, 12, 16))
+    assert with_epochs(recipe, 120).optimizer.warmup_epochs == recipe.optimizer.warmup_epochs

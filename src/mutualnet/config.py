@@ -368,7 +368,7 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
 def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
     """A recipe for another number of epochs, with milestones at the same shares of them.
 
-    Warm-up shrinks with them, but does not grow.
+    Warm-up keeps its length, up to a quarter of a short run or its share of it before.
 
     Args:
         recipe: Kept as it is.
@@ -377,7 +377,8 @@ def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
     config = recipe.optimizer
     share = epochs / config.epochs
     milestones = tuple(max(1, round(epoch * share)) for epoch in config.milestones)
-    warmup = min(config.warmup_epochs * min(1.0, share), epochs)
+    longest = max(0.25, config.warmup_epochs / config.epochs) * epochs
+    warmup = min(config.warmup_epochs, longest)
     optimizer = replace(config, epochs=epochs, warmup_epochs=warmup, milestones=milestones)
     return replace(recipe, optimizer=optimizer)
 
