@@ -11,7 +11,13 @@ from PIL import Image
 
 from mutualnet.data.arrays import ArrayImages, ArrayTransform, PhotoTransform
 from mutualnet.data.augment import Augment, CropFlip, Cutout, PerImage, learned_policy
-from mutualnet.data.splits import DataSplits, check_augment, hash_data, stratified_split
+from mutualnet.data.splits import (
+    DataSplits,
+    SplitSettings,
+    check_augment,
+    hash_data,
+    stratified_split,
+)
 
 MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)
 STD = (63.0 / 255, 62.1 / 255, 66.7 / 255)
@@ -37,29 +43,18 @@ def photo_transform(resolution: int) -> PhotoTransform:
 
 def load_cifar10(
     path: Path | None,
+    settings: SplitSettings,
     *,
-    resolution: int,
-    select_share: float = 0.1,
-    seed: int = 0,
-    augment: str = "standard",
-    policy: str = "none",
-    cutout: int = 0,
     download: bool = False,
 ) -> DataSplits:
     """Load CIFAR-10; see `load_cifar100`."""
-    changes = _changes(resolution, augment, policy, cutout)
-    return _load_cifar("cifar10", 10, path, select_share, seed, changes, download)
+    return _load_cifar("cifar10", 10, path, settings, download)
 
 
 def load_cifar100(
     path: Path | None,
+    settings: SplitSettings,
     *,
-    resolution: int,
-    select_share: float = 0.1,
-    seed: int = 0,
-    augment: str = "standard",
-    policy: str = "none",
-    cutout: int = 0,
     download: bool = False,
 ) -> DataSplits:
     """Load CIFAR-100 from torchvision's layout or from mosaics, whichever the folder holds.
@@ -72,31 +67,29 @@ def load_cifar100(
             with `classes.json`, `{train,test}_labels.npy` and mosaics `{train,test}_NN.jpg` (or
             png) of 32x32 tiles, row by row; or the folder above, if it calls this one by the data
             set's name.
-        resolution: Side of the images to produce, in pixels.
-        select_share: Share of the train images held out, in (0, 1).
-        seed: Which images are held out.
-        augment: `standard` or `none`.
-        policy: `autoaugment` or `fast_autoaugment` as found on CIFAR-10, after crop and flip.
-        cutout: Side of the square that Cutout blanks last, in pixels of the result; 0 for none.
+        settings: What is held out, and how train images are changed.
         download: Let torchvision download the official files to path if it holds neither layout.
 
     Raises:
         ValueError: If the folder holds neither layout, what it holds is not whole, or an argument
             is out of its range.
     """
-    changes = _changes(resolution, augment, policy, cutout)
-    return _load_cifar("cifar100", 100, path, select_share, seed, changes, download)
+    return _load_cifar("cifar100", 100, path, settings, download)
 
 
-def _changes(resolution: int, augment: str, policy: str, cutout: int) -> ArrayTransform:
+def _train_transform(settings: SplitSettings) -> ArrayTransform:
     """What train images go through."""
-    check_augment(augment, ("standard", "none"))
-    changes: list[Augment] = [CropFlip()] if augment == "standard" else []
-    if policy != "none":
-        changes.append(PerImage(transform=learned_policy(policy, "cifar10")))
-    finish = (Cutout(side=cutout),) if cutout else ()
+    check_augment(settings.augment, ("standard", "none"))
+    changes: list[Augment] = [CropFlip()] if settings.augment == "standard" else []
+    if settings.policy != "none":
+        changes.append(PerImage(transform=learned_policy(settings.policy, "cifar10")))
+    finish = (Cutout(side=settings.cutout),) if settings.cutout else ()
     return ArrayTransform(
-        resolution=resolution, mean=MEAN, std=STD, augment=tuple(changes), finish=finish
+        resolution=settings.resolution,
+        mean=MEAN,
+        std=STD,
+        augment=tuple(changes),
+        finish=finish,
     )
 
 
@@ -104,11 +97,10 @@ def _load_cifar(
     name: str,
     num_classes: int,
     path: Path | None,
-    select_share: float,
-    seed: int,
-    augmented: ArrayTransform,
+    settings: SplitSettings,
     download: bool,
 ) -> DataSplits:
+    augmented = _train_transform(settings)
     arrays = _read(name, path, download)
     if len(arrays.class_names) != num_classes:
         raise ValueError(
@@ -122,13 +114,13 @@ def _load_cifar(
             )
     train, select = stratified_split(
         arrays.train_labels,
-        select_share,
-        seed=seed,
+        settings.select_share,
+        seed=settings.seed,
         purpose="select",
         class_names=arrays.class_names,
     )
     test = np.arange(len(arrays.test_labels))
-    resolution = augmented.resolution
+    resolution = settings.resolution
     plain = ArrayTransform(resolution=resolution, mean=MEAN, std=STD)
     train_tensors = _tensors(arrays.train_images, arrays.train_labels)
     test_tensors = _tensors(arrays.test_images, arrays.test_labels)

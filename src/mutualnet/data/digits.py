@@ -7,7 +7,13 @@ import torch
 
 from mutualnet.data.arrays import ArrayImages, ArrayTransform, PhotoTransform
 from mutualnet.data.augment import Cutout, Jiggle
-from mutualnet.data.splits import DataSplits, check_augment, hash_data, stratified_split
+from mutualnet.data.splits import (
+    DataSplits,
+    SplitSettings,
+    check_augment,
+    hash_data,
+    stratified_split,
+)
 
 MEAN = (0.3053,)
 STD = (0.3759,)
@@ -22,14 +28,8 @@ def photo_transform(resolution: int) -> PhotoTransform:
 
 
 def load_digits(
-    path: Path | None = None,
-    *,
-    resolution: int,
-    select_share: float = 0.1,
-    seed: int = 0,
-    augment: str = "standard",
-    policy: str = "none",
-    cutout: int = 0,
+    path: Path | None,
+    settings: SplitSettings,
 ) -> DataSplits:
     """Load scikit-learn's digits, light strokes on dark ground, resized to the resolution.
 
@@ -38,24 +38,19 @@ def load_digits(
 
     Args:
         path: Must be None; the images come with scikit-learn.
-        resolution: Side of the images to produce, in pixels.
-        select_share: Share of the train images held out, in (0, 1).
-        seed: Which images are held out.
-        augment: `standard` or `none`.
-        policy: Must be `none`; the known ones are for photos.
-        cutout: Side of the square that Cutout blanks, in pixels of the result; 0 for none.
+        settings: What is held out, and how train images are changed.
 
     Raises:
         ValueError: If an argument is out of its range.
     """
     if path is not None:
         raise ValueError(f"path must be None for digits, which come with scikit-learn, got {path}")
-    check_augment(augment, ("standard", "none"))
-    if policy != "none":
-        raise ValueError(f"policy must be none for digits, got {policy!r}")
+    check_augment(settings.augment, ("standard", "none"))
+    if settings.policy != "none":
+        raise ValueError(f"policy must be none for digits, got {settings.policy!r}")
     from sklearn.datasets import load_digits as load_arrays  # slow to import, used by this alone
 
-    data = load_arrays()
+    data, resolution = load_arrays(), settings.resolution
     images = torch.from_numpy(np.round(data.images * (255 / 16)).astype(np.uint8))[:, None]
     labels = data.target.astype(np.int64)
     class_names = tuple(str(name) for name in data.target_names)
@@ -63,7 +58,11 @@ def load_digits(
         labels, TEST_SHARE, seed=0, purpose="test", class_names=class_names
     )
     kept, held_out = stratified_split(
-        labels[rest], select_share, seed=seed, purpose="select", class_names=class_names
+        labels[rest],
+        settings.select_share,
+        seed=settings.seed,
+        purpose="select",
+        class_names=class_names,
     )
     train, select = rest[kept], rest[held_out]
     plain = ArrayTransform(resolution=resolution, mean=MEAN, std=STD)
@@ -71,8 +70,8 @@ def load_digits(
         resolution=resolution,
         mean=MEAN,
         std=STD,
-        augment=(Jiggle(resolution=resolution),) if augment == "standard" else (),
-        finish=(Cutout(side=cutout),) if cutout else (),
+        augment=(Jiggle(resolution=resolution),) if settings.augment == "standard" else (),
+        finish=(Cutout(side=settings.cutout),) if settings.cutout else (),
     )
     targets = torch.from_numpy(labels)
     return DataSplits(

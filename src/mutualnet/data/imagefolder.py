@@ -5,8 +5,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mutualnet.data.photos import EXTENSIONS, Files, PhotoChanges, hold_out, photo_splits
-from mutualnet.data.splits import DataSplits, shorten
+from mutualnet.data.photos import EXTENSIONS, Files, hold_out, photo_splits, train_transform
+from mutualnet.data.splits import DataSplits, SplitSettings, shorten
 
 logger = logging.getLogger(__name__)
 
@@ -21,13 +21,8 @@ _LAYOUTS = (
 
 def load_imagefolder(
     path: Path | None,
+    settings: SplitSettings,
     *,
-    resolution: int,
-    select_share: float = 0.1,
-    seed: int = 0,
-    augment: str = "standard",
-    policy: str = "none",
-    cutout: int = 0,
     max_damaged_share: float = 0.01,
     name: str = "imagefolder",
 ) -> DataSplits:
@@ -43,13 +38,7 @@ def load_imagefolder(
 
     Args:
         path: The folder.
-        resolution: Side of the images to produce, in pixels.
-        select_share: Share of the train images held out, in (0, 1).
-        seed: Which images are held out.
-        augment: `standard`, `wide_crop` (crops down to 0.08 of the area) or `none`.
-        policy: `autoaugment` or `fast_autoaugment` as found on ImageNet, in place of the
-            changes of colour.
-        cutout: Side of the square that Cutout blanks, in pixels; 0 for none.
+        settings: What is held out, and how train images are changed.
         max_damaged_share: Share of a split's files that may be damaged, in [0, 1). One always may.
         name: Of the data set.
 
@@ -57,7 +46,7 @@ def load_imagefolder(
         ValueError: If the folder has neither layout, a class is empty, train and test have other
             classes, or an argument is out of its range.
     """
-    changes = PhotoChanges(resolution=resolution, augment=augment, policy=policy, cutout=cutout)
+    changed = train_transform(settings)
     if path is None or not path.is_dir():
         found = "None" if path is None else f"{path}, which is not a folder"
         raise ValueError(f"{_LAYOUTS}, got {found}")
@@ -71,7 +60,7 @@ def load_imagefolder(
     else:
         test = _list_files(path, test_dir, class_names)
     if val_dir is None:
-        train, select = hold_out(train, select_share, seed, "select", class_names)
+        train, select = hold_out(train, settings.select_share, settings.seed, "select", class_names)
     else:
         select = _list_files(path, val_dir, class_names)
         logger.info("select split: all of %s; select_share is not used", val_dir)
@@ -81,7 +70,8 @@ def load_imagefolder(
         path,
         {"train": train, "select": select, "test": test},
         class_names,
-        changes,
+        changed,
+        settings.resolution,
         max_damaged_share,
     )
 

@@ -5,22 +5,19 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from torchvision.transforms import v2
+
 from mutualnet.data.imagefolder import load_imagefolder
-from mutualnet.data.photos import Files, PhotoChanges, hold_out, photo_splits
-from mutualnet.data.splits import DataSplits, shorten
+from mutualnet.data.photos import Files, hold_out, photo_splits, train_transform
+from mutualnet.data.splits import DataSplits, SplitSettings, shorten
 
 __all__ = ["load_food101", "load_imagenet", "load_indoor67"]
 
 
 def load_food101(
     path: Path | None,
+    settings: SplitSettings,
     *,
-    resolution: int,
-    select_share: float = 0.1,
-    seed: int = 0,
-    augment: str = "standard",
-    policy: str = "none",
-    cutout: int = 0,
     max_damaged_share: float = 0.01,
 ) -> DataSplits:
     """Load Food-101 as it is published, and as torchvision stores it.
@@ -28,13 +25,7 @@ def load_food101(
     Args:
         path: Folder with `images/<class>/<number>.jpg` and `meta/{train,test}.json`, or the one
             above it (`food-101/`).
-        resolution: Side of the images to produce, in pixels.
-        select_share: Share of the train images held out, in (0, 1).
-        seed: Which images are held out.
-        augment: `standard`, `wide_crop` or `none`, as for any folder of photos.
-        policy: `autoaugment` or `fast_autoaugment` as found on ImageNet, in place of the
-            changes of colour.
-        cutout: Side of the square that Cutout blanks, in pixels; 0 for none.
+        settings: What is held out, and how train images are changed.
         max_damaged_share: Share of a split's files that may be damaged, in [0, 1). One always may.
 
     Raises:
@@ -49,19 +40,14 @@ def load_food101(
             lists[part] = [f"images/{name}.jpg" for names in content.values() for name in names]
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise ValueError(f"{file} must be JSON of classes and image names ({error})") from None
-    changes = PhotoChanges(resolution=resolution, augment=augment, policy=policy, cutout=cutout)
-    return _splits("food101", root, lists, select_share, seed, changes, max_damaged_share)
+    changed = train_transform(settings)
+    return _splits("food101", root, lists, settings, changed, max_damaged_share)
 
 
 def load_indoor67(
     path: Path | None,
+    settings: SplitSettings,
     *,
-    resolution: int,
-    select_share: float = 0.1,
-    seed: int = 0,
-    augment: str = "standard",
-    policy: str = "none",
-    cutout: int = 0,
     max_damaged_share: float = 0.01,
 ) -> DataSplits:
     """Load MIT's indoor scenes (67 classes) as they are published.
@@ -69,13 +55,7 @@ def load_indoor67(
     Args:
         path: Folder with `Images/<class>/*.jpg`, `TrainImages.txt` and `TestImages.txt`, whose
             lines are `<class>/<file>`.
-        resolution: Side of the images to produce, in pixels.
-        select_share: Share of the train images held out, in (0, 1).
-        seed: Which images are held out.
-        augment: `standard`, `wide_crop` or `none`, as for any folder of photos.
-        policy: `autoaugment` or `fast_autoaugment` as found on ImageNet, in place of the
-            changes of colour.
-        cutout: Side of the square that Cutout blanks, in pixels; 0 for none.
+        settings: What is held out, and how train images are changed.
         max_damaged_share: Share of a split's files that may be damaged, in [0, 1). One always may.
 
     Raises:
@@ -89,8 +69,8 @@ def load_indoor67(
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"{root / name} must be a list of images ({error})") from None
         lists[part] = [f"Images/{line.strip()}" for line in lines if line.strip()]
-    changes = PhotoChanges(resolution=resolution, augment=augment, policy=policy, cutout=cutout)
-    return _splits("indoor67", root, lists, select_share, seed, changes, max_damaged_share)
+    changed = train_transform(settings)
+    return _splits("indoor67", root, lists, settings, changed, max_damaged_share)
 
 
 load_imagenet = partial(load_imagefolder, name="imagenet")
@@ -108,9 +88,8 @@ def _splits(
     name: str,
     root: Path,
     lists: dict[str, list[str]],
-    select_share: float,
-    seed: int,
-    changes: PhotoChanges,
+    settings: SplitSettings,
+    changed: v2.Compose,
     max_damaged_share: float,
 ) -> DataSplits:
     class_names = sorted({Path(file).parent.name for file in lists["train"]})
@@ -127,12 +106,15 @@ def _splits(
         if strange:
             raise ValueError(f"the {part} list has classes that train lacks: {shorten(strange)}")
         parts[part] = Files(files, [numbers[Path(file).parent.name] for file in files])
-    train, select = hold_out(parts["train"], select_share, seed, "select", class_names)
+    train, select = hold_out(
+        parts["train"], settings.select_share, settings.seed, "select", class_names
+    )
     return photo_splits(
         name,
         root,
         {"train": train, "select": select, "test": parts["test"]},
         class_names,
-        changes,
+        changed,
+        settings.resolution,
         max_damaged_share,
     )

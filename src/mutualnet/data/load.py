@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from mutualnet.data import cifar, digits, imagefolder, listed, multilabel, photos
-from mutualnet.data.splits import DataSplits
+from mutualnet.data.splits import DataSplits, SplitSettings
 
 LOADERS: dict[str, Callable[..., DataSplits]] = {
     "cifar10": cifar.load_cifar10,
@@ -96,16 +96,15 @@ def load_data(
     if unknown:
         known = ", ".join(sorted(LOADER_OPTIONS[name])) or "none"
         raise ValueError(f"{name} has no option {unknown[0]!r}. Its options: {known}.")
-    return LOADERS[name](
-        None if path is None else Path(path).expanduser(),
+    settings = SplitSettings(
         resolution=int(resolution),
         select_share=select_share,
         seed=seed,
         augment=augment,
         policy=policy,
         cutout=cutout,
-        **options,
     )
+    return LOADERS[name](None if path is None else Path(path).expanduser(), settings, **options)
 
 
 LOADER_OPTIONS: dict[str, set[str]] = {

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from mutualnet.data.damaged import ImageFiles
-from mutualnet.data.photos import MEAN, STD, PhotoChanges, photo_transform
-from mutualnet.data.splits import DataSplits, hash_data, shorten, stratified_split
+from mutualnet.data.photos import MEAN, STD, photo_transform, train_transform
+from mutualnet.data.splits import DataSplits, SplitSettings, hash_data, shorten, stratified_split
 
 __all__ = ["load_multilabel"]
 
@@ -18,13 +18,8 @@ TEST_SHARE = 0.2
 
 def load_multilabel(
     path: Path | None,
+    settings: SplitSettings,
     *,
-    resolution: int,
-    select_share: float = 0.1,
-    seed: int = 0,
-    augment: str = "standard",
-    policy: str = "none",
-    cutout: int = 0,
     max_damaged_share: float = 0.01,
 ) -> DataSplits:
     """Load photos that may carry several labels.
@@ -35,13 +30,7 @@ def load_multilabel(
 
     Args:
         path: Folder with `labels.csv`.
-        resolution: Side of the images to produce, in pixels.
-        select_share: Share of the train images held out, in (0, 1).
-        seed: Which images are held out.
-        augment: `standard`, `wide_crop` or `none`, as for any folder of photos.
-        policy: `autoaugment` or `fast_autoaugment` as found on ImageNet, in place of the
-            changes of colour.
-        cutout: Side of the square that Cutout blanks, in pixels; 0 for none.
+        settings: What is held out, and how train images are changed.
         max_damaged_share: Share of a split's files that may be damaged, in [0, 1). One always may.
 
     Raises:
@@ -84,16 +73,16 @@ def load_multilabel(
         train, test = everything[splits == "train"], everything[splits == "test"]
     else:
         train, test = _hold_out(everything, names, TEST_SHARE, 0, "test")
-    train, select = _hold_out(train, names, select_share, seed, "select")
-    changes = PhotoChanges(resolution=resolution, augment=augment, policy=policy, cutout=cutout)
-    plain = photo_transform(resolution)
+    train, select = _hold_out(train, names, settings.select_share, settings.seed, "select")
+    changed = train_transform(settings)
+    plain = photo_transform(settings.resolution)
     parts = {"train": train, "select": select, "test": test}
     images = {
         part: ImageFiles(
             path,
             [names[i] for i in positions],
             targets[positions],
-            changes.transform() if part == "train" else plain,
+            changed if part == "train" else plain,
             split=part,
             max_damaged_share=max_damaged_share,
         )
@@ -107,7 +96,7 @@ def load_multilabel(
         class_names=tuple(class_names),
         mean=MEAN,
         std=STD,
-        resolution=resolution,
+        resolution=settings.resolution,
         data_id=hash_data("multilabel", {p: _facts(rows, parts[p]) for p in parts}),
         eval_transform=plain,
         task="multilabel",

@@ -16,7 +16,13 @@ from mutualnet.data.augment import Cutout, learned_policy
 from mutualnet.data.convert import to_rgb
 from mutualnet.data.damaged import ImageFiles
 from mutualnet.data.draws import Draws
-from mutualnet.data.splits import DataSplits, check_augment, hash_data, stratified_split
+from mutualnet.data.splits import (
+    DataSplits,
+    SplitSettings,
+    check_augment,
+    hash_data,
+    stratified_split,
+)
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -37,42 +43,33 @@ class Files(NamedTuple):
         return Files([self.names[i] for i in positions], [self.labels[i] for i in positions])
 
 
-@dataclass(frozen=True, kw_only=True)
-class PhotoChanges:
-    """What is done to train photos."""
+def train_transform(settings: SplitSettings) -> v2.Compose:
+    """What train photos go through: a learned policy takes the place of the changes of colour.
 
-    resolution: int
-    """Side of the result, in pixels."""
-    augment: str = "standard"
-    """`standard`, `wide_crop` or `none`."""
-    policy: str = "none"
-    """`autoaugment` or `fast_autoaugment`, in place of the colour jitter."""
-    cutout: int = 0
-    """Side of the square that Cutout blanks, in pixels; 0 for none."""
-
-    def __post_init__(self) -> None:
-        check_augment(self.augment, (*CROP_SCALES, "none"))
-        if self.augment == "none" and (self.policy != "none" or self.cutout):
+    Raises:
+        ValueError: If the settings are not for photos.
+    """
+    check_augment(settings.augment, (*CROP_SCALES, "none"))
+    if settings.augment == "none":
+        if settings.policy != "none" or settings.cutout:
             raise ValueError(
                 "policy and cutout come on top of the augmentation of photos, got augment=none. "
                 "Set it to standard or wide_crop."
             )
-
-    def transform(self) -> v2.Compose:
-        """As one transform of a PIL image."""
-        if self.augment == "none":
-            return photo_transform(self.resolution)
-        colours = v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4)
-        return v2.Compose(
-            [
-                to_rgb,
-                v2.RandomResizedCrop(self.resolution, scale=CROP_SCALES[self.augment]),
-                v2.RandomHorizontalFlip(),
-                colours if self.policy == "none" else learned_policy(self.policy, "imagenet"),
-                *_to_tensor(),
-                *([_OneImage(Cutout(side=self.cutout))] if self.cutout else []),
-            ]
-        )
+        return photo_transform(settings.resolution)
+    colours: torch.nn.Module = v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4)
+    if settings.policy != "none":
+        colours = learned_policy(settings.policy, "imagenet")
+    return v2.Compose(
+        [
+            to_rgb,
+            v2.RandomResizedCrop(settings.resolution, scale=CROP_SCALES[settings.augment]),
+            v2.RandomHorizontalFlip(),
+            colours,
+            *_to_tensor(),
+            *([_OneImage(Cutout(side=settings.cutout))] if settings.cutout else []),
+        ]
+    )
 
 
 @dataclass(frozen=True)
@@ -136,7 +133,8 @@ def photo_splits(
     root: Path,
     parts: dict[str, Files],
     class_names: Sequence[str],
-    changes: PhotoChanges,
+    changed: v2.Compose,
+    resolution: int,
     max_damaged_share: float,
 ) -> DataSplits:
     """The splits of photos in files.
@@ -146,11 +144,12 @@ def photo_splits(
         root: Folder that the files' names are relative to.
         parts: Files of `train`, `select` and `test`.
         class_names: Name of each class number.
-        changes: What is done to train photos.
+        changed: What train photos go through.
+        resolution: Side of the images, in pixels.
         max_damaged_share: Share of a split's files that may be damaged, in [0, 1). One always may.
     """
-    plain = photo_transform(changes.resolution)
-    transforms = {"train": changes.transform(), "select": plain, "test": plain}
+    plain = photo_transform(resolution)
+    transforms = {"train": changed, "select": plain, "test": plain}
     images = {
         part: ImageFiles(
             root, *files, transforms[part], split=part, max_damaged_share=max_damaged_share
@@ -165,7 +164,7 @@ def photo_splits(
         class_names=tuple(class_names),
         mean=MEAN,
         std=STD,
-        resolution=changes.resolution,
+        resolution=resolution,
         data_id=hash_data(name, dict(parts)),
         eval_transform=plain,
     )

@@ -78,6 +78,24 @@ class SomeImages(LabelledImages):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SplitSettings:
+    """What every data set is told: the size of its images, what to hold out, how to augment."""
+
+    resolution: int
+    """Side of the images to produce, in pixels."""
+    select_share: float = 0.1
+    """Share of the train images held out, in (0, 1)."""
+    seed: int = 0
+    """Which images are held out."""
+    augment: str = "standard"
+    """`standard`, `none`, or for photos `wide_crop`."""
+    policy: str = "none"
+    """`autoaugment` or `fast_autoaugment`: what a search has found, on CIFAR-10 or ImageNet."""
+    cutout: int = 0
+    """Side of the square that Cutout blanks, in pixels of the result; 0 for none."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataSplits:
     """A data set for classification, divided once.
 
