@@ -102,12 +102,20 @@ def _train(parser: ArgumentParser) -> None:
 _OnOff = Literal["on", "off"]
 
 
-def _plan(parser: ArgumentParser) -> None:
+def _model(parser: ArgumentParser) -> None:
+    """A network by name, and the size of its classifier."""
     parser.add_argument(
         "model",
         type=str,
         help="timm:NAME, torchvision:NAME, package.module:function, one of ours, or a timm NAME",
     )
+    parser.add_argument(
+        "--num-classes", type=PositiveInt, default=1000, help="outputs of the classifier (1000)"
+    )
+
+
+def _plan(parser: ArgumentParser) -> None:
+    _model(parser)
     parser.add_argument(
         "--budgets",
         type=str,
@@ -120,9 +128,6 @@ def _plan(parser: ArgumentParser) -> None:
         nargs="+",
         default=[224, 192, 160, 128, 96],
         help="sides of the inputs to consider, in pixels (224 192 160 128 96)",
-    )
-    parser.add_argument(
-        "--num-classes", type=PositiveInt, default=1000, help="outputs of the classifier (1000)"
     )
 
 
@@ -141,11 +146,7 @@ def _predict(parser: ArgumentParser) -> None:
 
 
 def _info(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "model",
-        type=str,
-        help="timm:NAME, torchvision:NAME, package.module:function, one of ours, or a timm NAME",
-    )
+    _model(parser)
     parser.add_argument(
         "--width-range",
         type=float,
@@ -160,9 +161,6 @@ def _info(parser: ArgumentParser) -> None:
         nargs="+",
         default=[224, 192, 160, 128],
         help="sides of the inputs in pixels (224 192 160 128)",
-    )
-    parser.add_argument(
-        "--num-classes", type=PositiveInt, default=1000, help="outputs of the classifier (1000)"
     )
 
 
