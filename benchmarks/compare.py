@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from mutualnet.commands import make_table  # noqa: E402
-from mutualnet.config import Recipe, override, with_epochs, with_method  # noqa: E402
+from mutualnet.config import Recipe  # noqa: E402
+from mutualnet.config_text import override  # noqa: E402
 from mutualnet.data.feeding import plain_loader  # noqa: E402
 from mutualnet.evaluate import evaluate  # noqa: E402
 from mutualnet.host import flush_denormals, tune_allocator  # noqa: E402
@@ -32,6 +33,7 @@ from mutualnet.prepare import load_splits, plain_task  # noqa: E402
 from mutualnet.recipes import load_recipe  # noqa: E402
 from mutualnet.runs import load_run  # noqa: E402
 from mutualnet.train import train  # noqa: E402
+from mutualnet.variations import with_epochs, with_method  # noqa: E402
 
 ALONE = ((1.0, 32), (0.75, 28), (0.5, 24), (0.25, 20))
 """Configurations that are also trained alone, widths and pixels."""

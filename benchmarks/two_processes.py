@@ -15,9 +15,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mutualnet.config import override
+from mutualnet.config_text import override
 from mutualnet.host import flush_denormals, tune_allocator
-from mutualnet.loop import SandwichModule
+from mutualnet.loop import TrainingModule
 from mutualnet.prepare import prepare
 from mutualnet.processes import gather, process_group
 from mutualnet.recipes import load_recipe
@@ -41,12 +41,12 @@ def main() -> None:
     recipe = override(load_recipe("digits_demo"), _SETTINGS)
     with process_group() as ranks:
         ready = prepare(recipe)
-        module = SandwichModule(ready)
+        module = TrainingModule(ready)
         batch = next(iter(ready.loader()))
         times = []
         for step in range(_STEPS + 2):
             start = time.perf_counter()
-            module.take_step(batch, step, module.optimizer)
+            module.take_step(batch, step)
             times.append(time.perf_counter() - start)
         slowest = [max(step) for step in zip(*gather(times), strict=True)][2:]
         if ranks.is_first:

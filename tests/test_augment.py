@@ -12,7 +12,7 @@ from mutualnet.data import load_data
 from mutualnet.data.augment import Cutout, PerImage, learned_policy
 from mutualnet.data.draws import Draws
 from mutualnet.data.fast_autoaugment import _OPERATIONS
-from mutualnet.loop import mix_images
+from mutualnet.mixing import mix_images
 from tests.fixtures import write_folders, write_mosaics
 
 

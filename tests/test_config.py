@@ -9,10 +9,8 @@ from mutualnet.config import (
     OptimizerConfig,
     Recipe,
     TableConfig,
-    override,
-    read_recipe,
-    write_recipe,
 )
+from mutualnet.config_text import override, read_recipe, write_recipe
 from mutualnet.recipes import RECIPES, load_recipe
 from mutualnet.space import RULES, ElasticSpace
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mutualnet.config import override
+from mutualnet.config_text import override
 from mutualnet.data import load_data
 from mutualnet.data.feeding import (
     KeyedImages,

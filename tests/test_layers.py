@@ -17,6 +17,7 @@ ORDER = [
     "table",
     "budget",
     "seeding",
+    "teaching",
     # maths
     "losses",
     # network
@@ -33,7 +34,12 @@ ORDER = [
     "views",
     "supernet",
     "models",
+    "running_statistics",
+    "blocks",
+    "heads",
+    "head_presets",
     # use
+    "precision",
     "cost",
     "processes",
     # data and tasks
@@ -42,8 +48,11 @@ ORDER = [
     # training
     "calibrate",
     "config",
+    "config_text",
+    "variations",
     "host",
     "sandwich",
+    "peers",
     "probe",
     "schedules",
     "optimizer",
@@ -51,9 +60,12 @@ ORDER = [
     "weights",
     "evaluate",
     "runs",
+    "learners",
     "prepare",
+    "mixing",
     "loop",
     "callbacks",
+    "outcome",
     "train",
     "dryrun",
     "planning",
@@ -66,7 +78,7 @@ ORDER = [
 ]
 """A module imports only from modules before it; inside a folder, from its own too."""
 
-NO_TORCH = ("space", "table", "budget", "seeding")
+NO_TORCH = ("space", "table", "budget", "seeding", "teaching")
 
 
 def _module_of(path: Path) -> str:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from mutualnet.config import override
-from mutualnet.loop import SandwichModule, TrainingDivergedError
+from mutualnet.config_text import override
+from mutualnet.loop import TrainingDivergedError, TrainingModule
 from mutualnet.prepare import prepare, training_task
 from mutualnet.recipes import load_recipe
 from mutualnet.tasks import Classification
@@ -30,9 +30,9 @@ def recipe():
 def _first_step(recipe, *settings):
     """The module after its first step, and its gradients."""
     ready = prepare(override(recipe, list(settings)) if settings else recipe)
-    module = SandwichModule(ready)
-    module.take_step(next(iter(ready.loader())), 0, module.optimizer)
-    return module, [p.grad.clone() for p in ready.supernet.parameters()]
+    module = TrainingModule(ready)
+    module.take_step(next(iter(ready.loader())), 0)
+    return module, [p.grad.clone() for p in ready.learners[0].supernet.parameters()]
 
 
 def test_a_batch_in_pieces_has_the_gradient_of_the_whole(recipe):
@@ -59,41 +59,41 @@ def test_the_gradient_is_clipped_as_one(recipe):
 
 def test_the_moving_average_is_the_written_out_one(recipe):
     ready = prepare(override(recipe, ["optimizer.ema_decay=0.9"]))
-    module = SandwichModule(ready)
-    weight = ready.supernet.model.stem.weight
+    module = TrainingModule(ready)
+    weight = ready.learners[0].supernet.model.stem.weight
     expected = None
     for step, batch in zip(range(4), ready.loader(), strict=False):
-        module.take_step(batch, step, module.optimizer)
+        module.take_step(batch, step)
         now = weight.detach().clone()
         expected = now if expected is None else 0.9 * expected + 0.1 * now
     module.finish()
-    torch.testing.assert_close(ready.supernet.model.stem.weight, expected)
+    torch.testing.assert_close(ready.learners[0].supernet.model.stem.weight, expected)
 
 
 def test_a_step_is_a_function_of_its_number(recipe):
     """Whatever was drawn before, in whatever order steps are taken."""
     ready = prepare(override(recipe, ["model.kwargs={depth: 10, width_factor: 1, dropout: 0.5}"]))
     batch = next(iter(ready.loader()))
-    start = copy.deepcopy(ready.supernet.state_dict())
+    start = copy.deepcopy(ready.learners[0].supernet.state_dict())
     seen = []
     for noise in (1, 2):
-        ready.supernet.load_state_dict(start)
-        module = SandwichModule(ready)
+        ready.learners[0].supernet.load_state_dict(start)
+        module = TrainingModule(ready)
         torch.manual_seed(noise)
-        module.take_step(batch, 7, module.optimizer)
-        seen.append(copy.deepcopy(ready.supernet.state_dict()))
+        module.take_step(batch, 7)
+        seen.append(copy.deepcopy(ready.learners[0].supernet.state_dict()))
     assert all(torch.equal(seen[0][name], seen[1][name]) for name in start)
 
 
 def test_images_that_are_not_finite_are_named_and_change_nothing(recipe):
     ready = prepare(recipe)
-    module = SandwichModule(ready)
+    module = TrainingModule(ready)
     images, labels = next(iter(ready.loader()))
     images[3, 0, 2, 2] = float("nan")
-    before = ready.supernet.model.stem.weight.detach().clone()
+    before = ready.learners[0].supernet.model.stem.weight.detach().clone()
     with pytest.raises(TrainingDivergedError, match="the images of step 1 hold values that are"):
-        module.take_step((images, labels), 0, module.optimizer)
-    assert torch.equal(ready.supernet.model.stem.weight, before)
+        module.take_step((images, labels), 0)
+    assert torch.equal(ready.learners[0].supernet.model.stem.weight, before)
 
 
 def test_rare_classes_weigh_more_in_a_balanced_loss(recipe):

@@ -8,14 +8,24 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mutualnet.models import (
+    CifarDenseNet,
+    CifarResNet,
     WideResNet,
     create_model,
+    densenet40_12,
     mobilenet_v1_cifar,
+    mobilenet_v1_cifar_8x8,
+    resnet20_cifar,
+    resnet32_cifar,
+    resnet56_cifar,
+    resnet110_cifar,
+    resnet164_cifar,
     wrn16_1,
     wrn16_4,
     wrn28_4,
     wrn28_10,
 )
+from mutualnet.models.cifar import PreActivationBlock
 
 
 def count_params(model: nn.Module) -> int:
@@ -37,6 +47,7 @@ def count_macs(model: nn.Module, resolution: int) -> float:
         (wrn28_4, 5.87, 846),
         (wrn28_10, 36.54, 5243),
         (mobilenet_v1_cifar, 3.31, 176),
+        (mobilenet_v1_cifar_8x8, 3.31, 612),
     ],
 )
 def test_networks_have_the_published_params_and_macs_at_32_px(factory, params_m, macs_m):
@@ -44,6 +55,69 @@ def test_networks_have_the_published_params_and_macs_at_32_px(factory, params_m,
         model = factory(100)
     assert round(count_params(model) / 1e6, 2) == params_m
     assert round(count_macs(model, 32) / 1e6) == macs_m
+
+
+@pytest.mark.parametrize(
+    ("factory", "params_m"),
+    [
+        # He et al. 2016, table 6; ours have convolutions for shortcuts (2,752 parameters more).
+        (resnet20_cifar, 0.27),
+        (resnet32_cifar, 0.46),
+        (resnet56_cifar, 0.85),
+        (resnet110_cifar, 1.7),
+        # He et al. 2016 (pre-activation), table 4; Huang et al. 2017, table 2.
+        (resnet164_cifar, 1.7),
+        (densenet40_12, 1.0),
+    ],
+)
+def test_networks_for_cifar10_have_the_published_params(factory, params_m):
+    with torch.device("meta"):
+        params = count_params(factory(10))
+    extra = 2752 if factory is not resnet164_cifar and factory is not densenet40_12 else 0
+    digits = 1 if params_m >= 1 else 2
+    assert round((params - extra) / 1e6, digits) == params_m
+
+
+def test_residual_and_dense_networks_have_macs_of_a_hand_count():
+    def hand_count_resnet(n: int) -> int:
+        total = 3 * 16 * 9 * 32**2
+        for width, side in ((16, 32), (32, 16), (64, 8)):
+            total += 2 * n * width * width * 9 * side**2
+            if width > 16:  # the first convolution reads half as many, the shortcut joins
+                total += (-width * width // 2 * 9 + width * width // 2) * side**2
+        return total + 64 * 100
+
+    def hand_count_densenet() -> int:
+        total, channels = 3 * 16 * 9 * 32**2, 16
+        for side in (32, 16, 8):
+            for _ in range(12):
+                total += channels * 12 * 9 * side**2
+                channels += 12
+            if side > 8:
+                total += channels * channels * side**2
+        return total + channels * 100
+
+    with torch.device("meta"):
+        assert count_macs(resnet20_cifar(100), 32) == hand_count_resnet(3)
+        assert count_macs(resnet110_cifar(100), 32) == hand_count_resnet(18)
+        assert count_macs(densenet40_12(100), 32) == hand_count_densenet()
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: CifarResNet(21), r"depth must be 6n \+ 2 \(8, 14, ...\), got 21"),
+        (lambda: CifarResNet(21, bottleneck=True), r"depth must be 9n \+ 2"),
+        (lambda: CifarResNet(20, 0), "num_classes must be >= 1, got 0"),
+        (lambda: CifarDenseNet(41), r"depth must be 3n \+ 4"),
+        (lambda: CifarDenseNet(40, 0), "growth must be >= 1, got 0"),
+        (lambda: CifarDenseNet(dropout=1.0), r"dropout must be in \[0, 1\), got 1.0"),
+        (lambda: mobilenet_v1_cifar_8x8(width=0), "width must be > 0, got 0"),
+    ],
+)
+def test_residual_and_dense_networks_refuse_impossible_arguments(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
 
 
 @pytest.mark.parametrize(("resolution", "macs_g"), [(28, 4.014), (24, 2.949), (20, 2.048)])
@@ -126,11 +200,10 @@ def test_wide_resnet_refuses_impossible_arguments(arguments, message):
         WideResNet(**{"depth": 16, "width_factor": 1, **arguments})
 
 
-def test_a_block_refuses_a_stride_that_its_identity_shortcut_cannot_follow():
-    from mutualnet.models.cifar import PreActivationBlock
-
-    with pytest.raises(ValueError, match="stride must be 1 where channels stay the same"):
-        PreActivationBlock(16, 16, stride=2)
+def test_a_block_whose_resolution_changes_has_a_convolution_for_a_shortcut():
+    block = PreActivationBlock(16, 16, stride=2)
+    assert block(torch.randn(2, 16, 8, 8)).shape == (2, 16, 4, 4)
+    assert PreActivationBlock(16, 16).shortcut is None
 
 
 def test_mobilenet_v1_cifar_takes_the_weights_of_timms_network():
@@ -182,7 +255,7 @@ def test_arguments_reach_the_network():
         ("torchvision:resnet19", "Did you mean torchvision:resnet18"),
         ("timm:wrn16_1", "no network is called 'timm:wrn16_1'"),
         ("torchvision:fasterrcnn_resnet50_fpn", "no network is called"),
-        ("qqqqq", "no network is called 'qqqqq'. Ours are mobilenet_v1_cifar, mobilenet_v1_scaled"),
+        ("qqqqq", "no network is called 'qqqqq'. Ours are densenet40_12, mobilenet_v1_cifar, "),
         ("hf-hub:timm/resnet18", "must be timm:NAME, torchvision:NAME, a bare NAME or"),
         ("timm:hf-hub:timm/resnet18", "must be timm:NAME, torchvision:NAME, a bare NAME or"),
         ("no_such_package:net", r"got 'no_such_package:net' \(No module named"),

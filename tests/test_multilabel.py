@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from sklearn.metrics import average_precision_score
 
 from mutualnet import commands
-from mutualnet.config import override
+from mutualnet.config_text import override
 from mutualnet.data import load_data
 from mutualnet.prepare import training_task
 from mutualnet.recipes import load_recipe
@@ -87,14 +87,14 @@ def test_losses_are_the_written_out_formulas():
     torch.manual_seed(0)
     logits, teacher = torch.randn(5, 4, dtype=torch.float64), torch.randn(5, 4)
     targets = torch.randint(2, (5, 4)).float()
-    task = MultiLabel(tau=2.0)
+    task = MultiLabel()
     p = logits.sigmoid()
     expected = -(targets * p.log() + (1 - targets) * (1 - p).log()).mean()
     found = task.supervised_loss(logits, (None, targets))
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
     a, b = (teacher / 2).sigmoid(), (logits / 2).sigmoid()
     divergence = (a * (a / b).log() + (1 - a) * ((1 - a) / (1 - b)).log()).mean() * 4
-    found = task.distill_loss(logits, teacher)
+    found = task.distill_loss(logits, teacher, 2.0)
     torch.testing.assert_close(found.double(), divergence, rtol=1e-4, atol=1e-6)
     assert float(task.distill_loss(teacher, teacher)) == pytest.approx(0, abs=1e-7)
     assert torch.isfinite(task.distill_loss(1e4 * logits, -1e4 * teacher))

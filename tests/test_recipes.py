@@ -3,13 +3,14 @@
 import pytest
 
 from mutualnet import commands
-from mutualnet.config import override, read_recipe, with_method, write_recipe
+from mutualnet.config_text import override, read_recipe, write_recipe
 from mutualnet.cost import CostModel
 from mutualnet.models import create_model
 from mutualnet.recipes import RECIPES, independent_grid, load_recipe
 from mutualnet.runs import load_run
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet import Supernet
+from mutualnet.variations import with_method
 from tests.fixtures import WRITERS, write_image
 
 SMALL = [

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from mutualnet.checkpoints import latest_state, write_state
 from mutualnet.cli import main
-from mutualnet.config import override, write_recipe
+from mutualnet.config_text import override, write_recipe
 from mutualnet.probe import Format
 from mutualnet.recipes import load_recipe
 from mutualnet.runs import load_run, new_run

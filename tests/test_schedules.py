@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from mutualnet.config import OptimizerConfig, with_epochs
+from mutualnet.config import OptimizerConfig
 from mutualnet.recipes import load_recipe
 from mutualnet.schedules import learning_rate_factor
+from mutualnet.variations import with_epochs
 
 
 def _factors(total: int, steps_per_epoch: int = 5, **settings: object) -> list[float]:

@@ -56,13 +56,16 @@ def test_the_supervised_loss_takes_mixed_labels(batch, logits):
     )
 
 
-def test_distillation_teaches_the_student_alone(logits):
+def test_the_divergence_is_that_of_the_losses_and_moves_what_is_not_detached(logits):
+    task = Classification()
     student, teacher = logits.clone().requires_grad_(), logits.flip(0).requires_grad_()
-    loss = Classification().distill_loss(student, teacher)
-    torch.testing.assert_close(loss, distillation_loss(student, teacher), rtol=0, atol=0)
+    loss = task.distill_loss(student, task.detach(teacher), 3.0)
+    torch.testing.assert_close(loss, distillation_loss(student, teacher, 3.0), rtol=0, atol=0)
     loss.backward()
     assert student.grad is not None
     assert teacher.grad is None
+    task.distill_loss(student, teacher).backward()
+    assert teacher.grad is not None
 
 
 def test_the_score_counts_over_uneven_batches():

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from mutualnet.config import PrecisionConfig, override, read_recipe, with_method
+from mutualnet.config import PrecisionConfig
+from mutualnet.config_text import override, read_recipe
 from mutualnet.dryrun import dry_run
 from mutualnet.host import flush_denormals, peak_memory_mib, tune_allocator
 from mutualnet.loop import TrainingDivergedError
@@ -21,6 +22,7 @@ from mutualnet.space import RULES, ElasticSpace
 from mutualnet.supernet import Supernet
 from mutualnet.tasks.classification import Classification
 from mutualnet.train import train
+from mutualnet.variations import with_method
 
 
 @pytest.fixture

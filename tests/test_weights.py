@@ -7,7 +7,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from mutualnet.config import override
+from mutualnet.config_text import override
 from mutualnet.models.cifar import WideResNet, wrn16_1
 from mutualnet.prepare import prepare
 from mutualnet.recipes import load_recipe
@@ -124,9 +124,11 @@ def test_a_run_starts_from_another_and_its_old_layers_learn_slower(recipe, tmp_p
     first = train(recipe, tmp_path / "first", limit_steps=3)
     ready = prepare(override(recipe, [f"model.init={first}", "model.init_lr_mult=0.1"]))
     state = read_weights(str(first))
-    for name, value in ready.supernet.model.state_dict().items():
+    for name, value in ready.learners[0].supernet.model.state_dict().items():
         assert torch.equal(value, state[name])
-    assert len(ready.initialized_names) == len(list(ready.supernet.model.parameters()))
+    assert len(ready.learners[0].initialized_names) == len(
+        list(ready.learners[0].supernet.model.parameters())
+    )
     second = train(
         override(recipe, [f"model.init={first}", "model.init_lr_mult=0.0"]),
         tmp_path / "second",

@@ -6,10 +6,10 @@ import sys
 import torch
 
 from mutualnet.calibrate import calibrate
-from mutualnet.config import override
+from mutualnet.config_text import override
 from mutualnet.data.feeding import calibration_loader, plain_loader
 from mutualnet.evaluate import evaluate
-from mutualnet.loop import SandwichModule
+from mutualnet.loop import TrainingModule
 from mutualnet.prepare import prepare
 from mutualnet.processes import current_ranks, gather, process_group
 from mutualnet.recipes import load_recipe
@@ -31,23 +31,24 @@ def _recipe():
 def check_gradient() -> None:
     """The averaged gradient is that of one process on the joined batch, BN in eval mode."""
     ready = prepare(_recipe())
+    supernet = ready.learners[0].supernet
     subnets = ready.recipe.method.rule.draw(ready.recipe.space, generator(0, Purpose.DRAW, 0))
     loader = calibration_loader(ready.data.calibration, 50, num_samples=200, seed=0, num_workers=0)
-    keys = {ready.supernet.key(s): s for s in subnets}
+    keys = {supernet.key(s): s for s in subnets}
     # Narrow networks need statistics to run in eval mode; these come from the whole data.
-    calibrate(ready.supernet, loader, list(keys.values()), task=ready.task, data_id="x")
+    calibrate(supernet, loader, list(keys.values()), task=ready.task, data_id="x")
     # Statistics are stale as soon as weights move, so one step is all that can be taken.
-    ready.supernet.eval()
+    supernet.eval()
     joined = next(iter(ready_loader(ready, 0, 1)))
-    one = copy.deepcopy(ready.supernet).eval()
+    one = copy.deepcopy(supernet).eval()
     one.zero_grad()
     sandwich_step(one, joined, subnets, task=ready.task)
-    module = SandwichModule(ready)
-    module.supernet.eval()
-    steps = _NoStep(module.optimizer)
+    module = TrainingModule(ready)
+    supernet.eval()
+    steps = [_NoStep(module.steppers[0])]
     module.take_step(next(iter(ready.loader())), 0, steps)
     for (name, mine), whole in zip(
-        ready.supernet.model.named_parameters(), one.model.parameters(), strict=True
+        supernet.model.named_parameters(), one.model.parameters(), strict=True
     ):
         torch.testing.assert_close(
             mine.grad, whole.grad, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}"
@@ -79,11 +80,12 @@ def ready_loader(ready, rank, num_ranks):
 def check_equal_weights() -> None:
     """After ten steps with different images every process has the same weights and buffers."""
     ready = prepare(_recipe())
-    start = copy.deepcopy(ready.supernet.model.state_dict())
-    module = SandwichModule(ready)
+    supernet = ready.learners[0].supernet
+    start = copy.deepcopy(supernet.model.state_dict())
+    module = TrainingModule(ready)
     for step, batch in zip(range(10), ready.loader(), strict=False):
-        module.take_step(batch, step, module.optimizer)
-    state = ready.supernet.model.state_dict()
+        module.take_step(batch, step)
+    state = supernet.model.state_dict()
     assert any(not torch.equal(state[name], start[name]) for name in state)
     first, second = gather(state)
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -107,21 +109,22 @@ def check_table_parts() -> None:
             num_ranks=num_ranks,
         )
 
+    supernet = ready.learners[0].supernet
     settings = {"task": ready.task, "data_id": "x", "num_samples": 5 * 64}
-    calibrate(ready.supernet, loader(ranks.rank, 2), subnets, **settings)
-    shared = {key: ready.supernet.bank[key] for key in map(ready.supernet.key, subnets)}
+    calibrate(supernet, loader(ranks.rank, 2), subnets, **settings)
+    shared = {key: supernet.bank[key] for key in map(supernet.key, subnets)}
     test = plain_loader(ready.data.test, 64, num_workers=0)
-    scores = evaluate(ready.supernet, test, subnets, task=ready.task)
+    scores = evaluate(supernet, test, subnets, task=ready.task)
     assert set(scores) == set(subnets)
     torch.distributed.destroy_process_group()  # from here on each is alone
-    calibrate(ready.supernet, loader(0, 1), subnets, **settings)
+    calibrate(supernet, loader(0, 1), subnets, **settings)
     for key, statistics in shared.items():
-        alone = ready.supernet.bank[key]
+        alone = supernet.bank[key]
         assert (statistics.num_samples, statistics.batch_size) == (5 * 64, 64)
         torch.testing.assert_close(statistics.mean, alone.mean)
         torch.testing.assert_close(statistics.var, alone.var)
     assert {s: v.value for s, v in scores.items()} == {
-        s: v.value for s, v in evaluate(ready.supernet, test, subnets, task=ready.task).items()
+        s: v.value for s, v in evaluate(supernet, test, subnets, task=ready.task).items()
     }
 
 

@@ -9,7 +9,9 @@ import torch
 from timm.models.densenet import DenseNet
 from torch import Tensor, nn
 
-from mutualnet.models.cifar import wrn16_1, wrn16_4
+from mutualnet.models.cifar import mobilenet_v1_cifar_8x8, wrn16_1, wrn16_4
+from mutualnet.models.cifar_densenet import CifarDenseNet
+from mutualnet.models.cifar_resnet import CifarResNet
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet import Supernet
 
@@ -29,6 +31,11 @@ ZOO: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "mobilenetv3_large_100": (_timm("mobilenetv3_large_100"), 64),
     "densenet121": (_timm("densenet121"), 64),
     "wrn16_4": (lambda: wrn16_4(10), 32),
+    # Few layers of each kind: what is tied does not depend on the depth.
+    "resnet_cifar": (lambda: CifarResNet(14, 10), 16),
+    "resnet_cifar_bottleneck": (lambda: CifarResNet(20, 10, bottleneck=True), 16),
+    "densenet_cifar": (lambda: CifarDenseNet(13, 12, 10), 16),
+    "mobilenet_v1_cifar_8x8": (lambda: mobilenet_v1_cifar_8x8(10), 16),
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mutualnet.bank import BankKey, BNStatistics, tracked_norms
+from mutualnet.precision import autocast_to
 from mutualnet.processes import current_ranks, gather, sum_over_ranks
 from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet
@@ -179,7 +179,7 @@ def calibrate(
                 if subnet.resolution not in scaled:
                     scaled[subnet.resolution] = task.inputs(task.scale(batch, subnet))
                 inputs = scaled[subnet.resolution]
-                with torch.autocast(device.type, autocast) if autocast else nullcontext():
+                with autocast_to(autocast, device):
                     running[key].run(inputs)
             seen += size
             if behind + (ranks.size + 1) * batch_size > num_samples:

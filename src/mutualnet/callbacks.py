@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 from mutualnet.checkpoints import write_state
-from mutualnet.loop import SandwichModule
+from mutualnet.loop import TrainingModule
 
 __all__ = ["EpochLines", "ProgressBar", "StateWriter"]
 
@@ -40,7 +40,7 @@ class StateWriter(Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Write if it is time."""
-        assert isinstance(pl_module, SandwichModule)
+        assert isinstance(pl_module, TrainingModule)
         if time.monotonic() - self._last >= self.seconds:
             write_state(self.folder, pl_module.done, pl_module.state())
             self._last = time.monotonic()
@@ -62,7 +62,7 @@ class ProgressBar(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin where the run does."""
-        assert isinstance(pl_module, SandwichModule)
+        assert isinstance(pl_module, TrainingModule)
         self._line = self._bar.add_task(
             "", total=pl_module.ready.batches.stop, completed=pl_module.done, epoch="", losses=""
         )
@@ -70,7 +70,7 @@ class ProgressBar(Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Show a step, a few times a second."""
-        assert isinstance(pl_module, SandwichModule)
+        assert isinstance(pl_module, TrainingModule)
         now = time.monotonic()
         if now - self._shown < 0.3:
             return
@@ -104,7 +104,7 @@ class EpochLines(Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """At the end of an epoch, say how far it is and what the last losses were."""
-        assert isinstance(pl_module, SandwichModule)
+        assert isinstance(pl_module, TrainingModule)
         steps = pl_module.ready.batches.steps_per_epoch
         if pl_module.done % steps and pl_module.done != pl_module.ready.batches.stop:
             return

@@ -59,7 +59,8 @@ def _train(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--method",
         type=str,
-        help="mutualnet, us_net, us_net_multi_scale, multi_scale, gradaug, s_net or independent",
+        help="what of a network a step runs: mutualnet, us_net, us_net_multi_scale, multi_scale, "
+        "gradaug, s_net; or who teaches whom: deep_supervision, kd, dml, dks, dcm; or independent",
     )
     parser.add_argument(
         "--distill",

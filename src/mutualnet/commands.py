@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from mutualnet.budget import Budget, parse_budget
-from mutualnet.config import Recipe, override, with_epochs, with_method
+from mutualnet.config import Recipe
+from mutualnet.config_text import override
 from mutualnet.cost import CostModel
 from mutualnet.data import photo_transform
 from mutualnet.data.feeding import calibration_loader, plain_loader
@@ -29,11 +30,12 @@ from mutualnet.prepare import load_splits, plain_task
 from mutualnet.processes import current_ranks, process_group, training_device
 from mutualnet.recipes import RECIPES, load_recipe
 from mutualnet.report import plot_frontier, print_table
-from mutualnet.runs import PLOT, Run, load_run, save_table
+from mutualnet.runs import PLOT, Run, load_run, networks_of, save_table
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable, Row
 from mutualnet.train import train
+from mutualnet.variations import with_epochs, with_method
 
 __all__ = ["demo", "info", "list_recipes", "make_table", "plan", "predict", "start_training"]
 
@@ -94,9 +96,7 @@ def start_training(
     if seed is not None:
         chosen = replace(chosen, seed=seed)
     if method is not None or width_range is not None or resolutions is not None:
-        chosen = with_method(
-            chosen, method or chosen.method.name, width_range=width_range, resolutions=resolutions
-        )
+        chosen = with_method(chosen, method, width_range=width_range, resolutions=resolutions)
     if settings:
         chosen = override(chosen, settings)
     if resume and out is None:
@@ -109,7 +109,9 @@ def start_training(
         console = _console()
         train(chosen, place, limit_steps=limit_steps, resume=resume, progress=console.is_terminal)
         if ranks.is_first:
-            console.print(f"trained: {place}\nnext: mutualnet table {place}")
+            console.print(f"trained: {place}")
+            for path in networks_of(place):
+                console.print(f"next: mutualnet table {path}")
 
 
 def _print_dry_run(recipe: Recipe, limit_steps: int | None) -> None:

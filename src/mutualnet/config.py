@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import yaml
-from jsonargparse import ArgumentError, ArgumentParser
-
 from mutualnet.space import RULES, ElasticSpace, SandwichRule
+from mutualnet.teaching import (
+    TeachingGraph,
+    dcm,
+    deep_supervision,
+    dks,
+    dml,
+    independent,
+    with_teacher,
+)
 
 __all__ = [
     "DataConfig",
     "MethodConfig",
     "ModelConfig",
     "OptimizerConfig",
+    "PeerConfig",
     "PrecisionConfig",
     "Recipe",
     "TableConfig",
     "TeacherConfig",
-    "override",
-    "read_recipe",
-    "with_epochs",
-    "with_method",
-    "write_recipe",
+    "TeachingConfig",
 ]
 
 
@@ -44,6 +44,9 @@ class ModelConfig:
     """Share of the learning rate for layers whose weights came from `init`; new ones get all."""
     sync_bn: bool = False
     """Whether BN takes its batch statistics over all processes; on accelerators only."""
+    heads: str | None = None
+    """Auxiliary heads: the name of a network in `mutualnet.head_presets`, or
+    `package.module:function` that returns some by name; None is by this network's own name."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.init_lr_mult <= 1:
@@ -74,6 +77,8 @@ class DataConfig:
     """Mixup: images and labels are mixed by a share drawn from Beta(alpha, alpha); 0 for none."""
     cutmix_alpha: float = 0.0
     """CutMix: a box of another image is pasted in; with mixup each step does one of the two."""
+    label_noise: float = 0.0
+    """Share of the train images whose class is replaced by another, drawn by the seed."""
     balance: Literal["none", "loss", "sampling"] = "none"
     """What makes rare classes count as much as others: weights of the loss, or of the draws."""
     num_workers: int = 0
@@ -88,6 +93,8 @@ class DataConfig:
             raise ValueError(f"num_workers must be >= 0, got {self.num_workers}")
         if not 0 < self.train_share <= 1:
             raise ValueError(f"train_share must lie in (0, 1], got {self.train_share}")
+        if not 0 <= self.label_noise <= 1:
+            raise ValueError(f"label_noise must lie in [0, 1], got {self.label_noise}")
         for name in ("cutout", "mixup_alpha", "cutmix_alpha"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
@@ -119,6 +126,8 @@ class OptimizerConfig:
     """Pieces that a batch is computed in, one after the other, to save memory; BN sees pieces."""
     clip_norm: float | None = None
     """Largest norm of the whole gradient; None leaves it alone."""
+    reset_momentum: bool = False
+    """Whether the `step` schedule forgets the momentum at each milestone."""
     ema_decay: float | None = None
     """Keep a moving average of the weights, and end with it: its share of the old at each step."""
 
@@ -189,9 +198,85 @@ class MethodConfig:
         return self.rule.every_width
 
 
+TEACHINGS = ("independent", "deep_supervision", "kd", "dml", "dks", "dcm")
+"""Who learns from whom, beside what runs in a step of one network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeachingConfig:
+    """What the full networks of a run, and their auxiliary heads, learn from each other."""
+
+    method: str = "independent"
+    """`independent`, `deep_supervision`, `kd` (needs a teacher), `dml`, `dks` or `dcm`: a preset
+    of `mutualnet.teaching`."""
+    head_names: tuple[str, ...] = ("C2", "C3")
+    """Auxiliary heads that the method uses, for those that have some."""
+    head_variant: Literal["standard", "narrow", "apfc"] = "standard"
+    """As published, half as wide, or a pool and a linear layer."""
+    checkpoint_heads: bool = False
+    """Compute the heads again in the backward pass, to save memory."""
+    keep_heads: bool = False
+    """Write the trained heads beside the weights."""
+    same_stage_weight: float = 1.0
+    """Of divergences between classifiers of one name in `dcm`, of all in `dml` and `dks`."""
+    different_stage_weight: float = 1.0
+    """Of divergences between classifiers of different names in `dcm`."""
+    tau: float = 1.0
+    """Temperature of the divergences between peers."""
+    update: Literal["joint", "alternating"] = "joint"
+    """One step of all networks, or one after the other on the others' new predictions."""
+    optimizers: Literal["one", "each"] = "one"
+    """One optimizer over all networks, or one each; `clip_norm` then is each network's own."""
+
+    def __post_init__(self) -> None:
+        _check_choice("teaching.method", self.method, TEACHINGS)
+        _check_choice("head_variant", self.head_variant, ("standard", "narrow", "apfc"))
+        _check_choice("update", self.update, ("joint", "alternating"))
+        _check_choice("optimizers", self.optimizers, ("one", "each"))
+        if self.uses_heads and not self.head_names:
+            raise ValueError(f"method {self.method} needs auxiliary heads, got head_names=[]")
+        for name in ("same_stage_weight", "different_stage_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+        if not self.tau > 0:
+            raise ValueError(f"tau must be > 0, got {self.tau}")
+
+    @property
+    def uses_heads(self) -> bool:
+        """Whether the method is about auxiliary heads."""
+        return self.method in ("deep_supervision", "dks", "dcm")
+
+    def graph(self, num_networks: int) -> TeachingGraph:
+        """The method's graph, without a teacher."""
+        if self.method == "deep_supervision":
+            return deep_supervision(num_networks, self.head_names)
+        if self.method == "dml":
+            return dml(num_networks, weight=self.same_stage_weight, tau=self.tau)
+        if self.method == "dks":
+            return dks(num_networks, self.head_names, weight=self.same_stage_weight, tau=self.tau)
+        if self.method == "dcm":
+            return dcm(
+                num_networks,
+                self.head_names,
+                same_stage_weight=self.same_stage_weight,
+                different_stage_weight=self.different_stage_weight,
+                tau=self.tau,
+            )
+        return independent(num_networks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerConfig:
+    """One more network that trains on the same batches."""
+
+    model: ModelConfig
+    optimizer: OptimizerConfig | None = None
+    """None for the recipe's own. It must train as many epochs, by the same pieces of a batch."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TeacherConfig:
-    """A trained network that the largest sub-network learns from beside the labels."""
+    """A trained network that every full network learns from beside the labels."""
 
     name: str | None = None
     """A run, or `timm:NAME` (pretrained); None for no teacher."""
@@ -249,6 +334,9 @@ class Recipe:
     space: ElasticSpace
     optimizer: OptimizerConfig
     method: MethodConfig = field(default_factory=MethodConfig)
+    peers: tuple[PeerConfig, ...] = ()
+    """Networks that train beside `model`."""
+    teaching: TeachingConfig = field(default_factory=TeachingConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     table: TableConfig = field(default_factory=TableConfig)
@@ -272,190 +360,63 @@ class Recipe:
                 "method s_net trains a fixed list of widths, but space.widths is null. Set it, for "
                 "example [0.25, 0.5, 0.75, 1.0]."
             )
+        self._check_teaching()
         soft = [n for n in ("mixup_alpha", "cutmix_alpha") if getattr(self.data, n)]
         if soft and self.task != "classification":
             raise ValueError(f"{soft[0]} mixes class labels; task {self.task!r} has none")
+
+    def _check_teaching(self) -> None:
+        teaching = self.teaching
+        if teaching.method in ("dml", "dcm") and not self.peers:
+            raise ValueError(
+                f"method {teaching.method} needs at least two networks, but the recipe has no "
+                "peers. Take a recipe for a pair, or set peers, for example "
+                "'peers=[{model: {name: wrn16_1}}]'."
+            )
+        for own in self.optimizers[1:]:
+            for name in ("epochs", "accumulate"):
+                mine, first = getattr(own, name), getattr(self.optimizer, name)
+                if mine != first:
+                    raise ValueError(f"every peer's {name} must be {first}, got {mine}")
+        if teaching.update == "alternating" and self.optimizer.accumulate > 1:
+            raise ValueError("alternating updates need optimizer.accumulate=1")
+
+    @property
+    def models(self) -> tuple[ModelConfig, ...]:
+        """Every network."""
+        return self.model, *(peer.model for peer in self.peers)
+
+    @property
+    def optimizers(self) -> tuple[OptimizerConfig, ...]:
+        """How each network learns."""
+        return self.optimizer, *(peer.optimizer or self.optimizer for peer in self.peers)
+
+    @property
+    def graph(self) -> TeachingGraph:
+        """Who learns from whom; the teacher, if there is one, is the last network.
+
+        Raises:
+            ValueError: If the method needs a teacher and there is none.
+        """
+        graph = self.teaching.graph(len(self.models))
+        if self.teacher.name is None:
+            if self.teaching.method == "kd":
+                raise ValueError("method kd needs a trained teacher: --teacher RUN or timm:NAME")
+            return graph
+        return with_teacher(graph, len(self.models), alpha=self.teacher.alpha, tau=self.teacher.tau)
+
+    def alone(self, number: int) -> Recipe:
+        """The recipe of one of the networks by itself, as its finished run carries it."""
+        return replace(
+            self,
+            model=self.models[number],
+            optimizer=self.optimizers[number],
+            peers=(),
+            teaching=TeachingConfig(),
+            teacher=TeacherConfig(),
+        )
 
 
 def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Recipe)
-    return parser
-
-
-def _build(values: dict[str, Any]) -> Recipe:
-    _check_keys(values, Recipe, "")
-    parser = _parser()
-    try:
-        parsed = parser.parse_object(values)
-        return Recipe(**vars(parser.instantiate(parsed)))
-    except (ArgumentError, TypeError) as error:
-        raise ValueError(_one_line(error)) from None
-
-
-def _check_keys(values: dict[str, Any], kind: Any, prefix: str) -> None:
-    """Refuse keys that a recipe does not have, with the nearest one that it has."""
-    known = {f.name: f for f in fields(kind)}
-    for key, value in values.items():
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-            hint = f"Did you mean {prefix}{close[0]}?" if close else f"Known: {', '.join(known)}."
-            raise ValueError(f"a recipe has no key {prefix}{key}. {hint}")
-        nested = _NESTED.get(known[key].name) if not prefix else None
-        if nested is not None and isinstance(value, dict):
-            _check_keys(value, nested, f"{key}.")
-
-
-_NESTED: dict[str, Any] = {
-    "model": ModelConfig,
-    "data": DataConfig,
-    "space": ElasticSpace,
-    "optimizer": OptimizerConfig,
-    "method": MethodConfig,
-    "teacher": TeacherConfig,
-    "precision": PrecisionConfig,
-    "table": TableConfig,
-}
-
-
-def _one_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines)
-
-
-def recipe_values(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as plain nested values."""
-    assert is_dataclass(recipe)
-    return asdict(recipe)
-
-
-def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
-    """Change single values of a recipe.
-
-    Args:
-        recipe: Kept as it is.
-        settings: `key=value` pairs such as `optimizer.lr=0.1`; values are read as YAML.
-
-    Raises:
-        ValueError: If a setting has no `=`, names no key, or has a value of the wrong type.
-    """
-    values = recipe_values(recipe)
-    for setting in settings:
-        key, separator, text = setting.partition("=")
-        if not separator or not key:
-            raise ValueError(
-                f"--set must be key=value, for example optimizer.lr=0.1, got {setting!r}"
-            )
-        *path, last = key.split(".")
-        place: Any = values
-        for part in path:
-            if not isinstance(place, dict) or not isinstance(place.get(part), dict):
-                _check_keys({part: None}, Recipe, "")
-                raise ValueError(f"{part!r} of {key!r} has no keys of its own")
-            place = place[part]
-        try:
-            place[last] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ValueError(f"the value of {key} must be YAML, got {text!r}") from None
-    return _build(values)
-
-
-def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
-    """A recipe for another number of epochs, with milestones at the same shares of them.
-
-    Warm-up keeps its length, up to a quarter of a short run or its share of it before.
-
-    Args:
-        recipe: Kept as it is.
-        epochs: Passes over the images, >= 1.
-    """
-    config = recipe.optimizer
-    share = epochs / config.epochs
-    milestones = tuple(max(1, round(epoch * share)) for epoch in config.milestones)
-    longest = max(0.25, config.warmup_epochs / config.epochs) * epochs
-    warmup = min(config.warmup_epochs, longest)
-    optimizer = replace(config, epochs=epochs, warmup_epochs=warmup, milestones=milestones)
-    return replace(recipe, optimizer=optimizer)
-
-
-def with_method(
-    recipe: Recipe,
-    name: str,
-    *,
-    width_range: tuple[float, float] | None = None,
-    resolutions: tuple[int, ...] | None = None,
-) -> Recipe:
-    """A recipe for another method, with the space that this method trains.
-
-    `independent` and `multi_scale` train one width, the largest; `independent` and `s_net` one
-    resolution, the top one; `s_net` four widths, evenly spaced.
-
-    Args:
-        recipe: Kept as it is.
-        name: A key of `mutualnet.space.RULES`.
-        width_range: In place of the recipe's.
-        resolutions: In place of the recipe's.
-
-    Raises:
-        ValueError: If there is no such method.
-    """
-    method = replace(recipe.method, name=name)
-    space = recipe.space
-    low, high = width_range or space.width_range
-    sides = resolutions or space.resolutions
-    widths = None
-    if name in ("independent", "multi_scale"):
-        low = high
-    if name in ("independent", "s_net"):
-        sides = sides[:1]
-    if method.owns_norms:
-        widths = tuple(low + (high - low) * number / 3 for number in range(4))
-    space = replace(
-        space,
-        width_range=(low, high),
-        widths=widths,
-        resolutions=sides,
-        model_width_mult=max(space.full_width_mult, high),
-    )
-    return replace(recipe, method=method, space=space)
-
-
-def read_recipe(path: Path) -> Recipe:
-    """Read a recipe from YAML.
-
-    Raises:
-        ValueError: If the file is not YAML, lacks a key, or has an unknown or ill-typed one.
-    """
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} must hold YAML ({_one_line(error)})") from None
-    if not isinstance(values, dict):
-        raise ValueError(
-            f"{path} must hold a recipe's keys and values, got {type(values).__name__}"
-        )
-    try:
-        return _build(values)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-def write_recipe(recipe: Recipe, path: Path) -> None:
-    """Write a recipe as YAML that `read_recipe` reads back."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(part) for key, part in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(part) for part in value]
-        for kind in (bool, int, float, str):  # YAML knows no subclasses, which parsers make
-            if isinstance(value, kind):
-                return kind(value)
-        return value
-
-    path.write_text(yaml.safe_dump(plain(recipe_values(recipe)), sort_keys=False))

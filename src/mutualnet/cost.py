@@ -11,9 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from mutualnet.channels import index_length
+from mutualnet.precision import autocast_to
 from mutualnet.space import Subnet
 from mutualnet.structure import structure_of
 from mutualnet.supernet import Supernet
@@ -152,7 +151,7 @@ def measure_latency(
     if is_channels_last:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     modes = [(m, m.training) for m in module.modules()]
-    precision: Any = torch.autocast(first.device.type, autocast) if autocast else nullcontext()
+    precision = autocast_to(autocast, first.device)
     times: list[float] = []
     try:
         module.eval()

@@ -10,7 +10,7 @@ import torch
 
 from mutualnet.config import Recipe
 from mutualnet.host import peak_memory_mib
-from mutualnet.loop import SandwichModule
+from mutualnet.loop import TrainingModule
 from mutualnet.prepare import prepare
 from mutualnet.probe import Format
 from mutualnet.processes import training_device
@@ -43,20 +43,21 @@ def dry_run(recipe: Recipe, *, steps: int = 6, limit_steps: int | None = None) -
         limit_steps: Most steps of the run.
     """
     ready = prepare(recipe, limit_steps=limit_steps)
-    module = SandwichModule(ready)
+    module = TrainingModule(ready)
     num_steps = ready.batches.stop
     ready.batches.stop = min(steps, num_steps)
     device = training_device()
     times: list[float] = []
     start = time.perf_counter()
     for step, batch in enumerate(ready.loader()):
-        module.take_step(ready.task.batch_to(batch, device), step, module.optimizer)
+        module.take_step(ready.task.batch_to(batch, device), step)
         float(next(iter(module.last_losses.values())))
         times.append(time.perf_counter() - start)
         start = time.perf_counter()
     seconds = float(np.mean(times[1:] or times))
-    weights = sum(v.numel() * v.element_size() for v in ready.supernet.state_dict().values())
-    norms = sum(b.numel() for n, b in ready.supernet.model.named_buffers() if "running" in n)
+    values = module.networks.state_dict()
+    weights = sum(v.numel() * v.element_size() for v in values.values())
+    norms = sum(v.numel() for name, v in values.items() if "running" in name)
     states = 2 * weights * (2 if recipe.optimizer.ema_decay is None else 3)
     on_disk = weights + states + 4 * norms * len(recipe.space.grid())
     is_cuda = device.type == "cuda"

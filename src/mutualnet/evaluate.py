@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import nn
 
 from mutualnet.calibrate import calibrate
 from mutualnet.cost import CostModel, Latency, measure_latency
+from mutualnet.precision import autocast_to
 from mutualnet.processes import current_ranks, from_first, gather
 from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet
@@ -63,7 +63,7 @@ def evaluate(
                 if key.resolution not in scaled:
                     scaled[key.resolution] = task.scale(batch, first[key])
                 part = scaled[key.resolution]
-                with torch.autocast(device.type, autocast) if autocast else nullcontext():
+                with autocast_to(autocast, device):
                     outputs = module(task.inputs(part))
                 scores[key].update(outputs, part)
     computed: dict[Any, Score] = {}

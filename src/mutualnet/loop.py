@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any
 
 import lightning as L
@@ -10,63 +12,61 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._pytree import tree_map
-from torchvision.transforms import v2
 
-from mutualnet.config import DataConfig
-from mutualnet.optimizer import make_optimizer, parameter_groups, set_learning_rate
+from mutualnet.config import OptimizerConfig
+from mutualnet.mixing import mix_images
+from mutualnet.optimizer import (
+    forget_momentum,
+    make_optimizer,
+    parameter_groups,
+    set_learning_rate,
+)
+from mutualnet.peers import Lesson, peer_step
 from mutualnet.prepare import Prepared
 from mutualnet.processes import average_gradients, current_ranks
-from mutualnet.sandwich import Member, sandwich_step
+from mutualnet.sandwich import active_network, sandwich_step
 from mutualnet.schedules import learning_rate_factor
 from mutualnet.seeding import Purpose, generator, seed_of
+from mutualnet.space import SandwichRule, Subnet
+from mutualnet.teaching import Edge
 
-__all__ = ["SandwichModule", "TrainingDivergedError", "mix_images"]
+__all__ = ["TrainingDivergedError", "TrainingModule"]
 
 
 class TrainingDivergedError(RuntimeError):
     """A loss is not a finite number any more."""
 
 
-def mix_images(images: Tensor, labels: Tensor, config: DataConfig, num_classes: int) -> Any:
-    """Mix the images of a batch with each other by Mixup or CutMix, if the recipe says so.
+@dataclass(frozen=True, slots=True)
+class _Term:
+    """One loss of a step."""
 
-    Args:
-        images: (N, C, H, W).
-        labels: (N) class numbers.
-        config: Strengths of both; with both of them one is drawn.
-        num_classes: K.
-
-    Returns:
-        Images and labels (N, K) as shares of classes; as they were if nothing is to be mixed.
-
-    Source: Zhang et al. 2018, https://arxiv.org/abs/1710.09412 (Mixup);
-        Yun et al. 2019, https://arxiv.org/abs/1905.04899 (CutMix).
-    """
-    mixers: list[nn.Module] = []
-    if config.mixup_alpha:
-        mixers.append(v2.MixUp(alpha=config.mixup_alpha, num_classes=num_classes))
-    if config.cutmix_alpha:
-        mixers.append(v2.CutMix(alpha=config.cutmix_alpha, num_classes=num_classes))
-    if not mixers:
-        return images, labels
-    return mixers[int(torch.randint(len(mixers), ()))](images, labels)
+    name: str
+    """In the log."""
+    source: str
+    """What it is the loss of, for people."""
+    network: int
+    """Number of the network that learned from it."""
 
 
 @dataclass
-class _Sum:
-    """Losses of a step whose batch was computed in parts."""
+class _Terms:
+    """Losses of a step, summed over the parts that its batch was computed in."""
 
-    members: tuple[Member, ...] = ()
-    losses: Tensor | None = None
+    losses: dict[_Term, Tensor] = field(default_factory=dict)
 
-    def add(self, members: tuple[Member, ...], weight: float) -> None:
-        values = torch.stack([member.loss for member in members]) * weight
-        self.losses = values if self.losses is None else self.losses + values
-        self.members = members
+    def add(self, found: Iterable[tuple[_Term, Tensor]], weight: float) -> None:
+        for term, loss in found:
+            before = self.losses.get(term)
+            self.losses[term] = loss * weight if before is None else before + loss * weight
+
+    def of(self, numbers: Sequence[int]) -> tuple[list[_Term], Tensor]:
+        terms = [term for term in self.losses if term.network in numbers]
+        return terms, torch.stack([self.losses[term] for term in terms])
 
 
-class SandwichModule(L.LightningModule):
-    """One mutual step after another, each decided by the seed and its number alone.
+class TrainingModule(L.LightningModule):
+    """One step after another, each decided by the seed and its number alone.
 
     Args:
         ready: What trains, on what, and how.
@@ -76,112 +76,221 @@ class SandwichModule(L.LightningModule):
     def __init__(self, ready: Prepared, *, start: int = 0) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.supernet = ready.supernet
         self.ready = ready
         self.recipe = ready.recipe
+        self.graph = ready.recipe.graph
         self.start = start
         self.done = start
         self.last_losses: dict[str, Tensor] = {}
-        config = self.recipe.optimizer
-        named = dict(self.supernet.named_parameters())
+        # Registered, so that Lightning moves them and sets their mode; the teacher's stays.
+        self.networks = nn.ModuleList(own.parts for own in ready.learners)
+        teaching, numbers = self.recipe.teaching, list(range(len(ready.learners)))
+        self._in_turn = self._teaches and teaching.update == "alternating"
+        are_joined = teaching.optimizers == "one" and not self._in_turn
+        self._sets = [numbers] if are_joined else [[number] for number in numbers]
+        """Networks of each optimizer."""
+        self.steppers = [
+            make_optimizer([group for number in own for group in self._new_groups(number)])
+            for own in self._sets
+        ]
+        self.averages = [self._average(number) for number in numbers]
+
+    def _new_groups(self, number: int) -> list[dict[str, Any]]:
+        own = self.ready.learners[number]
+        named = dict(own.supernet.named_parameters())
         groups = parameter_groups(
-            self.supernet,
-            config,
-            initialized=[named[name] for name in ready.initialized_names],
-            init_lr_mult=self.recipe.model.init_lr_mult,
+            own.parts,
+            own.optimizer,
+            initialized=[named[name] for name in own.initialized_names],
+            init_lr_mult=own.init_lr_mult,
         )
-        self.optimizer = make_optimizer(groups, config)
-        self.average: AveragedModel | None = None
-        if config.ema_decay is not None:
-            self.average = AveragedModel(
-                self.supernet,
-                multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay),
-                use_buffers=True,
-            )
+        return [{**group, "network": number} for group in groups]
+
+    def _average(self, number: int) -> AveragedModel | None:
+        own = self.ready.learners[number]
+        if own.optimizer.ema_decay is None:
+            return None
+        return AveragedModel(
+            own.supernet,
+            multi_avg_fn=get_ema_multi_avg_fn(own.optimizer.ema_decay),
+            use_buffers=True,
+        )
+
+    @property
+    def _teaches(self) -> bool:
+        """Whether there is more to learn from than labels and the largest sub-network."""
+        return self.recipe.teaching.method != "independent" or self.ready.teacher is not None
 
     def configure_optimizers(self) -> Any:
-        """The optimizer; its rate is set at every step."""
-        return self.optimizer
+        """The optimizers; their rates are set at every step."""
+        return self.steppers
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Take one step."""
-        self.take_step(batch, self.start + batch_idx, self.optimizers())
+        wrapped = self.optimizers()
+        optimizers = wrapped if isinstance(wrapped, list) else [wrapped]
+        self.take_step(batch, self.start + batch_idx, optimizers)
         self.log_dict(self.last_losses, on_step=True, on_epoch=False)
-        self.log("lr", self.optimizer.param_groups[-1]["lr"], on_step=True)
+        rates: dict[str, float] = {}
+        for optimizer in self.steppers:
+            for group in optimizer.param_groups:  # the last of a network has the whole rate
+                number = "" if len(self.networks) == 1 else f"_{group['network'] + 1}"
+                rates[f"lr{number}"] = group["lr"]
+        self.log_dict(rates, on_step=True, on_epoch=False)
         self.log("step", float(self.done), on_step=True)
 
-    def take_step(self, batch: Any, step: int, optimizer: Any) -> None:
+    def take_step(self, batch: Any, step: int, optimizers: Sequence[Any] | None = None) -> None:
         """Draw sub-networks, add their gradients up, average them, and move the weights.
 
         Args:
             batch: This process's part of the step's images, at the top resolution.
             step: From 0.
-            optimizer: What to step: Lightning counts by a wrapper of its own.
+            optimizers: What to step in place of the module's own: Lightning counts by wrappers.
 
         Raises:
-            TrainingDivergedError: If a loss is not finite; the weights are as before.
+            TrainingDivergedError: If a loss is not finite; the network's weights are as before.
         """
         recipe, ready, ranks = self.recipe, self.ready, current_ranks()
         torch.manual_seed(seed_of(recipe.seed, Purpose.STEP, step, ranks.rank))
-        factor = learning_rate_factor(
-            recipe.optimizer,
-            step,
-            steps_per_epoch=ready.batches.steps_per_epoch,
-            total_steps=ready.batches.stop,
-        )
-        set_learning_rate(self.optimizer, recipe.optimizer.lr * factor)
-        optimizer.zero_grad()
+        self._set_rates(step)
+        optimizers = optimizers or self.steppers
+        for optimizer in optimizers:
+            optimizer.zero_grad()
         subnets = recipe.method.rule.draw(recipe.space, generator(recipe.seed, Purpose.DRAW, step))
         share = ranks.size / ready.batches.size_of(step)
-        total = _Sum()
+        terms = _Terms()
+
+        def move(number: int) -> None:
+            self._move([number], terms, optimizers[number], batch, step)
+
         for part in self._parts(batch):
-            weight = len(ready.training_task.inputs(part)) * share
-            members = sandwich_step(
-                self.supernet,
-                part,
-                subnets,
-                task=ready.training_task,
-                distill=recipe.method.distills,
+            weight = len(ready.task.inputs(part)) * share
+            if self._teaches:
+                self._teach(part, subnets, weight, terms, move if self._in_turn else None)
+            else:
+                for number in range(len(ready.learners)):
+                    terms.add(self._sandwich(number, part, subnets, weight), weight)
+        if not self._in_turn:
+            for numbers, optimizer in zip(self._sets, optimizers, strict=True):
+                self._move(numbers, terms, optimizer, batch, step)
+        for own, average in zip(ready.learners, self.averages, strict=True):
+            if average is not None:
+                average.update_parameters(own.supernet)
+        self.done = step + 1
+        self.last_losses = {term.name: loss for term, loss in terms.losses.items()}
+
+    def _set_rates(self, step: int) -> None:
+        batches = self.ready.batches
+        for numbers, optimizer in zip(self._sets, self.steppers, strict=True):
+            for number in numbers:
+                config = self.ready.learners[number].optimizer
+                groups = [g for g in optimizer.param_groups if g["network"] == number]
+                factor = learning_rate_factor(
+                    config,
+                    step,
+                    steps_per_epoch=batches.steps_per_epoch,
+                    total_steps=batches.stop,
+                )
+                set_learning_rate(groups, config.lr * factor)
+                if _is_drop(config, step, batches.steps_per_epoch):
+                    forget_momentum(optimizer, groups)
+
+    # ---------------------------------------------------------------------------------- learning
+
+    def _teach(
+        self,
+        part: Any,
+        subnets: tuple[Subnet, ...],
+        weight: float,
+        terms: _Terms,
+        move: Callable[[int], None] | None,
+    ) -> None:
+        """The graph's terms for the largest sub-networks, then each network's narrower ones."""
+        ready = self.ready
+
+        def learn(number: int, lesson: Lesson) -> None:
+            own = {e: loss for e, loss in lesson.losses.items() if e.student.network == number}
+            terms.add(((_of_edge(edge), loss) for edge, loss in own.items()), weight)
+            if subnets[1:]:
+                output = lesson.outputs[number]
+                terms.add(self._sandwich(number, part, subnets, weight, output), weight)
+            if move is not None:
+                move(number)
+
+        with ExitStack() as stack:
+            networks = [
+                stack.enter_context(active_network(own.supernet, subnets[0]))
+                for own in ready.learners
+            ]
+            if ready.teacher is not None:
+                networks.append(ready.teacher)
+            lesson = peer_step(
+                networks,
+                ready.task.scale(part, subnets[0]),
+                self.graph,
+                task=ready.task,
+                heads={n: own.heads for n, own in enumerate(ready.learners) if own.heads},
                 autocast=ready.form.autocast,
                 weight=weight,
+                update=None if move is None else learn,
             )
-            total.add(members, weight)
-        assert total.losses is not None  # a batch has at least one part
-        average_gradients(self.supernet, total.losses)
-        gradients = [p.grad for p in self.supernet.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        self._check_finite(total, norm, batch, step)
-        if recipe.optimizer.clip_norm is not None:
-            nn.utils.clip_grads_with_norm_(
-                self.supernet.parameters(), recipe.optimizer.clip_norm, norm
-            )
+        if move is None:
+            for number in range(len(ready.learners)):
+                learn(number, lesson)
+
+    def _sandwich(
+        self,
+        number: int,
+        part: Any,
+        subnets: tuple[Subnet, ...],
+        weight: float,
+        teacher: Any = None,
+    ) -> Iterator[tuple[_Term, Tensor]]:
+        """Losses of one network's sub-networks; given a teacher, of all but the largest."""
+        recipe, ready = self.recipe, self.ready
+        members = sandwich_step(
+            ready.learners[number].supernet,
+            part,
+            subnets if teacher is None else subnets[1:],
+            task=ready.task,
+            distill=recipe.method.distills,
+            autocast=ready.form.autocast,
+            weight=weight,
+            teacher=teacher,
+        )
+        names = _part_names(subnets, recipe.method.rule)[-len(members) :]
+        for name, member in zip(names, members, strict=True):
+            kind = "ce" if member.target == "labels" else "kl"
+            source = f"sub-network {member.subnet}"
+            if len(ready.learners) > 1:
+                name = f"{number + 1}" if name == "largest" else f"{number + 1}_{name}"
+                source += f" of network {number + 1}"
+            yield _Term(f"{kind}_{name}", source, number), member.loss
+
+    def _move(
+        self, numbers: Sequence[int], terms: _Terms, optimizer: Any, batch: Any, step: int
+    ) -> None:
+        """Average some networks' gradients over all processes, check them, and step."""
+        own = nn.ModuleList(self.networks[number] for number in numbers)
+        names, losses = terms.of(numbers)
+        average_gradients(own, losses)
+        for term, loss in zip(names, losses, strict=True):
+            terms.losses[term] = loss
+        norm = nn.utils.get_total_norm([p.grad for p in own.parameters() if p.grad is not None])
+        self._check_finite(names, losses, norm, batch, step)
+        clip_norm = self.ready.learners[numbers[0]].optimizer.clip_norm
+        if clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(own.parameters(), clip_norm, norm)
         optimizer.step()
-        if self.average is not None:
-            self.average.update_parameters(self.supernet)
-        self.done = step + 1
-        self.last_losses = self._names(total)
 
     def _parts(self, batch: Any) -> list[Any]:
-        """The batch mixed, taught and cut, as the recipe says."""
+        """The batch mixed and cut, as the recipe says."""
         recipe, ready = self.recipe, self.ready
         if recipe.data.mixup_alpha or recipe.data.cutmix_alpha:
             images, labels = batch
             batch = mix_images(images, labels, recipe.data, ready.data.num_classes)
         pieces = ready.task.split(batch, recipe.optimizer.accumulate)
-        pieces = [self._in_layout(piece) for piece in pieces]
-        if ready.teacher is None:
-            return pieces
-        taught = []
-        for piece in pieces:
-            inputs = ready.task.inputs(piece)
-            with (
-                torch.no_grad(),
-                torch.autocast(
-                    inputs.device.type, ready.form.autocast, enabled=ready.form.autocast is not None
-                ),
-            ):
-                taught.append((piece, ready.teacher(inputs)))
-        return taught
+        return [self._in_layout(piece) for piece in pieces]
 
     def _in_layout(self, batch: Any) -> Any:
         layout = self.ready.form.layout
@@ -192,25 +301,10 @@ class SandwichModule(L.LightningModule):
 
         return tree_map(arrange, batch)
 
-    def _names(self, total: _Sum) -> dict[str, Tensor]:
-        """Losses by the part each sub-network plays; `ce` on labels, `kl` on the largest."""
-        assert total.losses is not None
-        members, rule = total.members, self.recipe.method.rule
-        if rule.every_width:
-            parts = ["largest", *(f"width{m.subnet.width_mult:g}" for m in members[1:])]
-        else:
-            parts = ["largest", *(f"random{i + 1}" for i in range(len(members) - 1))]
-            if rule.include_smallest and len(members) > 1:
-                parts[-1] = "smallest"
-        kinds = {"labels": "ce", "largest": "kl"}
-        return {
-            f"{kinds[member.target]}_{part}": loss
-            for part, member, loss in zip(parts, members, total.losses, strict=True)
-        }
-
-    def _check_finite(self, total: _Sum, norm: Tensor, batch: Any, step: int) -> None:
-        assert total.losses is not None
-        is_finite = total.losses.isfinite()
+    def _check_finite(
+        self, names: list[_Term], losses: Tensor, norm: Tensor, batch: Any, step: int
+    ) -> None:
+        is_finite = losses.isfinite()
         if bool(is_finite.all() & norm.isfinite()):
             return
         if not bool(self.ready.task.inputs(batch).isfinite().all()):
@@ -225,34 +319,65 @@ class SandwichModule(L.LightningModule):
             )
         bad = int((~is_finite).nonzero()[0])
         raise TrainingDivergedError(
-            f"the loss of sub-network {total.members[bad].subnet} is {float(total.losses[bad])} "
-            f"at step {step + 1}. The weights were not updated by it. Lower optimizer.lr, add "
-            "warm-up (optimizer.warmup_epochs), or train in fp32 (precision.precision=fp32)."
+            f"the loss of {names[bad].source} is {float(losses[bad])} at step {step + 1}. The "
+            "weights were not updated by it. Lower optimizer.lr, add warm-up "
+            "(optimizer.warmup_epochs), or train in fp32 (precision.precision=fp32)."
         )
 
     # ------------------------------------------------------------------------------------- state
 
     def state(self) -> dict[str, Any]:
         """Everything that the steps to come depend on, besides the recipe."""
+        learners = self.ready.learners
         return {
             "step": self.done,
             "stop": self.ready.batches.stop,
             "num_ranks": current_ranks().size,
             "data_id": self.ready.data.data_id,
-            "initialized": list(self.ready.initialized_names),
-            "supernet": self.supernet.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
+            "initialized": [list(own.initialized_names) for own in learners],
+            "networks": [own.supernet.state_dict() for own in learners],
+            "heads": [None if own.heads is None else own.heads.state_dict() for own in learners],
+            "optimizers": [optimizer.state_dict() for optimizer in self.steppers],
+            "averages": [None if own is None else own.state_dict() for own in self.averages],
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state()` gave."""
-        self.supernet.load_state_dict(state["supernet"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
+        for own, network, heads in zip(
+            self.ready.learners, state["networks"], state["heads"], strict=True
+        ):
+            own.supernet.load_state_dict(network)
+            if own.heads is not None:
+                own.heads.load_state_dict(heads)
+        for optimizer, values in zip(self.steppers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(values)
+        for average, values in zip(self.averages, state["averages"], strict=True):
+            if average is not None:
+                average.load_state_dict(values)
 
     def finish(self) -> None:
         """End with the averaged weights, where the recipe asks for them."""
-        if self.average is not None:
-            self.supernet.load_state_dict(self.average.module.state_dict())
+        for own, average in zip(self.ready.learners, self.averages, strict=True):
+            if average is not None:
+                own.supernet.load_state_dict(average.module.state_dict())
+
+
+def _of_edge(edge: Edge) -> _Term:
+    return _Term(str(edge), f"network {edge.student} ({edge})", edge.student.network)
+
+
+def _part_names(subnets: Sequence[Subnet], rule: SandwichRule) -> list[str]:
+    """The part that each sub-network of a step plays, for the log."""
+    if rule.every_width:
+        return ["largest", *(f"width{subnet.width_mult:g}" for subnet in subnets[1:])]
+    names = ["largest", *(f"random{i + 1}" for i in range(len(subnets) - 1))]
+    if rule.include_smallest and len(names) > 1:
+        names[-1] = "smallest"
+    return names
+
+
+def _is_drop(config: OptimizerConfig, step: int, steps_per_epoch: int) -> bool:
+    """Whether the rate has just been lowered, and the momentum is to be forgotten."""
+    if not config.reset_momentum or config.schedule != "step" or step % steps_per_epoch:
+        return False
+    return step // steps_per_epoch in config.milestones

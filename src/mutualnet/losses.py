@@ -8,13 +8,18 @@ from torch import Tensor
 __all__ = ["distillation_loss"]
 
 
-def distillation_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float = 1.0) -> Tensor:
-    """Kullback-Leibler divergence that pulls the student towards the detached teacher.
+def distillation_loss(
+    student_logits: Tensor, teacher_logits: Tensor, tau: float = 1.0, *, detach: bool = True
+) -> Tensor:
+    """Kullback-Leibler divergence of the student's output from the teacher's.
+
+    Both distributions stay logarithms, so that any finite logits give a finite loss and gradient.
 
     Args:
         student_logits: (N, K), before softmax. Half precision is raised to float32 first.
-        teacher_logits: (N, K), before softmax. It sets the target and receives no gradient.
+        teacher_logits: (N, K), before softmax. It sets the target.
         tau: Temperature, > 0. Multiplying by its square keeps gradients comparable across values.
+        detach: Whether the teacher receives no gradient.
 
     Returns:
         Scalar in nats, averaged over the batch (not over classes).
@@ -31,6 +36,8 @@ def distillation_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float
             "student_logits and teacher_logits must both be (N, K), got "
             f"{tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}"
         )
-    target = F.log_softmax(teacher_logits.detach().float() / tau, dim=1)
+    if detach:
+        teacher_logits = teacher_logits.detach()
+    target = F.log_softmax(teacher_logits.float() / tau, dim=1)
     prediction = F.log_softmax(student_logits.float() / tau, dim=1)
     return F.kl_div(prediction, target, reduction="batchmean", log_target=True) * tau**2

@@ -10,7 +10,7 @@ from torch import nn
 
 from mutualnet.config import OptimizerConfig
 
-__all__ = ["make_optimizer", "parameter_groups", "set_learning_rate"]
+__all__ = ["forget_momentum", "make_optimizer", "parameter_groups", "set_learning_rate"]
 
 
 def parameter_groups(
@@ -43,22 +43,35 @@ def parameter_groups(
         decay = 0.0 if is_spared or rate == 0 else config.weight_decay
         groups.setdefault((decay, rate), []).append(parameter)
     return [
-        {"params": parameters, "weight_decay": decay, "lr_mult": rate}
+        {
+            "params": parameters,
+            "lr": config.lr,
+            "momentum": config.momentum,
+            "nesterov": config.nesterov,
+            "weight_decay": decay,
+            "lr_mult": rate,
+        }
         for (decay, rate), parameters in groups.items()
     ]
 
 
-def make_optimizer(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.SGD:
+def make_optimizer(groups: list[dict[str, Any]]) -> torch.optim.SGD:
     """SGD with momentum.
 
     Args:
-        groups: From `parameter_groups`.
-        config: Rate and momentum.
+        groups: From `parameter_groups`, of one network or of several.
     """
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
+    return torch.optim.SGD(groups, lr=groups[0]["lr"])
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the rate of all parameters, each group's by its share."""
-    for group in optimizer.param_groups:
+def set_learning_rate(groups: list[dict[str, Any]], rate: float) -> None:
+    """Set the rate of some of an optimizer's groups, each by its share."""
+    for group in groups:
         group["lr"] = rate * group.get("lr_mult", 1.0)
+
+
+def forget_momentum(optimizer: torch.optim.Optimizer, groups: list[dict[str, Any]]) -> None:
+    """Let some of an optimizer's groups go on as if they had not moved before."""
+    for group in groups:
+        for parameter in group["params"]:
+            optimizer.state.pop(parameter, None)

@@ -5,26 +5,23 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from mutualnet.config import DataConfig, Recipe
 from mutualnet.data import DataSplits, load_data
 from mutualnet.data.feeding import TrainBatches, train_loader
+from mutualnet.data.noise import NoisyLabels
 from mutualnet.data.splits import SomeImages, hash_data, stratified_split
-from mutualnet.models import create_model
+from mutualnet.learners import Learner, make_learner, make_teacher
 from mutualnet.probe import Format, choose_format
 from mutualnet.processes import broadcast_model, current_ranks, from_first, training_device
-from mutualnet.runs import load_run
-from mutualnet.seeding import Purpose, generator, seed_of
-from mutualnet.supernet import Supernet
-from mutualnet.tasks import Classification, MultiLabel, Task, Taught
-from mutualnet.weights import copy_weights, pretrained_model
+from mutualnet.seeding import Purpose, generator
+from mutualnet.tasks import Classification, MultiLabel, Task
 
 __all__ = ["Prepared", "load_splits", "plain_task", "prepare", "training_task"]
 
@@ -36,13 +33,9 @@ class Prepared:
     recipe: Recipe
     data: DataSplits
     task: Task
-    """What is learned and scored."""
-    training_task: Task
-    """The same with all that concerns its losses, and with a teacher if there is one."""
+    """What is learned and scored, with all that concerns its losses."""
+    learners: tuple[Learner, ...]
     teacher: nn.Module | None
-    supernet: Supernet
-    initialized_names: tuple[str, ...]
-    """Parameters of the supernet whose values came from elsewhere."""
     batches: TrainBatches
     form: Format
 
@@ -64,14 +57,25 @@ def load_splits(recipe: Recipe) -> DataSplits:
         policy=recipe.data.policy,
         cutout=recipe.data.cutout,
     )
-    share = recipe.data.train_share
+    data = _with_share(data, recipe.data.train_share, recipe.seed)
+    if not recipe.data.label_noise:
+        return data
+    noisy = NoisyLabels(
+        data.train, recipe.data.label_noise, num_classes=data.num_classes, seed=recipe.seed
+    )
+    parts = {"train": (noisy.corrupted.astype(str), noisy.labels[noisy.corrupted].tolist())}
+    return replace(data, train=noisy, data_id=hash_data(data.data_id, parts))
+
+
+def _with_share(data: DataSplits, share: float, seed: int) -> DataSplits:
+    """The data with a part of the train images, the same share of every class."""
     if share == 1:
         return data
     labels = data.train.labels
     _, kept = stratified_split(
         labels if labels.ndim == 1 else np.zeros(len(labels), dtype=np.int64),
         share,
-        seed=recipe.seed,
+        seed=seed,
         purpose="train",
         class_names=data.class_names if labels.ndim == 1 else ("images",),
     )
@@ -105,13 +109,12 @@ def plain_task(recipe: Recipe) -> Task:
     return task
 
 
-def training_task(recipe: Recipe, data: DataSplits, *, tau: float = 1.0) -> Task:
+def training_task(recipe: Recipe, data: DataSplits) -> Task:
     """The task of a recipe with all that concerns its losses.
 
     Args:
         recipe: Names the task, label smoothing and the balance of the classes.
         data: Counts the classes.
-        tau: Temperature of the distillation loss.
 
     Raises:
         ValueError: If the task is unknown or does not fit the data.
@@ -122,7 +125,6 @@ def training_task(recipe: Recipe, data: DataSplits, *, tau: float = 1.0) -> Task
     labels = data.train.labels
     if ":" in recipe.task:
         ignored = {"label_smoothing": recipe.label_smoothing, "data.balance=loss": is_weighted}
-        ignored["teacher.tau"] = tau != 1
         for name, is_set in ignored.items():
             if is_set:
                 raise ValueError(f"{name} is for the library's tasks; {recipe.task} has its own")
@@ -133,12 +135,11 @@ def training_task(recipe: Recipe, data: DataSplits, *, tau: float = 1.0) -> Task
         least = 1 / len(labels)
         share = labels.mean(0).clip(least, 1 - least)
         weights = tuple(((1 - share) / share).tolist()) if is_weighted else None
-        return MultiLabel(tau=tau, positive_weights=weights)
+        return MultiLabel(positive_weights=weights)
     counts = np.bincount(labels, minlength=data.num_classes)
     even = len(labels) / data.num_classes
     return Classification(
         label_smoothing=recipe.label_smoothing,
-        tau=tau,
         class_weights=tuple((even / counts).tolist()) if is_weighted else None,
     )
 
@@ -148,7 +149,7 @@ def prepare(
     *,
     form: Format | None = None,
     limit_steps: int | None = None,
-    initialized: Sequence[str] | None = None,
+    initialized: Sequence[Sequence[str]] | None = None,
 ) -> Prepared:
     """Load the data, build the network, and choose its format.
 
@@ -156,8 +157,8 @@ def prepare(
         recipe: What to train.
         form: Number format and memory layout; by default what the recipe says or a probe finds.
         limit_steps: Most steps, at which cosine and linear schedules end then.
-        initialized: Parameters whose values came from elsewhere before; an interrupted run goes on
-            from its own state, and nothing is read from `model.init` again.
+        initialized: For each network, parameters whose values came from elsewhere before; an
+            interrupted run goes on from its own state, and nothing is read from `init` again.
 
     Raises:
         ValueError: If the recipe does not fit its data, model or machine.
@@ -167,11 +168,15 @@ def prepare(
     batches = _batches(recipe, data)
     total = recipe.optimizer.epochs * batches.steps_per_epoch
     batches.stop = total if limit_steps is None else min(total, limit_steps)
-    torch.manual_seed(seed_of(recipe.seed, Purpose.WEIGHTS))
-    supernet, copied = _build(recipe, data, device, initialized)
-    broadcast_model(supernet)
+    known: Sequence[Sequence[str] | None] = initialized or [None] * len(recipe.models)
+    learners = tuple(
+        make_learner(recipe, number, data, device, known=known[number])
+        for number in range(len(recipe.models))
+    )
+    for learner in learners:
+        broadcast_model(learner.parts)
     task = training_task(recipe, data)
-    teacher, taught = _teach(recipe, data, task, device)
+    teacher = make_teacher(recipe, data, device)
     if form is None:
         side = recipe.space.resolutions[0]
         size = max(2, min(recipe.data.batch_size, len(data.train)) // ranks.size)
@@ -181,16 +186,15 @@ def prepare(
         labels = torch.as_tensor(data.train.labels[:1]).expand(size, *data.train.labels.shape[1:])
         batch = images.to(device), labels.to(device)
         draw = recipe.method.rule.draw(recipe.space, generator(0, Purpose.DRAW, 0))
-        form = from_first(choose_format(supernet, batch, draw, task, recipe.precision))
-    supernet.model.to(memory_format=form.layout)  # type: ignore[call-overload]
+        form = from_first(choose_format(learners[0].supernet, batch, draw, task, recipe.precision))
+    for learner in learners:
+        learner.parts.to(memory_format=form.layout)  # type: ignore[call-overload]
     return Prepared(
         recipe=recipe,
         data=data,
         task=task,
-        training_task=taught,
+        learners=learners,
         teacher=teacher,
-        supernet=supernet,
-        initialized_names=copied,
         batches=batches,
         form=form,
     )
@@ -215,86 +219,3 @@ def _check_mixing(config: DataConfig, data: DataSplits) -> None:
         raise ValueError("Mixup and CutMix mix class labels; these images have other ones")
     if config.balance == "sampling" and data.task != "classification":
         raise ValueError("balance=sampling needs one class per image; use balance=loss")
-
-
-def _build(
-    recipe: Recipe, data: DataSplits, device: torch.device, known: Sequence[str] | None
-) -> tuple[Supernet, tuple[str, ...]]:
-    model = create_model(
-        recipe.model.name,
-        num_classes=data.num_classes,
-        in_channels=data.in_channels,
-        **recipe.model.kwargs,
-    )
-    copied: set[str] = set()
-    if recipe.model.init is not None and known is None:
-        copied = set(copy_weights(model, recipe.model.init).copied)
-    supernet = Supernet(model, recipe.space, own_norms=recipe.method.owns_norms)
-    _check_runs(supernet, data, is_own_task=":" in recipe.task)
-    if known is None:
-        known = [f"model.{name}" for name, _ in model.named_parameters() if name in copied]
-        if copied and supernet.own_norms is not None:  # they start as copies of the model's
-            known += [f"own_norms.{name}" for name, _ in supernet.own_norms.named_parameters()]
-    if recipe.model.sync_bn:
-        if device.type == "cpu":
-            raise ValueError("sync_bn needs accelerators, got a CPU. Set model.sync_bn=false")
-        # After tracing: the plan goes by names, which stay.
-        supernet.model = nn.SyncBatchNorm.convert_sync_batchnorm(supernet.model)
-    return supernet.to(device).train(), tuple(known)
-
-
-def _check_runs(supernet: Supernet, data: DataSplits, *, is_own_task: bool) -> None:
-    """Refuse a network that fails at a resolution, or whose outputs are not logits."""
-    supernet.eval()
-    for side in supernet.space.resolutions:
-        try:
-            with torch.no_grad():
-                outputs = supernet.model(torch.zeros(1, data.in_channels, side, side))
-        except Exception as error:  # a user's network raises anything
-            raise ValueError(
-                f"the network must run at every resolution, but fails at {side} px "
-                f"({type(error).__name__}: {str(error).strip().splitlines()[:1]}). "
-                "Leave it out of space.resolutions."
-            ) from None
-        if not isinstance(outputs, Tensor) and not is_own_task:
-            raise ValueError(
-                f"the network must return one tensor, got {type(outputs).__name__}. Build it "
-                "without auxiliary outputs."
-            )
-
-
-def _teach(
-    recipe: Recipe, data: DataSplits, task: Task, device: torch.device
-) -> tuple[nn.Module | None, Task]:
-    config = recipe.teacher
-    if config.name is None:
-        return None, task
-    if config.name.startswith("timm:"):
-        model = pretrained_model(config.name.removeprefix("timm:"), in_chans=data.in_channels)
-        side = recipe.space.resolutions[0]
-        try:
-            with torch.no_grad():
-                outputs = model.eval()(torch.zeros(1, data.in_channels, side, side))
-        except Exception as error:  # networks refuse a size in many ways
-            raise ValueError(
-                f"teacher {config.name} does not run at {side} px ({type(error).__name__})"
-            ) from None
-        if outputs.shape[-1] != data.num_classes:
-            raise ValueError(
-                f"teacher {config.name} must have the {data.num_classes} classes of {data.name}, "
-                f"got {outputs.shape[-1]}. Train one on this data and pass its run."
-            )
-    else:
-        run = load_run(Path(config.name))
-        if run.info["class_names"] != list(data.class_names):
-            raise ValueError(f"teacher {config.name} must have {data.name}'s classes, got others")
-        if not run.supernet.is_full(run.recipe.space.largest):
-            raise ValueError(
-                f"teacher {config.name} must be a run that trained the full network, got widths up "
-                f"to {run.recipe.space.width_range[1]:g}"
-            )
-        model = run.supernet.model
-    taught = Taught(
-        task=task, teacher_task=training_task(recipe, data, tau=config.tau), alpha=config.alpha
-    )
-    return model.to(device).eval().requires_grad_(False), taught

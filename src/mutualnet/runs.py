@@ -17,19 +17,32 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 
-from mutualnet.config import Recipe, read_recipe, recipe_values, write_recipe
+from mutualnet.config import Recipe
+from mutualnet.config_text import read_recipe, recipe_values, write_recipe
 from mutualnet.models import create_model
 from mutualnet.processes import current_ranks, from_first
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable
 
-__all__ = ["Run", "load_run", "new_run", "save_run", "save_table"]
+__all__ = [
+    "Run",
+    "load_run",
+    "network_name",
+    "networks_of",
+    "new_run",
+    "save_heads",
+    "save_peers",
+    "save_run",
+    "save_table",
+]
 
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, INFO = "config.yaml", "weights.safetensors", "run.json"
-NORMS = "own_norms.safetensors"
+NORMS, HEADS = "own_norms.safetensors", "heads.safetensors"
+_RUN, _PEERS = "mutualnet.run", "mutualnet.peers"
+"""What `run.json` says it is about: one network, or several."""
 TABLE, TABLE_CSV, BANK, PLOT = "table.json", "table.csv", "bn_bank.safetensors", "frontier.png"
 
 
@@ -182,8 +195,35 @@ def save_run(path: Path, supernet: Supernet, info: dict[str, Any]) -> None:
             save_model(supernet.own_norms, str(path / NORMS))
     except SafetensorError as error:  # how it reports what the disk refuses
         raise OSError(f"{path / WEIGHTS} could not be written ({error})") from error
-    content = {"format": "mutualnet.run", "format_version": FORMAT_VERSION, **info}
+    content = {"format": _RUN, "format_version": FORMAT_VERSION, **info}
     (path / INFO).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def network_name(number: int) -> str:
+    """Folder of one of several networks in their common run, by its number from 0."""
+    return f"network{number + 1}"
+
+
+def save_heads(path: Path, heads: nn.Module) -> None:
+    """Write a network's auxiliary heads beside its weights."""
+    save_model(heads, str(path / HEADS))
+
+
+def save_peers(path: Path, count: int, info: dict[str, Any]) -> None:
+    """Mark a run of several networks as whole: each of them is a run of its own inside."""
+    content = {
+        "format": _PEERS,
+        "format_version": FORMAT_VERSION,
+        **info,
+        "networks": [network_name(number) for number in range(count)],
+    }
+    (path / INFO).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def networks_of(path: Path) -> list[Path]:
+    """The runs of a finished run's networks: itself, or one for each of several."""
+    info = json.loads((path / INFO).read_text())
+    return [path / name for name in info["networks"]] if info["format"] == _PEERS else [path]
 
 
 def save_table(run: Run, table: QueryTable) -> None:
@@ -245,6 +285,7 @@ def _read_info(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} must be a run directory that `mutualnet train` made, got nothing")
     if path.name.endswith(".partial"):
         raise ValueError(f"{path} is a run that was not finished. Go on with it by --resume.")
+    _refuse_peers(path)
     missing = [name for name in (CONFIG, WEIGHTS, INFO) if not (path / name).is_file()]
     if missing:
         raise ValueError(
@@ -255,7 +296,7 @@ def _read_info(path: Path) -> dict[str, Any]:
         info = json.loads((path / INFO).read_text())
     except ValueError as error:
         raise ValueError(f"{path / INFO} is damaged ({error}). Train again.") from None
-    if not isinstance(info, dict) or info.get("format") != "mutualnet.run":
+    if not isinstance(info, dict) or info.get("format") != _RUN:
         raise ValueError(f"{path / INFO} was not written by `mutualnet train`")
     if info.get("format_version") != FORMAT_VERSION:
         raise ValueError(
@@ -266,3 +307,14 @@ def _read_info(path: Path) -> dict[str, Any]:
     if absent:
         raise ValueError(f"{path / INFO} is damaged (no {absent[0]}). Train again.")
     return info
+
+
+def _refuse_peers(path: Path) -> None:
+    """A run of several networks holds one directory for each."""
+    try:
+        info = json.loads((path / INFO).read_text())
+    except (OSError, ValueError):
+        return
+    if isinstance(info, dict) and info.get("format") == _PEERS:
+        places = ", ".join(str(path / name) for name in info["networks"])
+        raise ValueError(f"{path} holds several networks; name one of them: {places}")

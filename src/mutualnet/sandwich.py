@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from mutualnet.precision import autocast_to
 from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.tasks.base import Task
 from mutualnet.views import ignore_layout_warning
 
-__all__ = ["Member", "sandwich_step"]
+__all__ = ["Member", "active_network", "sandwich_step"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ def sandwich_step(
     distill: bool = True,
     autocast: torch.dtype | None = None,
     weight: float = 1.0,
+    teacher: Any = None,
 ) -> tuple[Member, ...]:
     """Add up the gradients of the first sub-network on labels and of the others on its output.
 
@@ -55,6 +57,8 @@ def sandwich_step(
         autocast: Precision of the forward passes, such as torch.bfloat16; None for the weights'.
         weight: Factor of all gradients, for a batch that is a part of a step's: its share of the
             images. The losses that are returned are without it.
+        teacher: Outputs of the largest sub-network for the batch, where it ran and learned
+            elsewhere: then `subnets` are only the narrower ones, and all learn from it.
 
     Returns:
         One member per sub-network, in their order. Losses stay on the device.
@@ -68,33 +72,43 @@ def sandwich_step(
         raise ValueError("subnets must hold at least one sub-network, got none")
     scaled: dict[int, Any] = {}
     members: list[Member] = []
-    teacher: Any = None
     for subnet in subnets:
         if subnet.resolution not in scaled:
             scaled[subnet.resolution] = task.scale(batch, subnet)
         part = scaled[subnet.resolution]
         inputs = task.inputs(part)
-        # The full network is the model itself, whose own BN statistics follow the training.
-        is_full = supernet.is_full(subnet)
-        module = supernet.model if is_full else supernet.pooled_subnet(subnet)
-        target: Literal["labels", "largest"] = "largest" if members and distill else "labels"
-        with _precision(inputs, autocast):
-            outputs = module(inputs)
-            if target == "labels":
-                loss = task.supervised_loss(outputs, part)
-            else:
-                loss = task.distill_loss(outputs, teacher)
-        if not members:
-            teacher = task.detach(outputs)
-        with ignore_layout_warning():
-            (loss if weight == 1.0 else loss * weight).backward()
-        if not is_full:
-            supernet.release_gradients(module)
-        members.append(Member(subnet, target, loss.detach()))
+        is_taught = distill and teacher is not None
+        with active_network(supernet, subnet) as network:
+            with autocast_to(autocast, inputs.device):
+                outputs = network(inputs)
+                if is_taught:
+                    loss = task.distill_loss(outputs, teacher)
+                else:
+                    loss = task.supervised_loss(outputs, part)
+            if teacher is None:
+                teacher = task.detach(outputs)
+            with ignore_layout_warning():
+                (loss if weight == 1.0 else loss * weight).backward()
+        members.append(Member(subnet, "largest" if is_taught else "labels", loss.detach()))
     return tuple(members)
 
 
-def _precision(inputs: Tensor, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
-    if dtype is None:
-        return nullcontext()
-    return torch.autocast(inputs.device.type, dtype=dtype)
+@contextmanager
+def active_network(supernet: Supernet, subnet: Subnet) -> Iterator[nn.Module]:
+    """The module that trains a sub-network inside the block, whose gradients stay in the model's.
+
+    The full network is the model itself, whose own BN statistics follow the training.
+
+    Args:
+        supernet: Its modules keep their train or eval mode.
+        subnet: Which one.
+
+    Raises:
+        ValueError: If it lies outside the supernet's space.
+    """
+    if supernet.is_full(subnet):
+        yield supernet.model
+        return
+    module = supernet.pooled_subnet(subnet)
+    yield module
+    supernet.release_gradients(module)

@@ -30,6 +30,8 @@ class Purpose(IntEnum):
     """Order and augmentation of the images behind BN statistics."""
     WEIGHTS = 6
     """Initial weights."""
+    LABEL_NOISE = 7
+    """Which labels are wrong."""
 
 
 def generator(seed: int, purpose: Purpose, *position: int) -> np.random.Generator:

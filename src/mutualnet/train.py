@@ -22,11 +22,12 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from mutualnet.callbacks import EpochLines, ProgressBar, StateWriter
 from mutualnet.checkpoints import latest_state
 from mutualnet.config import Recipe
-from mutualnet.loop import SandwichModule
+from mutualnet.loop import TrainingModule
+from mutualnet.outcome import final_scores, save_networks
 from mutualnet.prepare import Prepared, prepare
 from mutualnet.probe import Format
 from mutualnet.processes import current_ranks, from_first, training_device
-from mutualnet.runs import new_run, save_run
+from mutualnet.runs import new_run
 
 __all__ = ["train"]
 
@@ -88,10 +89,10 @@ def train(
         module = _module(ready, state)
         seconds = _fit(module, partial, progress)
         module.finish()
+        facts = _facts(module, started, seconds)
+        scores = final_scores(ready)
         if current_ranks().is_first:
-            model = ready.supernet.cpu().model
-            model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-            save_run(partial, ready.supernet, _facts(module, started, seconds))
+            save_networks(ready, partial, facts, scores)
     return out
 
 
@@ -112,9 +113,9 @@ def _format_of(partial: Path) -> Format | None:
         return None
 
 
-def _module(ready: Prepared, state: dict[str, Any] | None) -> SandwichModule:
+def _module(ready: Prepared, state: dict[str, Any] | None) -> TrainingModule:
     if state is None:
-        return SandwichModule(ready)
+        return TrainingModule(ready)
     if state["stop"] != ready.batches.stop:
         raise ValueError(
             f"the interrupted run was to take {state['stop']} steps, this one "
@@ -132,12 +133,12 @@ def _module(ready: Prepared, state: dict[str, Any] | None) -> SandwichModule:
             state["num_ranks"],
             current_ranks().size,
         )
-    module = SandwichModule(ready, start=state["step"])
+    module = TrainingModule(ready, start=state["step"])
     module.load_state(state)
     return module
 
 
-def _facts(module: SandwichModule, started: float, seconds: float) -> dict[str, Any]:
+def _facts(module: TrainingModule, started: float, seconds: float) -> dict[str, Any]:
     ready, recipe = module.ready, module.recipe
     return {
         "recipe": recipe.name,
@@ -164,7 +165,7 @@ def _facts(module: SandwichModule, started: float, seconds: float) -> dict[str, 
     }
 
 
-def _fit(module: SandwichModule, partial: Path, progress: bool) -> float:
+def _fit(module: TrainingModule, partial: Path, progress: bool) -> float:
     """Take all steps that are left; return the seconds they took."""
     ready, start = module.ready, module.start
     callbacks: list[Callback] = []

@@ -9,11 +9,18 @@ import timm
 import torchvision
 from torch import nn
 
-from mutualnet.models import cifar, scaled
+from mutualnet.models import cifar, cifar_densenet, cifar_resnet, scaled
 
 OWN_MODELS: dict[str, Callable[..., nn.Module]] = {
+    "densenet40_12": cifar_densenet.densenet40_12,
     "mobilenet_v1_cifar": cifar.mobilenet_v1_cifar,
+    "mobilenet_v1_cifar_8x8": cifar.mobilenet_v1_cifar_8x8,
     "mobilenet_v1_scaled": scaled.mobilenet_v1_scaled,
+    "resnet20_cifar": cifar_resnet.resnet20_cifar,
+    "resnet32_cifar": cifar_resnet.resnet32_cifar,
+    "resnet56_cifar": cifar_resnet.resnet56_cifar,
+    "resnet110_cifar": cifar_resnet.resnet110_cifar,
+    "resnet164_cifar": cifar_resnet.resnet164_cifar,
     "wrn16_1": cifar.wrn16_1,
     "wrn16_4": cifar.wrn16_4,
     "wrn28_4": cifar.wrn28_4,

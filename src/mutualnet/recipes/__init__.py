@@ -7,14 +7,15 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 
-from mutualnet.config import Recipe, read_recipe
-from mutualnet.recipes import cifar, digits, imagefolder, imagenet, transfer
+from mutualnet.config import Recipe
+from mutualnet.config_text import read_recipe
+from mutualnet.recipes import cifar, digits, imagefolder, imagenet, pairs, transfer
 from mutualnet.recipes.independent import independent_grid
 
 __all__ = ["RECIPES", "independent_grid", "load_recipe"]
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
-    function.__name__: function
+    function().name: function
     for function in (
         digits.digits_demo,
         cifar.cifar10_wrn16_1,
@@ -37,7 +38,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         transfer.food101_mobilenet_v1,
         transfer.indoor67_mobilenet_v1,
     )
-}
+} | pairs.PAIRS
 
 
 def load_recipe(name: str) -> Recipe:

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from mutualnet.config import Recipe, with_method
+from mutualnet.config import Recipe
+from mutualnet.variations import with_method
 
 __all__ = ["independent_grid"]
 

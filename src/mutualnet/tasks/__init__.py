@@ -3,6 +3,5 @@
 from mutualnet.tasks.base import Score, ScoreAccumulator, Task
 from mutualnet.tasks.classification import Classification
 from mutualnet.tasks.multilabel import MultiLabel
-from mutualnet.tasks.taught import Taught
 
-__all__ = ["Classification", "MultiLabel", "Score", "ScoreAccumulator", "Task", "Taught"]
+__all__ = ["Classification", "MultiLabel", "Score", "ScoreAccumulator", "Task"]

@@ -62,8 +62,11 @@ class Task(ABC):
         """Scalar loss against the labels, averaged over the batch."""
 
     @abstractmethod
-    def distill_loss(self, outputs: Any, teacher_outputs: Any) -> Tensor:
-        """Scalar loss against another network's outputs, which receive no gradient."""
+    def distill_loss(self, outputs: Any, teacher_outputs: Any, tau: float = 1.0) -> Tensor:
+        """Scalar loss against another network's outputs at a temperature.
+
+        The outputs come detached where they are to receive no gradient.
+        """
 
     def detach(self, outputs: Any) -> Any:
         """The outputs without their graph, to be another network's target."""

@@ -19,8 +19,6 @@ class Classification(Task):
 
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes, in [0, 1)."""
-    tau: float = 1.0
-    """Temperature of the distillation loss, > 0."""
     class_weights: tuple[float, ...] | None = None
     """K weights of the classes in the loss on labels; None for 1."""
 
@@ -29,8 +27,6 @@ class Classification(Task):
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
-        if not self.tau > 0:
-            raise ValueError(f"tau must be > 0, got {self.tau}")
 
     def scale(self, batch: Any, subnet: Subnet) -> tuple[Tensor, Tensor]:
         """Resize the normalised images on their device; equal sizes pass through.
@@ -66,13 +62,15 @@ class Classification(Task):
         )
         return losses.mean()
 
-    def distill_loss(self, outputs: Any, teacher_outputs: Any) -> Tensor:
-        """Kullback-Leibler divergence from the detached teacher in nats, averaged over the batch.
+    def distill_loss(self, outputs: Any, teacher_outputs: Any, tau: float = 1.0) -> Tensor:
+        """Kullback-Leibler divergence from the teacher in nats, averaged over the batch.
 
         Raises:
             TypeError: If outputs are not one tensor of logits.
+            ValueError: If tau is not positive, or the numbers of classes differ.
         """
-        return distillation_loss(logits_of(outputs), logits_of(teacher_outputs), self.tau)
+        student, teacher = logits_of(outputs), logits_of(teacher_outputs)
+        return distillation_loss(student, teacher, tau, detach=False)
 
     def describe(self, outputs: Any, class_names: Sequence[str]) -> list[str]:
         """The three likeliest classes with their probabilities."""

@@ -24,16 +24,10 @@ class MultiLabel(Task):
     A batch is images (N, C, H, W) and targets (N, K) of zeros and ones.
     """
 
-    tau: float = 1.0
-    """Temperature of the distillation loss, > 0."""
     positive_weights: tuple[float, ...] | None = None
     """K weights of the labels' positives in the loss; None for 1."""
 
     score_name: ClassVar[str] = "mean average precision (%)"
-
-    def __post_init__(self) -> None:
-        if not self.tau > 0:
-            raise ValueError(f"tau must be > 0, got {self.tau}")
 
     def scale(self, batch: Any, subnet: Subnet) -> tuple[Tensor, Tensor]:
         """Resize the images as in classification."""
@@ -56,20 +50,23 @@ class MultiLabel(Task):
             weights = logits.new_tensor(self.positive_weights)
         return F.binary_cross_entropy_with_logits(logits, batch[1].float(), pos_weight=weights)
 
-    def distill_loss(self, outputs: Any, teacher_outputs: Any) -> Tensor:
+    def distill_loss(self, outputs: Any, teacher_outputs: Any, tau: float = 1.0) -> Tensor:
         """Divergence of each label's two outcomes from the teacher's, averaged like the loss.
 
         In nats, times the square of the temperature.
 
         Raises:
             TypeError: If outputs are not one tensor of logits.
+            ValueError: If tau is not positive.
         """
-        student = logits_of(outputs).float() / self.tau
-        teacher = logits_of(teacher_outputs).detach().float() / self.tau
+        if not tau > 0:
+            raise ValueError(f"tau must be > 0, got {tau}")
+        student = logits_of(outputs).float() / tau
+        teacher = logits_of(teacher_outputs).float() / tau
         share = teacher.sigmoid()
         yes = share * (F.logsigmoid(teacher) - F.logsigmoid(student))
         no = (1 - share) * (F.logsigmoid(-teacher) - F.logsigmoid(-student))
-        return (yes + no).mean() * self.tau**2
+        return (yes + no).mean() * tau**2
 
     def new_score(self) -> "MeanAveragePrecision":
         """Start collecting scores."""

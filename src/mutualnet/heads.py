@@ -1,0 +1,177 @@
+"""Auxiliary classifiers at inner layers of any network: stored apart, gone after training."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mutualnet.blocks import Blocks
+from mutualnet.models.cifar import draw_weights
+from mutualnet.running_statistics import kept_running_statistics
+from mutualnet.teaching import OUTPUT
+
+__all__ = ["AuxiliaryHeads", "Head"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Head:
+    """One auxiliary classifier: where it reads, and what it is made of.
+
+    Its blocks should lower the resolution as often as the layers that it stands beside. They end
+    in a global average pool and a linear layer.
+
+    Raises:
+        ValueError: If the size of the pooled map is below 1.
+    """
+
+    after: str
+    """Path of the module whose output it reads, such as `stage1`."""
+    blocks: tuple[Blocks, ...] = ()
+    norm: bool = False
+    """Whether BN and ReLU come before the pool, as networks with pre-activation need."""
+    pool: int = 1
+    """Side of the pooled map, 1 for a global pool."""
+
+    def __post_init__(self) -> None:
+        if self.pool < 1:
+            raise ValueError(f"pool must be >= 1, got {self.pool}")
+
+    def build(self, in_channels: int, num_classes: int) -> nn.Sequential:
+        """The classifier, with fresh weights, for a map of some channels."""
+        parts: list[nn.Module] = []
+        channels = in_channels
+        for blocks in self.blocks:
+            part, channels = blocks.build(channels)
+            parts.append(part)
+        if self.norm:
+            parts += [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+        parts += [nn.AdaptiveAvgPool2d(self.pool), nn.Flatten()]
+        parts.append(nn.Linear(channels * self.pool**2, num_classes))
+        head = nn.Sequential(*parts)
+        draw_weights(head)
+        return head
+
+
+class AuxiliaryHeads(nn.ModuleDict):
+    """Auxiliary classifiers of one network, by name.
+
+    The network is not touched: its modules and weights stay its own, and hooks exist only while
+    it runs in `outputs()`. These modules hold the heads' weights alone.
+
+    Args:
+        model: The network. It runs once, in eval mode and without a trace.
+        heads: Descriptions by name, such as `C2` and `C3`.
+        num_classes: K.
+        images: (N, C, H, W), a batch that the network runs on, for the shapes.
+        checkpointed: Compute the heads again in the backward pass, to save memory.
+
+    Raises:
+        ValueError: If a path names no module, or one whose output no head can read.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        heads: Mapping[str, Head],
+        *,
+        num_classes: int,
+        images: Tensor,
+        checkpointed: bool = False,
+    ) -> None:
+        super().__init__()
+        self.after = {name: head.after for name, head in heads.items()}
+        self.checkpointed = checkpointed
+        for name in self.after:
+            if name == OUTPUT or "." in name or not name:
+                raise ValueError(
+                    f"a head must have a name without dots, not {OUTPUT!r}, got {name!r}"
+                )
+        modes = {module: module.training for module in model.modules()}
+        model.eval()
+        try:
+            with torch.no_grad():
+                _, maps = self._run(model, images)
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+        for name, head in heads.items():
+            self[name] = head.build(maps[name].shape[1], num_classes)
+        self.to(images.device)
+
+    def outputs(self, model: nn.Module, inputs: Any) -> dict[str, Any]:
+        """Run the network once, and every head on what it reads.
+
+        Args:
+            model: The network of these heads.
+            inputs: What it is called with.
+
+        Returns:
+            Its own output under `OUTPUT`, and logits (N, K) under each head's name.
+
+        Raises:
+            ValueError: If a module was not called once, or gave no map (N, C, H, W).
+        """
+        output, maps = self._run(model, inputs)
+        return {OUTPUT: output, **{name: self._head(name, maps[name]) for name in self.after}}
+
+    def _run(self, model: nn.Module, inputs: Any) -> tuple[Any, dict[str, Tensor]]:
+        maps: dict[str, Tensor] = {}
+        calls = dict.fromkeys(self.after, 0)
+
+        def reader(name: str) -> Any:
+            def read(_: nn.Module, __: Any, output: Any) -> None:
+                maps[name] = output
+                calls[name] += 1
+
+            return read
+
+        with ExitStack() as hooks:
+            for name, path in self.after.items():
+                hooks.enter_context(_module_at(model, path).register_forward_hook(reader(name)))
+            output = model(inputs)
+        for name, path in self.after.items():
+            if calls[name] != 1:
+                raise ValueError(
+                    f"head {name} must read a module that runs once, but {path!r} ran "
+                    f"{calls[name]} times. Choose another path."
+                )
+            if not isinstance(maps[name], Tensor) or maps[name].dim() != 4:
+                got = (
+                    tuple(maps[name].shape) if isinstance(maps[name], Tensor) else type(maps[name])
+                )
+                raise ValueError(
+                    f"head {name} must read a map (N, C, H, W), but {path!r} gave {got}. Choose a "
+                    "module before the global pool."
+                )
+        return output, maps
+
+    def _head(self, name: str, features: Tensor) -> Tensor:
+        head = self[name]
+        if not (self.checkpointed and torch.is_grad_enabled()):
+            return head(features)
+
+        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+            return nullcontext(), kept_running_statistics(head)
+
+        return checkpoint(head, features, use_reentrant=False, context_fn=contexts)
+
+
+def _module_at(model: nn.Module, path: str) -> nn.Module:
+    try:
+        if path:
+            return model.get_submodule(path)
+    except AttributeError:
+        pass
+    close = difflib.get_close_matches(
+        path, [name for name, _ in model.named_modules()], n=3, cutoff=0.4
+    )
+    outer = [name for name, _ in model.named_children()]
+    hint = f"Did you mean {' or '.join(close)}?" if close else f"It has {', '.join(outer)}."
+    raise ValueError(f"{type(model).__name__} has no module {path!r} for a head. {hint}")

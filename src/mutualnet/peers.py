@@ -1,0 +1,221 @@
+"""One training step of networks that teach each other, for anybody's loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mutualnet.heads import AuxiliaryHeads
+from mutualnet.precision import autocast_to
+from mutualnet.running_statistics import kept_running_statistics
+from mutualnet.tasks.base import Task
+from mutualnet.teaching import Edge, Node, TeachingGraph
+from mutualnet.views import ignore_layout_warning
+
+__all__ = ["Lesson", "peer_step"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What networks learned in one step."""
+
+    losses: dict[Edge, Tensor]
+    """Scalar of each term, detached and without its weight, in the order of the edges."""
+    outputs: tuple[Any, ...]
+    """Each network's own output for the batch, detached."""
+
+
+def peer_step(
+    networks: Sequence[nn.Module],
+    batch: Any,
+    graph: TeachingGraph,
+    *,
+    task: Task,
+    heads: Mapping[int, AuxiliaryHeads] | None = None,
+    autocast: torch.dtype | None = None,
+    weight: float = 1.0,
+    update: Callable[[int, Lesson], None] | None = None,
+) -> Lesson:
+    """Run every network once on a batch, and add up the gradients of all terms of a graph.
+
+    The caller zeroes the gradients before and steps one optimizer over all networks, or one each,
+    after. With `update` they learn in turn instead, as in deep mutual learning: each network's
+    gradient is computed and its weights are moved, before the next one learns from the new
+    predictions of those before it.
+
+    Args:
+        networks: As many as the graph is about, on the batch's device. They keep their train or
+            eval mode; frozen ones run in eval mode and without gradients.
+        batch: The same for all of them.
+        graph: Who learns from whom, for example `dcm(2, ("C2", "C3"))`.
+        task: Its loss on labels, and its divergence from a teacher.
+        heads: Auxiliary heads by number of the network, where the graph has some.
+        autocast: Precision of the forward passes, such as torch.bfloat16; None for the weights'.
+        weight: Factor of all gradients, for a batch that is a part of a step's: its share of the
+            images. The losses that are returned are without it.
+        update: Called with a network's number and its part of the lesson when its gradient is
+            there, to step its optimizer. None for one joint step by the caller.
+
+    Returns:
+        The losses of all terms, and what each network put out. Losses stay on the device.
+
+    Raises:
+        ValueError: If networks and graph do not fit, one network is given twice, two share weights,
+            or peers have different classes.
+
+    Source: Zhang et al. 2018, https://arxiv.org/abs/1706.00384, algorithm 1 (alternating updates);
+        Yao and Sun 2020, https://arxiv.org/abs/2008.06964 (joint update).
+    """
+    heads = heads or {}
+    _check(networks, graph, heads)
+    if update is not None and not all(edge.detach for edge in graph.edges):
+        raise ValueError("alternating updates need detached teachers: every edge's detach=True")
+    step = _Step(networks, heads, batch, graph, task, autocast)
+    step.run_all()
+    learners = [number for number in range(len(networks)) if number not in graph.frozen]
+    if update is None:
+        step.learn(learners, weight)
+        return step.lesson(learners)
+    for number in learners:
+        step.learn([number], weight)
+        update(number, step.lesson([number]))
+        if number != learners[-1]:
+            step.refresh(number)
+    return step.lesson(learners)
+
+
+class _Step:
+    """What one step knows: every output once, as it was computed and as a target."""
+
+    def __init__(
+        self,
+        networks: Sequence[nn.Module],
+        heads: Mapping[int, AuxiliaryHeads],
+        batch: Any,
+        graph: TeachingGraph,
+        task: Task,
+        autocast: torch.dtype | None,
+    ) -> None:
+        self.networks, self.heads = networks, heads
+        self.batch, self.graph, self.task = batch, graph, task
+        self.inputs = task.inputs(batch)
+        self.autocast = autocast
+        self.outputs: dict[Node, Any] = {}
+        self.targets: dict[Node, Any] = {}
+        self.losses: dict[Edge, Tensor] = {}
+
+    def run_all(self) -> None:
+        """Every network once; frozen ones without gradients."""
+        for number, network in enumerate(self.networks):
+            if number in self.graph.frozen:
+                with torch.no_grad(), _eval_mode(network):
+                    self.outputs |= self._run(number)
+            else:
+                self.outputs |= self._run(number)
+        _check_classes(self.outputs, self.graph)
+        self.targets = {node: self.task.detach(value) for node, value in self.outputs.items()}
+
+    def refresh(self, number: int) -> None:
+        """New predictions of a network whose weights were moved, for its peers."""
+        # The images were counted already by BN's running statistics.
+        with torch.no_grad(), kept_running_statistics(self.networks[number]), ExitStack() as more:
+            if number in self.heads:
+                more.enter_context(kept_running_statistics(self.heads[number]))
+            self.targets |= self._run(number)
+
+    def learn(self, numbers: Sequence[int], weight: float) -> None:
+        """Add up the gradients of all terms whose students are some networks'."""
+        total: Tensor | None = None
+        for edge in self.graph.edges:
+            if edge.student.network not in numbers:
+                continue
+            loss = self._loss(edge)
+            self.losses[edge] = loss.detach()
+            if edge.weight:
+                term = edge.weight * weight * loss
+                total = term if total is None else total + term
+        if total is not None:
+            with ignore_layout_warning():
+                total.backward()  # type: ignore[no-untyped-call]
+
+    def lesson(self, numbers: Sequence[int]) -> Lesson:
+        """What some of the networks learned, and what all put out last."""
+        return Lesson(
+            losses={
+                edge: self.losses[edge]
+                for edge in self.graph.edges
+                if edge.student.network in numbers
+            },
+            outputs=tuple(self.targets[Node(number)] for number in range(len(self.networks))),
+        )
+
+    def _run(self, number: int) -> dict[Node, Any]:
+        network, own = self.networks[number], self.heads.get(number)
+        with autocast_to(self.autocast, self.inputs.device):
+            if own is None:
+                return {Node(number): network(self.inputs)}
+            found = own.outputs(network, self.inputs)
+        return {Node(number, head): value for head, value in found.items()}
+
+    def _loss(self, edge: Edge) -> Tensor:
+        student = self.outputs[edge.student]
+        with autocast_to(self.autocast, self.inputs.device):
+            if edge.teacher is None:
+                return self.task.supervised_loss(student, self.batch)
+            teacher = (self.targets if edge.detach else self.outputs)[edge.teacher]
+            return self.task.distill_loss(student, teacher, edge.tau)
+
+
+def _check(
+    networks: Sequence[nn.Module], graph: TeachingGraph, heads: Mapping[int, AuxiliaryHeads]
+) -> None:
+    if len(networks) != graph.num_networks:
+        raise ValueError(
+            f"networks must be the {graph.num_networks} of the graph, got {len(networks)}"
+        )
+    owners: dict[int, int] = {}
+    for number, network in enumerate(networks):
+        for parameter in network.parameters():
+            other = owners.setdefault(id(parameter), number)
+            if other != number:
+                raise ValueError(
+                    "every network must be given once and have its own weights, but networks "
+                    f"{other + 1} and {number + 1} share some. Build a second one."
+                )
+        absent = set(graph.heads_of(number)) - set(heads.get(number, ()))
+        if absent:
+            raise ValueError(
+                f"network {number + 1} must have the head {min(absent)} that the graph teaches. "
+                f"Pass heads={{{number}: AuxiliaryHeads(...)}}."
+            )
+
+
+def _check_classes(outputs: Mapping[Node, Any], graph: TeachingGraph) -> None:
+    for edge in graph.edges:
+        if edge.teacher is None:
+            continue
+        student, teacher = outputs[edge.student], outputs[edge.teacher]
+        if not (isinstance(student, Tensor) and isinstance(teacher, Tensor)):
+            continue
+        if student.shape != teacher.shape:
+            raise ValueError(
+                f"peers must have the same classes, got outputs {tuple(student.shape)} of network "
+                f"{edge.student} and {tuple(teacher.shape)} of network {edge.teacher}"
+            )
+
+
+@contextmanager
+def _eval_mode(network: nn.Module) -> Iterator[None]:
+    trained = [module for module in network.modules() if module.training]
+    try:
+        for module in trained:
+            module.training = False
+        yield
+    finally:
+        for module in trained:
+            module.training = True

@@ -1,0 +1,32 @@
+"""Keep BN's running statistics as they are inside of a block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+__all__ = ["kept_running_statistics"]
+
+
+@contextmanager
+def kept_running_statistics(module: nn.Module) -> Iterator[None]:
+    """Let a second pass over the same images leave no trace in the running statistics.
+
+    Every BN goes on normalising as its train or eval mode says.
+
+    Args:
+        module: Its BN layers are meant.
+    """
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    try:
+        for norm in norms:
+            norm.momentum = 0.0
+            norm.num_batches_tracked = None
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
