@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from mutualnet.heads import Head
+
 
 def plain_net(num_classes: int, in_channels: int) -> nn.Module:
     """Two convolutions and a linear layer."""
@@ -14,3 +16,8 @@ def plain_net(num_classes: int, in_channels: int) -> nn.Module:
         nn.Flatten(),
         nn.Linear(32, num_classes),
     )
+
+
+def plain_heads() -> dict[str, Head]:
+    """A linear classifier after the first convolution."""
+    return {"inner": Head(after="1")}

@@ -20,7 +20,7 @@ from rich.progress import (
 from mutualnet.checkpoints import write_state
 from mutualnet.loop import TrainingModule
 
-__all__ = ["EpochLines", "ProgressBar", "StateWriter"]
+__all__ = ["CapacityGap", "EpochLines", "ProgressBar", "StateWriter"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,56 @@ class StateWriter(Callback):
         if time.monotonic() - self._last >= self.seconds:
             write_state(self.folder, pl_module.done, pl_module.state())
             self._last = time.monotonic()
+
+
+class CapacityGap(Callback):
+    """Warns once when one peer's loss on labels runs away from another's.
+
+    A network that lags far behind has little to teach, and targets far above its own capacity.
+
+    Args:
+        every: Steps between two looks; a look waits for an accelerator.
+        ratio: Of the larger loss to the smaller, both averaged over the last looks.
+    """
+
+    def __init__(self, every: int = 20, ratio: float = 2.0) -> None:
+        self.every = every
+        self.ratio = ratio
+        self._averages: dict[int, float] = {}
+        self._looks = 0
+        self._warned = False
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """Look, and warn if it is so."""
+        assert isinstance(pl_module, TrainingModule)
+        if self._warned or pl_module.done % self.every:
+            return
+        numbers = range(len(pl_module.ready.learners))
+        losses = {n: float(pl_module.last_losses[f"ce_{n + 1}"]) for n in numbers}
+        for number, loss in losses.items():
+            self._averages[number] = 0.8 * self._averages.get(number, loss) + 0.2 * loss
+        self._looks += 1
+        low, *_, high = sorted(numbers, key=self._averages.__getitem__)
+        least, most = self._averages[low], self._averages[high]
+        if self._looks < _FIRST_LOOKS or most < self.ratio * least or most - least < _LEAST_GAP:
+            return
+        self._warned = True
+        logger.warning(
+            "the loss of network %d is %.2f, that of network %d only %.2f (step %d): networks of "
+            "so different capacity teach each other little. Take nearer ones, or lower "
+            "teaching.same_stage_weight and different_stage_weight.",
+            high + 1,
+            most,
+            low + 1,
+            least,
+            pl_module.done,
+        )
+
+
+_FIRST_LOOKS = 5
+"""The first steps say nothing yet."""
+_LEAST_GAP = 0.3
+"""Nats; near zero any two losses have a large ratio."""
 
 
 class ProgressBar(Callback):

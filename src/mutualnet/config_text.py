@@ -114,8 +114,10 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
 
 def _step_into(place: Any, part: str, key: str) -> Any:
     """What a dotted key goes through: values by name, peers by number from 0."""
-    if isinstance(place, list | tuple) and part.isdigit() and int(part) < len(place):
-        return place[int(part)]
+    if isinstance(place, list | tuple):
+        if part.isdigit() and int(part) < len(place):
+            return place[int(part)]
+        raise ValueError(f"{part!r} of {key!r} must be a number below {len(place)}")
     if not isinstance(place, dict) or not isinstance(place.get(part), dict | tuple | list):
         _check_keys({part: None}, Recipe, "")
         raise ValueError(f"{part!r} of {key!r} has no keys of its own")

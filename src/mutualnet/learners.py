@@ -48,15 +48,17 @@ def make_learner(
     data: DataSplits,
     device: torch.device,
     *,
+    head_names: Sequence[str] = (),
     known: Sequence[str] | None = None,
 ) -> Learner:
-    """Build a network of a recipe, with its weights, and the heads that its graph asks for.
+    """Build a network of a recipe, with its weights and auxiliary heads.
 
     Args:
         recipe: What is trained.
         number: Which of its networks, from 0.
         data: Says how many classes and channels there are.
         device: Where it will train.
+        head_names: Auxiliary heads that the method uses.
         known: Parameters whose values came from elsewhere in the run that is resumed: nothing is
             read from `model.init` then.
 
@@ -81,7 +83,9 @@ def make_learner(
         known = [f"model.{name}" for name, _ in model.named_parameters() if name in copied]
         if copied and supernet.own_norms is not None:  # they start as copies of the model's
             known += [f"own_norms.{name}" for name, _ in supernet.own_norms.named_parameters()]
-    heads = _make_heads(recipe, number, supernet, data)
+    heads = None
+    if head_names:
+        heads = _make_heads(recipe, number, supernet, data, head_names)
     if config.sync_bn:
         if device.type == "cpu":
             raise ValueError("sync_bn needs accelerators, got a CPU. Set model.sync_bn=false")
@@ -99,11 +103,8 @@ def make_learner(
 
 
 def _make_heads(
-    recipe: Recipe, number: int, supernet: Supernet, data: DataSplits
-) -> AuxiliaryHeads | None:
-    names = recipe.graph.heads_of(number)
-    if not names:
-        return None
+    recipe: Recipe, number: int, supernet: Supernet, data: DataSplits, names: Sequence[str]
+) -> AuxiliaryHeads:
     if not supernet.is_full(recipe.space.largest):
         raise ValueError(
             f"method {recipe.teaching.method} puts heads on the full network, but the largest "

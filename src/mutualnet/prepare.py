@@ -164,13 +164,16 @@ def prepare(
         ValueError: If the recipe does not fit its data, model or machine.
     """
     ranks, device = current_ranks(), training_device()
+    graph = recipe.graph  # refuses a method without its teacher before anything is loaded
     data = load_splits(recipe)
     batches = _batches(recipe, data)
     total = recipe.optimizer.epochs * batches.steps_per_epoch
     batches.stop = total if limit_steps is None else min(total, limit_steps)
     known: Sequence[Sequence[str] | None] = initialized or [None] * len(recipe.models)
     learners = tuple(
-        make_learner(recipe, number, data, device, known=known[number])
+        make_learner(
+            recipe, number, data, device, head_names=graph.heads_of(number), known=known[number]
+        )
         for number in range(len(recipe.models))
     )
     for learner in learners:

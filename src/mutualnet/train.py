@@ -19,7 +19,7 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from mutualnet.callbacks import EpochLines, ProgressBar, StateWriter
+from mutualnet.callbacks import CapacityGap, EpochLines, ProgressBar, StateWriter
 from mutualnet.checkpoints import latest_state
 from mutualnet.config import Recipe
 from mutualnet.loop import TrainingModule
@@ -175,6 +175,8 @@ def _fit(module: TrainingModule, partial: Path, progress: bool) -> float:
             EpochLines(),
             StateWriter(partial / STATES, ready.recipe.checkpoint_minutes),
         ]
+        if len(ready.learners) > 1 and ready.recipe.teaching.method != "independent":
+            callbacks.append(CapacityGap())
         version = f"from-step-{start}" if start else ""
         logs = [
             CSVLogger(partial, name="logs", version=version),
