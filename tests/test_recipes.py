@@ -7,7 +7,7 @@ from mutualnet.config_text import override, read_recipe, write_recipe
 from mutualnet.cost import CostModel
 from mutualnet.models import create_model
 from mutualnet.recipes import RECIPES, independent_grid, load_recipe
-from mutualnet.runs import load_run
+from mutualnet.runs import load_run, networks_of
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.variations import with_method
@@ -56,18 +56,22 @@ def test_every_recipe_trains_is_tabulated_and_predicts(name, folders, tmp_path, 
         limit_steps=2,
         settings=[*SMALL, f"space.resolutions={sides}"],
     )
-    run = load_run(out)
-    assert run.info["steps"] == 2
-    commands.make_table(out)
     write_image(tmp_path / "photo.jpg", 0)
-    commands.predict(out, [tmp_path / "photo.jpg"], budget=None)
-    shown = capsys.readouterr().out
-    assert "best of all: sub-network" in shown
-    assert f"{tmp_path / 'photo.jpg'}: " in shown
-    table = load_run(out).table
     widths = {recipe.space.width_range[0], recipe.space.width_range[1]}
-    assert {row.subnet.width_mult for row in table.rows} == widths
-    assert {row.subnet.resolution for row in table.rows} == set(sides)
+    networks = networks_of(out)
+    assert len(networks) == 1 + len(recipe.peers)
+    for path in networks:
+        run = load_run(path)
+        assert run.info["steps"] == 2
+        assert ("test" in run.info) == bool(recipe.peers)
+        commands.make_table(path)
+        commands.predict(path, [tmp_path / "photo.jpg"], budget=None)
+        shown = capsys.readouterr().out
+        assert "best of all: sub-network" in shown
+        assert f"{tmp_path / 'photo.jpg'}: " in shown
+        table = load_run(path).table
+        assert {row.subnet.width_mult for row in table.rows} == widths
+        assert {row.subnet.resolution for row in table.rows} == set(sides)
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
@@ -104,6 +108,59 @@ def test_settings_are_the_papers(name):
     # ImageNet spares BN, biases and depthwise layers; the WRN recipes decay everything.
     assert optimizer.decay_all == ("wrn" in name)
     assert recipe.data.augment == ("wide_crop" if "resnet50" in name else "standard")
+
+
+PAIRS = {
+    # name: networks, epochs, batch, decay, Nesterov, milestones, factor at each
+    "cifar100_wrn28_10_pair": (2 * ("wrn28_10",), 200, 128, 5e-4, False, (60, 120, 160), 0.2),
+    "cifar100_resnet110_pair": (
+        2 * ("resnet110_cifar",),
+        200,
+        64,
+        1e-4,
+        False,
+        (60, 120, 180),
+        0.1,
+    ),
+    "cifar100_densenet40_12_pair": (2 * ("densenet40_12",), 300, 64, 1e-4, True, (150, 225), 0.1),
+    "cifar100_wrn28_10+mobilenet_pair": (
+        ("wrn28_10", "mobilenet_v1_cifar_8x8"),
+        *(200, 128, 5e-4, False, (60, 120, 160), 0.2),
+    ),
+    "imagenet_resnet18_pair": (2 * ("timm:resnet18",), 100, 256, 1e-4, False, (30, 60, 90), 0.1),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_settings_of_pairs_are_the_papers(name):
+    recipe = load_recipe(name)
+    networks, epochs, batch_size, decay, nesterov, milestones, gamma = PAIRS[name]
+    assert tuple(model.name for model in recipe.models) == networks
+    assert recipe.data.batch_size == batch_size
+    for optimizer in recipe.optimizers:
+        assert (optimizer.epochs, optimizer.lr, optimizer.momentum) == (epochs, 0.1, 0.9)
+        assert (optimizer.weight_decay, optimizer.nesterov) == (decay, nesterov)
+        assert (optimizer.schedule, optimizer.milestones) == ("step", milestones)
+        assert optimizer.gamma == gamma
+        assert optimizer.decay_all
+        assert not optimizer.reset_momentum
+    assert (recipe.teaching.method, recipe.teaching.tau) == ("dcm", 1.0)
+    assert len(recipe.graph.edges) == 24
+
+
+def test_mobilenet_v2s_pair_has_a_cosine_of_its_own():
+    optimizer = load_recipe("imagenet_mobilenet_v2_pair").optimizer
+    assert (optimizer.epochs, optimizer.lr, optimizer.weight_decay) == (150, 0.05, 4e-5)
+    assert optimizer.schedule == "cosine"
+
+
+@pytest.mark.parametrize("method", ["independent", "deep_supervision", "dml", "dks", "dcm"])
+def test_a_pair_is_one_switch_away_from_every_method(method):
+    for name in (name for name in RECIPES if name.endswith("_pair")):
+        recipe = with_method(load_recipe(name), method)
+        assert recipe.teaching.method == method
+        assert recipe.space == load_recipe(name).space
+        assert recipe.graph.num_networks == 2
 
 
 def test_the_scaled_networks_cost_what_the_paper_says():

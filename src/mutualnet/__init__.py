@@ -9,27 +9,36 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mutualnet.bank import MissingStatisticsError
     from mutualnet.cost import CostModel, measure_latency
+    from mutualnet.heads import AuxiliaryHeads, Head
     from mutualnet.losses import distillation_loss
+    from mutualnet.peers import peer_step
     from mutualnet.rules import ChannelRule
     from mutualnet.sandwich import sandwich_step
     from mutualnet.space import RULES, ElasticSpace, SandwichRule, Subnet
     from mutualnet.supernet import Supernet
     from mutualnet.table import QueryTable
+    from mutualnet.teaching import Edge, Node, TeachingGraph
 
 __version__ = "0.1.0"
 
 __all__ = [
     "RULES",
+    "AuxiliaryHeads",
     "ChannelRule",
     "CostModel",
+    "Edge",
     "ElasticSpace",
+    "Head",
     "MissingStatisticsError",
+    "Node",
     "QueryTable",
     "SandwichRule",
     "Subnet",
     "Supernet",
+    "TeachingGraph",
     "distillation_loss",
     "measure_latency",
+    "peer_step",
     "sandwich_step",
 ]
 
@@ -37,16 +46,22 @@ __all__ = [
 # package, so a function of the same name here would be one or the other by order of imports.
 _HOMES = {
     "RULES": "space",
+    "AuxiliaryHeads": "heads",
     "ChannelRule": "rules",
     "CostModel": "cost",
+    "Edge": "teaching",
     "ElasticSpace": "space",
+    "Head": "heads",
     "MissingStatisticsError": "bank",
+    "Node": "teaching",
     "QueryTable": "table",
     "SandwichRule": "space",
     "Subnet": "space",
     "Supernet": "supernet",
+    "TeachingGraph": "teaching",
     "distillation_loss": "losses",
     "measure_latency": "cost",
+    "peer_step": "peers",
     "sandwich_step": "sandwich",
 }
 

@@ -73,7 +73,8 @@ class CapacityGap(Callback):
         for number, loss in losses.items():
             self._averages[number] = 0.8 * self._averages.get(number, loss) + 0.2 * loss
         self._looks += 1
-        low, *_, high = sorted(numbers, key=self._averages.__getitem__)
+        ranked = sorted(numbers, key=self._averages.__getitem__)
+        low, high = ranked[0], ranked[-1]
         least, most = self._averages[low], self._averages[high]
         if self._looks < _FIRST_LOOKS or most < self.ratio * least or most - least < _LEAST_GAP:
             return
