@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import statistics
 import sys
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ import matplotlib.pyplot as plt
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.spread import mean_and_interval  # noqa: E402
 from mutualnet.commands import make_table  # noqa: E402
 from mutualnet.config import Recipe  # noqa: E402
 from mutualnet.config_text import override  # noqa: E402
@@ -112,15 +112,6 @@ def _best(rows: list[dict[str, Any]], budget: int) -> dict[str, Any] | None:
     return max(fitting, key=lambda row: row["select"], default=None)
 
 
-def _interval(values: list[float]) -> str:
-    """Mean and half of the 95 % interval over seeds (Student's t)."""
-    mean = statistics.mean(values)
-    if len(values) < 2:
-        return f"{mean:.1f}"
-    t = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}[len(values)]
-    return f"{mean:.1f} ± {t * statistics.stdev(values) / math.sqrt(len(values)):.1f}"
-
-
 Scores = dict[str, dict[int, list[float]]]
 """Test scores of the seeds, by method and budget."""
 
@@ -143,7 +134,9 @@ def _report(scores: Scores) -> list[str]:
     budgets = sorted({budget for found in scores.values() for budget in found}, reverse=True)
     lines = ["| within M MACs | " + " | ".join(scores) + " |", "|---:|" + "---:|" * len(scores)]
     for budget in budgets:
-        cells = [_interval(found[budget]) if budget in found else "" for found in scores.values()]
+        cells = [
+            mean_and_interval(found[budget]) if budget in found else "" for found in scores.values()
+        ]
         lines.append(f"| {budget / 1e6:.3g} | " + " | ".join(cells) + " |")
     return lines
 

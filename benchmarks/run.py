@@ -182,6 +182,32 @@ def _processes() -> list[list[str]]:
     return rows
 
 
+def _peers() -> list[list[str]]:
+    from benchmarks.peer_steps import CASES, step_ratio
+
+    rows = []
+    for case in CASES:
+        ratio = step_ratio(case)
+        rows.append([case.name, f"{ratio.seconds:.3f}", str(ratio), "<= 1.03"])
+        print(rows[-1], flush=True)
+    return rows
+
+
+def _peer_memory() -> list[list[str]]:
+    """Each in a process of its own, whose peak it is."""
+    from benchmarks.peer_steps import MEMORY
+
+    script = str(ROOT / "benchmarks" / "peer_steps.py")
+    rows = []
+    for what in MEMORY:
+        done = subprocess.run(
+            [sys.executable, script, what], capture_output=True, text=True, check=True, cwd=ROOT
+        )
+        rows.append([what, done.stdout.split()[-1]])
+        print(rows[-1], flush=True)
+    return rows
+
+
 SECTIONS: dict[str, tuple[str, list[str], Callable[[], list[list[str]]]]] = {
     "step": (
         "One mutual step over plain dense networks",
@@ -218,6 +244,16 @@ SECTIONS: dict[str, tuple[str, list[str], Callable[[], list[list[str]]]]] = {
         "One mutual step of WRN-16-4 on 128 images, by processes",
         ["processes", "s/step (median of 11)"],
         _processes,
+    ),
+    "peers": (
+        "One step of networks that teach each other, over the plain passes of the same",
+        ["networks", "s/step", "ratio [95 % interval], 11 pairs", "aim"],
+        _peers,
+    ),
+    "peer_memory": (
+        "Peak memory of the process, two WRN-28-4, batch 64 at 32, fp32",
+        ["step", "MiB"],
+        _peer_memory,
     ),
     "memory": ("Memory of 64 sub-networks of MobileNet v1", ["what", "measured", "aim"], _memory),
 }

@@ -46,6 +46,8 @@ def test_every_recipe_trains_is_tabulated_and_predicts(name, folders, tmp_path, 
     sides = recipe.space.resolutions
     # Lower resolutions, so that two steps of a large network take seconds.
     sides = [64, 48][: len(sides)] if sides[0] > 100 else list({sides[0], sides[-1]})
+    if sides == [32]:
+        sides = [16]
     out = tmp_path / "run"
     commands.start_training(
         name,
@@ -64,6 +66,8 @@ def test_every_recipe_trains_is_tabulated_and_predicts(name, folders, tmp_path, 
         run = load_run(path)
         assert run.info["steps"] == 2
         assert ("test" in run.info) == bool(recipe.peers)
+        if recipe.peers and run.recipe.method.name == "independent":
+            continue  # scored already; a table of one row is tried with smaller networks
         commands.make_table(path)
         commands.predict(path, [tmp_path / "photo.jpg"], budget=None)
         shown = capsys.readouterr().out
