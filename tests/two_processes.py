@@ -10,6 +10,7 @@ from mutualnet.config_text import override
 from mutualnet.data.feeding import calibration_loader, plain_loader
 from mutualnet.evaluate import evaluate
 from mutualnet.loop import TrainingModule
+from mutualnet.peers import peer_step
 from mutualnet.prepare import prepare
 from mutualnet.processes import current_ranks, gather, process_group
 from mutualnet.recipes import load_recipe
@@ -93,6 +94,50 @@ def check_equal_weights() -> None:
     assert losses[0] == losses[1]
 
 
+def _pair(*settings):
+    network = "name: mutualnet.models.cifar:WideResNet, kwargs: {depth: 10, width_factor: 1}"
+    common = [
+        f"model={{{network}, heads: wrn16_1}}",
+        f"peers=[{{model: {{{network}, heads: wrn16_1}}}}]",
+        "space={width_range: [1.0, 1.0], resolutions: [12]}",
+        "method.name=independent",
+    ]
+    return override(_recipe(), [*common, *settings])
+
+
+def check_gradient_of_peers() -> None:
+    """All terms of DCM, averaged over processes, are those of the joined batch, BN in eval mode."""
+    ready = prepare(_pair("teaching.method=dcm"))
+    joined = next(iter(ready_loader(ready, 0, 1)))
+    twins = copy.deepcopy([own.supernet.model for own in ready.learners])
+    twin_heads = {n: copy.deepcopy(own.heads) for n, own in enumerate(ready.learners)}
+    for part in (*twins, *twin_heads.values()):
+        part.eval()
+    peer_step(twins, joined, ready.recipe.graph, task=ready.task, heads=twin_heads)
+    module = TrainingModule(ready)
+    module.networks.eval()
+    module.take_step(next(iter(ready.loader())), 0, [_NoStep(module.steppers[0])])
+    for number, own in enumerate(ready.learners):
+        mine = [*own.supernet.model.parameters(), *own.heads.parameters()]
+        whole = [*twins[number].parameters(), *twin_heads[number].parameters()]
+        for a, b in zip(mine, whole, strict=True):
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6)
+
+
+def check_equal_peers() -> None:
+    """Joint or in turn, networks and heads are the same in every process after some steps."""
+    for settings in (
+        ["teaching.method=dcm"],
+        ["teaching.method=dml", "teaching.update=alternating"],
+    ):
+        ready = prepare(_pair(*settings))
+        module = TrainingModule(ready)
+        for step, batch in zip(range(4), ready.loader(), strict=False):
+            module.take_step(batch, step)
+        first, second = gather(module.networks.state_dict())
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 def check_table_parts() -> None:
     """Statistics and scores of two processes are those of one."""
     ready, ranks = prepare(_recipe()), current_ranks()
@@ -134,6 +179,8 @@ def main() -> None:
         assert ranks.size == 2
         check_gradient()
         check_equal_weights()
+        check_gradient_of_peers()
+        check_equal_peers()
         check_table_parts()
     print(f"rank {ranks.rank} fine", file=sys.stderr)
 
