@@ -21,3 +21,28 @@ def plain_net(num_classes: int, in_channels: int) -> nn.Module:
 def plain_heads() -> dict[str, Head]:
     """A linear classifier after the first convolution."""
     return {"inner": Head(after="1")}
+
+
+def seven_classes(num_classes: int, in_channels: int) -> nn.Module:
+    """A network that has its own idea of the classes."""
+    return plain_net(7, in_channels)
+
+
+_ONE: list[nn.Module] = []
+
+
+def always_the_same(num_classes: int, in_channels: int) -> nn.Module:
+    """One network, whoever asks."""
+    if not _ONE:
+        _ONE.append(plain_net(num_classes, in_channels))
+    return _ONE[0]
+
+
+def odd_heads() -> dict[str, Head]:
+    """A head by the name of a method."""
+    return {"half": Head(after="stage1")}
+
+
+def lost_heads() -> dict[str, Head]:
+    """Heads where no layer is."""
+    return {"C2": Head(after="stage9"), "C3": Head(after="stage1")}

@@ -224,7 +224,7 @@ def test_a_full_disk_is_one_line_and_status_one(tmp_path, capsys, monkeypatch):
     def refuse(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mutualnet.train.save_run", refuse)
+    monkeypatch.setattr("mutualnet.outcome.save_run", refuse)
     words = ["train", "digits_demo", "--limit-steps", "1", "--out", str(tmp_path / "a"), "--set"]
     settings = [*SMALL, "checkpoint_minutes=0"]
     line = _line(capsys, [*words, *settings], status=1)

@@ -52,7 +52,7 @@ def test_overrides_are_typed_and_leave_the_recipe_alone(recipe):
         ("optimizer.lr", "--set must be key=value"),
         ("optimizer.lrr=1", "no key optimizer.lrr. Did you mean optimizer.lr?"),
         ("optimiser.lr=1", "no key optimiser. Did you mean optimizer?"),
-        ("name.x=1", "'name' of 'name.x' has no keys"),
+        ("name.x=1", "name has no keys of its own"),
         ("optimizer.lr=fast", "lr"),
         ("optimizer.lr=-1", "lr must be > 0, got -1"),
         ("seed=[", "must be YAML"),

@@ -235,7 +235,10 @@ def test_a_module_that_does_not_run_once_is_refused(images, path, times):
     ("build", "message"),
     [
         (partial(head_preset, "timm:resnet34"), "network timm:resnet34 has no auxiliary heads"),
-        (partial(head_preset, "wrn28_11"), "Did you mean wrn28_10"),
+        (
+            partial(head_preset, "wrn28_11"),
+            "wrn28_10.* Or describe some: model.heads=package.module",
+        ),
         (partial(head_preset, "resnet110_cifar", ("C4",)), "must be among C2, C3, got C4"),
         (partial(Blocks, "convnext", 8), "kind must be one of basic, "),
         (partial(Blocks, "basic", 0), "channels must be >= 1, got 0"),
@@ -252,6 +255,24 @@ def test_impossible_descriptions_are_refused(build, message):
 
 
 def test_a_head_needs_a_name_of_its_own(model, images):
-    for name in (OUTPUT, "a.b", ""):
+    for name in (OUTPUT, "a.b", "", "half", "keys", "outputs"):
         with pytest.raises(ValueError, match="a name without dots"):
             AuxiliaryHeads(model, {name: Head(after="stage1")}, num_classes=10, images=images)
+
+
+def test_a_map_that_is_changed_in_place_is_refused(images):
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1)
+    )
+    AuxiliaryHeads(model, {"C2": Head(after="2")}, num_classes=3, images=images)
+    with pytest.raises(ValueError, match="a layer after '1' changes it in place"):
+        AuxiliaryHeads(model, {"C2": Head(after="1")}, num_classes=3, images=images)
+
+
+def test_heads_run_without_gradients_too(model, images):
+    heads = _small(model, images)
+    model.eval()
+    heads.eval()
+    with torch.inference_mode():
+        outputs = heads.outputs(model, images)
+    assert torch.equal(outputs[OUTPUT], model(images))

@@ -5,6 +5,7 @@ import csv
 import json
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,15 +16,17 @@ from torch.func import functional_call
 from mutualnet import commands
 from mutualnet.callbacks import CapacityGap
 from mutualnet.checkpoints import latest_state
-from mutualnet.config_text import override, read_recipe
+from mutualnet.cli import main
+from mutualnet.config_text import override, read_recipe, write_recipe
 from mutualnet.data.noise import NoisyLabels
-from mutualnet.loop import TrainingModule
+from mutualnet.loop import TrainingDivergedError, TrainingModule
 from mutualnet.losses import distillation_loss
 from mutualnet.models import WideResNet
 from mutualnet.peers import peer_step
 from mutualnet.prepare import load_splits, prepare
 from mutualnet.recipes import load_recipe
 from mutualnet.runs import load_run
+from mutualnet.sandwich import sandwich_step
 from mutualnet.seeding import Purpose, generator
 from mutualnet.space import Subnet
 from mutualnet.tasks import Classification
@@ -58,6 +61,7 @@ def pair(*settings, count=2):
     return override(load_recipe("digits_demo"), [*common, *settings])
 
 
+ROOT = Path(__file__).resolve().parents[1]
 DCM = "teaching.method=dcm"
 
 
@@ -353,12 +357,31 @@ def test_a_peer_whose_loss_runs_away_is_named(caplog):
             [DCM, "space={width_range: [0.5, 0.5], resolutions: [12], model_width_mult: 1.0}"],
             "full",
         ),
+        (
+            ["peers.0.model={name: tests.plain_net:seven_classes}"],
+            r"for each of the 10 classes of digits, got outputs \(1, 7\)",
+        ),
+        (
+            [
+                "model={name: tests.plain_net:always_the_same}",
+                "peers.0.model={name: tests.plain_net:always_the_same}",
+            ],
+            "networks 1 and 2 share some",
+        ),
         (["teaching.update=alternating", "optimizer.accumulate=2"], "alternating updates need"),
         (["teaching.tau=0"], "tau must be > 0"),
         (["teaching.same_stage_weight=-1"], "same_stage_weight must be >= 0"),
         (["data.label_noise=1.5"], r"label_noise must lie in \[0, 1\]"),
-        (["peers.0.model.nam=x"], "a recipe has no key peers.0.model.nam. Did you mean"),
-        (["peers.5.model.name=x"], "'5' of 'peers.5.model.name' must be a number below 1"),
+        (
+            ["peers.0.model.nam=x"],
+            "a recipe has no key peers.0.model.nam. Did you mean peers.0.model.name",
+        ),
+        (["peers.0={model: {name: wrn16_1}}"], "must name a value of one peer"),
+        (["peers.optimizer.lr=1"], "the number in peers.optimizer must be below 1"),
+        (["peers.5.model.name=x"], "the number in peers.5 must be below 1"),
+        (["peers.0.modle.name=x"], "no key peers.0.modle. Did you mean peers.0.model?"),
+        (["peers.0.optimizer.clip_norm=1.0"], "clip_norm is the whole gradient's"),
+        ([DCM, "model.heads=tests.plain_net:odd_heads", "teaching.head_names=[half]"], "'half'"),
         (
             ["peers.0.optimizer={lr: 0.1, epochs: 7}"],
             "every peer's epochs must be 2, got 7",
@@ -387,3 +410,188 @@ def test_a_method_keeps_the_space_unless_asked():
     wider = with_method(taught, None, width_range=(0.5, 1.0))
     assert wider.teaching.method == "dcm"
     assert wider.space.smallest == Subnet(width_mult=0.5, resolution=8)
+
+
+def test_single_values_of_a_peers_schedule_start_from_the_recipes_own():
+    recipe = pair("peers.0.optimizer.lr=0.02")
+    assert recipe.optimizers[1] == replace(recipe.optimizer, lr=0.02)
+
+
+def test_a_network_whose_loss_is_not_finite_stops_all_before_any_moves():
+    ready = prepare(pair("teaching.optimizers=each"))
+    module, batch = TrainingModule(ready), next(iter(ready.loader()))
+    first, second = (own.supernet.model for own in ready.learners)
+    with torch.no_grad():
+        second.head.bias.fill_(float("inf"))
+    before = first.stem.weight.detach().clone()
+    with pytest.raises(TrainingDivergedError, match="1x12 of network 2 is nan at step 1"):
+        module.take_step(batch, 0)
+    assert torch.equal(first.stem.weight, before)
+
+
+def test_in_turn_the_error_says_which_networks_had_theirs():
+    ready = prepare(pair("teaching.method=dml", "teaching.update=alternating"))
+    with torch.no_grad():
+        ready.learners[1].supernet.model.head.bias.fill_(float("inf"))
+    module = TrainingModule(ready)
+    ready.learners[0].supernet.model.head.register_forward_hook(lambda *_: None)
+    with pytest.raises(TrainingDivergedError, match="was not updated by it, those before it were"):
+        module.take_step(next(iter(ready.loader())), 0)
+
+
+def test_averaged_networks_end_with_averaged_heads():
+    ready = prepare(pair(DCM, "optimizer.ema_decay=0.5"))
+    module = TrainingModule(ready)
+    weights = [own.heads["C2"][-1].weight for own in ready.learners]
+    seen = []
+    for step, batch in zip(range(2), ready.loader(), strict=False):
+        module.take_step(batch, step)
+        seen.append([weight.detach().clone() for weight in weights])
+    module.finish()
+    for number, weight in enumerate(weights):
+        torch.testing.assert_close(weight, (seen[0][number] + seen[1][number]) / 2)
+
+
+def test_a_state_of_another_version_is_refused(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        _stop_after(patch, 2)
+        with pytest.raises(_StoppedError):
+            train(pair(), tmp_path / "run", limit_steps=4)
+    monkeypatch.setattr("mutualnet.train.STATE_VERSION", 99)
+    with pytest.raises(ValueError, match="written by another version of mutualnet"):
+        train(pair(), tmp_path / "run", limit_steps=4, resume=True)
+
+
+def test_training_is_not_lost_if_scoring_fails(tmp_path, monkeypatch):
+    whole = train(pair(DCM), tmp_path / "whole", limit_steps=3)
+    with monkeypatch.context() as patch:
+        patch.setattr("mutualnet.outcome.score_here", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError) as caught:
+            train(pair(DCM, "checkpoint_minutes=60"), tmp_path / "run", limit_steps=3)
+    assert "go on with --resume" in caught.value.__notes__[0]
+    out = train(pair(DCM, "checkpoint_minutes=60"), tmp_path / "run", limit_steps=3, resume=True)
+    for name in ("network1", "network2"):
+        one, other = (load_file(path / name / "weights.safetensors") for path in (whole, out))
+        assert all(torch.equal(one[key], other[key]) for key in one)
+    assert not (out / "checkpoints").exists()
+
+
+SUPERNETS = (
+    "method.name=mutualnet",
+    "space={width_range: [0.25, 1.0], resolutions: [12, 8]}",
+)
+
+
+def test_supernets_that_learn_in_turn_move_with_their_narrower_networks():
+    """Every network's step has its narrower ones' gradients; the next sees its new predictions."""
+    ready = prepare(
+        pair("teaching.method=dml", "teaching.update=alternating", *SUPERNETS, "optimizer.lr=0.05")
+    )
+    recipe, batch = ready.recipe, next(iter(ready.loader()))
+    subnets = recipe.method.rule.draw(recipe.space, generator(recipe.seed, Purpose.DRAW, 0))
+    twins = copy.deepcopy([own.supernet for own in ready.learners])
+    config = recipe.optimizer
+    optimizers = [
+        torch.optim.SGD(
+            twin.parameters(), 0.05, config.momentum, 0, config.weight_decay, config.nesterov
+        )
+        for twin in twins
+    ]
+    images, labels = batch
+    task = Classification()
+    for number, (twin, other) in enumerate(zip(twins, reversed(twins), strict=True)):
+        logits = twin.model(images)
+        target = other.model(images).detach()
+        loss = F.cross_entropy(logits, labels) + distillation_loss(logits, target)
+        loss.backward()
+        sandwich_step(twin, batch, subnets[1:], task=task, teacher=logits.detach())
+        optimizers[number].step()
+    TrainingModule(ready).take_step(batch, 0)
+    for own, twin in zip(ready.learners, twins, strict=True):
+        pairs = zip(own.supernet.parameters(), twin.parameters(), strict=True)
+        for mine, slow in pairs:
+            torch.testing.assert_close(mine, slow, rtol=1e-3, atol=1e-5)
+
+
+def test_an_interrupted_pair_of_supernets_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    recipe = pair(DCM, *SUPERNETS)
+    whole = train(recipe, tmp_path / "whole", limit_steps=4)
+    with monkeypatch.context() as patch:
+        _stop_after(patch, 2)
+        with pytest.raises(_StoppedError):
+            train(recipe, tmp_path / "run", limit_steps=4)
+    out = train(recipe, tmp_path / "run", limit_steps=4, resume=True)
+    for name in ("network1", "network2"):
+        one, other = (load_file(path / name / "weights.safetensors") for path in (whole, out))
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_narrow_networks_are_peers_where_no_heads_are_asked_for():
+    space = "space={width_range: [0.5, 0.5], resolutions: [12], model_width_mult: 1.0}"
+    ready = prepare(pair("teaching.method=dml", space))
+    twins = [
+        own.supernet.extract(ready.recipe.space.largest, uncalibrated=True)
+        for own in ready.learners
+    ]
+    batch = next(iter(ready.loader()))
+    peer_step([twin.train() for twin in twins], batch, ready.recipe.graph, task=Classification())
+    module = TrainingModule(ready)
+    module.steppers[0].step = lambda *_: None
+    module.take_step(batch, 0)
+    for own, twin in zip(ready.learners, twins, strict=True):
+        full = dict(own.supernet.model.named_parameters())
+        for name, parameter in twin.named_parameters():
+            block = full[name].grad[tuple(slice(size) for size in parameter.shape)]
+            torch.testing.assert_close(block, parameter.grad, rtol=1e-4, atol=1e-6)
+            assert int(full[name].grad.count_nonzero()) <= parameter.numel()
+
+
+def test_the_command_line_trains_a_pair_and_tells_both_errors(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_recipe(pair("teaching.method=independent"), tmp_path / "pair.yaml")
+    words = ["train", "pair.yaml", "--epochs", "1", "--limit-steps", "2", "--out", "r"]
+    assert main([*words, "--method", "dcm"]) == 0
+    shown = capsys.readouterr()
+    for name in ("network1", "network2"):
+        assert f"next: mutualnet table r/{name}" in shown.out
+        WideResNet(10, 1, 10, in_channels=1).load_state_dict(
+            load_file(tmp_path / "r" / name / "weights.safetensors")
+        )
+    assert read_recipe(tmp_path / "r" / "config.yaml").teaching.method == "dcm"
+    teacher = ["--method", "kd", "--teacher", "r/network1"]
+    assert main([*words[:-1], "taught", *teacher]) == 0
+    assert read_recipe(tmp_path / "taught" / "config.yaml").teacher.name == "r/network1"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--method", "kd"], "method kd needs a trained teacher"),
+        (
+            ["--method", "dcm", "--set", "model.heads=tests.plain_net:lost_heads"],
+            "no module 'stage9'",
+        ),
+        (
+            ["--set", "peers.0.model={name: tests.plain_net:seven_classes}"],
+            "each of the 10 classes",
+        ),
+        (
+            [
+                "--set",
+                "model={name: tests.plain_net:always_the_same}",
+                "peers.0.model={name: tests.plain_net:always_the_same}",
+            ],
+            "every network must be given once",
+        ),
+        (["--set", "peers=[]", "--method", "dml"], "at least two networks"),
+    ],
+)
+def test_mistakes_with_pairs_are_one_line(words, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.chdir(tmp_path)
+    write_recipe(pair(), tmp_path / "pair.yaml")
+    assert main(["train", "pair.yaml", "--out", "r", *words]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("mutualnet: ")
+    assert message in lines[-1]
+    assert not (tmp_path / "r").exists()

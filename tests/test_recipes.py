@@ -114,24 +114,26 @@ def test_settings_are_the_papers(name):
     assert recipe.data.augment == ("wide_crop" if "resnet50" in name else "standard")
 
 
+_WRN = (200, 128, 5e-4, False, (60, 120, 160), 0.2)
+_RESNET = (200, 64, 1e-4, False, (60, 120, 180), 0.1)
+_IMAGENET = (100, 256, 1e-4, False, (30, 60, 90), 0.1)
 PAIRS = {
-    # name: networks, epochs, batch, decay, Nesterov, milestones, factor at each
-    "cifar100_wrn28_10_pair": (2 * ("wrn28_10",), 200, 128, 5e-4, False, (60, 120, 160), 0.2),
-    "cifar100_resnet110_pair": (
-        2 * ("resnet110_cifar",),
-        200,
-        64,
-        1e-4,
-        False,
-        (60, 120, 180),
-        0.1,
+    # name: networks, then epochs, batch, decay, Nesterov, milestones, factor at each
+    "cifar100_wrn28_10_pair": (2 * ("wrn28_10",), *_WRN),
+    "cifar100_wrn28_4_pair": (2 * ("wrn28_4",), *_WRN),
+    "cifar100_wrn16_1_pair": (2 * ("wrn16_1",), *_WRN),
+    "cifar100_resnet110_pair": (2 * ("resnet110_cifar",), *_RESNET),
+    "cifar100_resnet164_pair": (2 * ("resnet164_cifar",), *_RESNET),
+    "cifar100_densenet40_12_pair": (
+        2 * ("densenet40_12",),
+        *(300, 64, 1e-4, True, (150, 225), 0.1),
     ),
-    "cifar100_densenet40_12_pair": (2 * ("densenet40_12",), 300, 64, 1e-4, True, (150, 225), 0.1),
-    "cifar100_wrn28_10+mobilenet_pair": (
-        ("wrn28_10", "mobilenet_v1_cifar_8x8"),
-        *(200, 128, 5e-4, False, (60, 120, 160), 0.2),
-    ),
-    "imagenet_resnet18_pair": (2 * ("timm:resnet18",), 100, 256, 1e-4, False, (30, 60, 90), 0.1),
+    "cifar100_mobilenet_pair": (2 * ("mobilenet_v1_cifar_8x8",), *_RESNET),
+    "cifar100_wrn28_10+mobilenet_pair": (("wrn28_10", "mobilenet_v1_cifar_8x8"), *_WRN),
+    "cifar100_wrn28_10+resnet110_pair": (("wrn28_10", "resnet110_cifar"), *_WRN),
+    "imagenet_resnet18_pair": (2 * ("timm:resnet18",), *_IMAGENET),
+    "imagenet_resnet50_pair": (2 * ("timm:resnet50",), *_IMAGENET),
+    "imagenet_resnet50+resnet18_pair": (("timm:resnet50", "timm:resnet18"), *_IMAGENET),
 }
 
 
@@ -155,7 +157,13 @@ def test_settings_of_pairs_are_the_papers(name):
 def test_mobilenet_v2s_pair_has_a_cosine_of_its_own():
     optimizer = load_recipe("imagenet_mobilenet_v2_pair").optimizer
     assert (optimizer.epochs, optimizer.lr, optimizer.weight_decay) == (150, 0.05, 4e-5)
-    assert optimizer.schedule == "cosine"
+    assert (optimizer.schedule, optimizer.nesterov) == ("cosine", False)
+    assert load_recipe("imagenet_mobilenet_v2_pair").data.batch_size == 256
+
+
+def test_every_pair_is_held_to_its_papers_settings():
+    others = {"imagenet_mobilenet_v2_pair"}
+    assert {name for name in RECIPES if name.endswith("_pair")} == {*PAIRS, *others}
 
 
 @pytest.mark.parametrize("method", ["independent", "deep_supervision", "dml", "dks", "dcm"])

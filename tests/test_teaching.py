@@ -88,7 +88,7 @@ def test_a_teacher_is_the_last_network_and_frozen():
     assert graph.frozen == {2}
     assert str(graph) == "0.25 ce_1, 0.75 kl_1_3, 0.25 ce_2, 0.75 kl_2_3"
     assert {e.tau for e in graph.edges if e.teacher is not None} == {4.0}
-    both = with_teacher(dcm(2, ("C2",)), 2, alpha=0.5, tau=1.0)
+    both = with_teacher(dcm(2, ("C2",)), alpha=0.5, tau=1.0)
     assert len(both.edges) == len(dcm(2, ("C2",)).edges) + 2
     assert {str(e): e.weight for e in both.edges}["ce_1.C2"] == 1
 

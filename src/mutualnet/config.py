@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from mutualnet.space import RULES, ElasticSpace, SandwichRule
 from mutualnet.teaching import (
+    KD_ALPHA,
+    KD_TAU,
     TeachingGraph,
     dcm,
     deep_supervision,
@@ -280,10 +282,10 @@ class TeacherConfig:
 
     name: str | None = None
     """A run, or `timm:NAME` (pretrained); None for no teacher."""
-    alpha: float = 0.5
-    """Share of the teacher's part in the loss, in [0, 1]."""
-    tau: float = 1.0
-    """Temperature of both distributions, > 0."""
+    alpha: float = KD_ALPHA
+    """Share of the teacher's part in the loss, in [0, 1]. Apprentice's fixed teacher has 0.5."""
+    tau: float = KD_TAU
+    """Temperature of both distributions, > 0. Apprentice's has 1."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
@@ -378,6 +380,12 @@ class Recipe:
                 mine, first = getattr(own, name), getattr(self.optimizer, name)
                 if mine != first:
                     raise ValueError(f"every peer's {name} must be {first}, got {mine}")
+        are_joined = teaching.optimizers == "one" and teaching.update == "joint"
+        if are_joined and len({own.clip_norm for own in self.optimizers}) > 1:
+            raise ValueError(
+                "clip_norm is the whole gradient's with one optimizer: give every peer the same, "
+                "or set teaching.optimizers=each"
+            )
         if teaching.update == "alternating" and self.optimizer.accumulate > 1:
             raise ValueError("alternating updates need optimizer.accumulate=1")
 
@@ -403,7 +411,7 @@ class Recipe:
             if self.teaching.method == "kd":
                 raise ValueError("method kd needs a trained teacher: --teacher RUN or timm:NAME")
             return graph
-        return with_teacher(graph, len(self.models), alpha=self.teacher.alpha, tau=self.teacher.tau)
+        return with_teacher(graph, alpha=self.teacher.alpha, tau=self.teacher.tau)
 
     def alone(self, number: int) -> Recipe:
         """The recipe of one of the networks by itself, as its finished run carries it."""

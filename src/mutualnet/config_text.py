@@ -49,9 +49,7 @@ def _check_keys(values: dict[str, Any], kind: Any, prefix: str) -> None:
     known = {f.name: f for f in fields(kind)}
     for key, value in values.items():
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-            hint = f"Did you mean {prefix}{close[0]}?" if close else f"Known: {', '.join(known)}."
-            raise ValueError(f"a recipe has no key {prefix}{key}. {hint}")
+            raise _no_key(f"{prefix}{key}", key, list(known), prefix)
         nested = _NESTED.get(key)
         if nested is not None and isinstance(value, dict):
             _check_keys(value, nested, f"{prefix}{key}.")
@@ -59,6 +57,12 @@ def _check_keys(values: dict[str, Any], kind: Any, prefix: str) -> None:
             for number, peer in enumerate(value):
                 if isinstance(peer, dict):
                     _check_keys(peer, PeerConfig, f"{key}.{number}.")
+
+
+def _no_key(name: str, key: str, known: list[str], prefix: str) -> ValueError:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+    hint = f"Did you mean {prefix}{close[0]}?" if close else f"Known: {', '.join(known)}."
+    return ValueError(f"a recipe has no key {name}. {hint}")
 
 
 _NESTED: dict[str, Any] = {
@@ -103,8 +107,13 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
             )
         *path, last = key.split(".")
         place: Any = values
-        for part in path:
-            place = _step_into(place, part, key)
+        for depth, part in enumerate(path):
+            if part == "optimizer" and depth == 2 and place.get(part) is None:
+                # To change single values of, a peer gets a copy of the recipe's.
+                place[part] = dict(values[part])
+            place = _step_into(place, part, path[:depth])
+        if not isinstance(place, dict):
+            raise ValueError(f"{key} must name a value of one peer, such as {key}.model.name")
         try:
             place[last] = yaml.safe_load(text)
         except yaml.YAMLError:
@@ -112,15 +121,17 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     return _build(values)
 
 
-def _step_into(place: Any, part: str, key: str) -> Any:
+def _step_into(place: Any, part: str, before: list[str]) -> Any:
     """What a dotted key goes through: values by name, peers by number from 0."""
+    name = ".".join([*before, part])
     if isinstance(place, list | tuple):
         if part.isdigit() and int(part) < len(place):
             return place[int(part)]
-        raise ValueError(f"{part!r} of {key!r} must be a number below {len(place)}")
-    if not isinstance(place, dict) or not isinstance(place.get(part), dict | tuple | list):
-        _check_keys({part: None}, Recipe, "")
-        raise ValueError(f"{part!r} of {key!r} has no keys of its own")
+        raise ValueError(f"the number in {name} must be below {len(place)}")
+    if part not in place:
+        raise _no_key(name, part, list(place), ".".join([*before, ""]))
+    if not isinstance(place[part], dict | tuple | list):
+        raise ValueError(f"{name} has no keys of its own")
     return place[part]
 
 

@@ -19,7 +19,7 @@ from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable, Row
 from mutualnet.tasks.base import Score, Task
 
-__all__ = ["build_table", "evaluate"]
+__all__ = ["build_table", "evaluate", "score_here"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +50,25 @@ def evaluate(
     keys = {subnet: supernet.key(subnet) for subnet in subnets}
     ranks = current_ranks()
     first = {key: subnet for subnet, key in reversed(keys.items())}
-    mine = list(first)[ranks.rank :: ranks.size]
-    first = {key: first[key] for key in mine}
+    mine = list(first.values())[ranks.rank :: ranks.size]
+    computed: dict[Any, Score] = {}
+    for part in gather(score_here(supernet, batches, mine, task=task, autocast=autocast)):
+        computed |= {supernet.key(subnet): score for subnet, score in part.items()}
+    return {subnet: computed[key] for subnet, key in keys.items()}
+
+
+def score_here(
+    supernet: Supernet,
+    batches: Iterable[Any],
+    subnets: Sequence[Subnet],
+    *,
+    task: Task,
+    autocast: torch.dtype | None = None,
+) -> dict[Subnet, Score]:
+    """The same in this process alone, for sub-networks of which no two are equal."""
+    if not subnets:
+        return {}
+    first = {supernet.key(subnet): subnet for subnet in subnets}
     modules: dict[Any, nn.Module] = {k: supernet.subnet(s).eval() for k, s in first.items()}
     scores = {key: task.new_score() for key in modules}
     device = next(supernet.model.parameters()).device
@@ -66,10 +83,7 @@ def evaluate(
                 with autocast_to(autocast, device):
                     outputs = module(task.inputs(part))
                 scores[key].update(outputs, part)
-    computed: dict[Any, Score] = {}
-    for part in gather({key: score.compute() for key, score in scores.items()}):
-        computed |= part
-    return {subnet: computed[key] for subnet, key in keys.items()}
+    return {first[key]: score.compute() for key, score in scores.items()}
 
 
 def build_table(

@@ -14,6 +14,7 @@ from mutualnet.heads import Head
 __all__ = [
     "HEAD_PRESETS",
     "Variant",
+    "as_variant",
     "cifar_densenet_heads",
     "cifar_resnet_heads",
     "head_preset",
@@ -23,7 +24,8 @@ __all__ = [
 
 Heads: TypeAlias = dict[str, Head]
 Variant: TypeAlias = Literal["standard", "narrow", "apfc"]
-"""As published; with half the channels; or a 4x4 average pool and a linear layer alone."""
+"""As published; with half the channels; or a 4x4 average pool and a linear layer, which come after
+BN and ReLU where the network has pre-activation."""
 
 
 def wide_resnet_heads(depth: int, width_factor: int) -> Heads:
@@ -192,13 +194,18 @@ def head_preset(
         )
         raise ValueError(
             f"network {model_name} has no auxiliary heads of its own. {hint} Or describe some: "
-            "heads.preset=package.module:function, which returns mutualnet.heads.Head by name."
+            "model.heads=package.module:function, which returns mutualnet.heads.Head by name."
         )
     heads = preset()
     absent = [name for name in names if name not in heads]
     if absent:
         raise ValueError(f"heads of {model_name} must be among {', '.join(heads)}, got {absent[0]}")
-    return {name: _VARIANTS[variant](heads[name]) for name in names}
+    return {name: as_variant(heads[name], variant) for name in names}
+
+
+def as_variant(head: Head, variant: Variant) -> Head:
+    """The same head as published, with half the channels, or as a pool and a linear layer."""
+    return _VARIANTS[variant](head)
 
 
 def _narrow(head: Head) -> Head:

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from mutualnet.blocks import Blocks
 from mutualnet.models.cifar import draw_weights
 from mutualnet.running_statistics import kept_running_statistics
+from mutualnet.structure import mode_of
 from mutualnet.teaching import OUTPUT
 
 __all__ = ["AuxiliaryHeads", "Head"]
@@ -89,18 +90,13 @@ class AuxiliaryHeads(nn.ModuleDict):
         self.after = {name: head.after for name, head in heads.items()}
         self.checkpointed = checkpointed
         for name in self.after:
-            if name == OUTPUT or "." in name or not name:
+            if name == OUTPUT or "." in name or not name or hasattr(self, name):
                 raise ValueError(
-                    f"a head must have a name without dots, not {OUTPUT!r}, got {name!r}"
+                    f"a head must have a name without dots, not {OUTPUT!r} or that of a method of "
+                    f"modules, got {name!r}. Call it C2, for example."
                 )
-        modes = {module: module.training for module in model.modules()}
-        model.eval()
-        try:
-            with torch.no_grad():
-                _, maps = self._run(model, images)
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
+        with mode_of(model, False), torch.no_grad():
+            _, maps = self._run(model, images)
         for name, head in heads.items():
             self[name] = head.build(maps[name].shape[1], num_classes)
         self.to(images.device)
@@ -122,12 +118,14 @@ class AuxiliaryHeads(nn.ModuleDict):
         return {OUTPUT: output, **{name: self._head(name, maps[name]) for name in self.after}}
 
     def _run(self, model: nn.Module, inputs: Any) -> tuple[Any, dict[str, Tensor]]:
-        maps: dict[str, Tensor] = {}
+        maps: dict[str, Any] = {}
+        versions: dict[str, int] = {}
         calls = dict.fromkeys(self.after, 0)
 
         def reader(name: str) -> Any:
             def read(_: nn.Module, __: Any, output: Any) -> None:
                 maps[name] = output
+                versions[name] = _version(output)
                 calls[name] += 1
 
             return read
@@ -150,6 +148,11 @@ class AuxiliaryHeads(nn.ModuleDict):
                     f"head {name} must read a map (N, C, H, W), but {path!r} gave {got}. Choose a "
                     "module before the global pool."
                 )
+            if _version(maps[name]) != versions[name]:
+                raise ValueError(
+                    f"head {name} must read a map that stays, but a layer after {path!r} changes "
+                    "it in place. Choose that layer, such as the activation."
+                )
         return output, maps
 
     def _head(self, name: str, features: Tensor) -> Tensor:
@@ -161,6 +164,13 @@ class AuxiliaryHeads(nn.ModuleDict):
             return nullcontext(), kept_running_statistics(head)
 
         return checkpoint(head, features, use_reentrant=False, context_fn=contexts)
+
+
+def _version(output: Any) -> int:
+    """A number that every change in place raises; inference tensors have none."""
+    if not isinstance(output, Tensor) or output.is_inference():
+        return 0
+    return output._version
 
 
 def _module_at(model: nn.Module, path: str) -> nn.Module:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mutualnet.config import ModelConfig, OptimizerConfig, Recipe
 from mutualnet.data import DataSplits
-from mutualnet.head_presets import HEAD_PRESETS, head_preset
+from mutualnet.head_presets import HEAD_PRESETS, as_variant, head_preset
 from mutualnet.heads import AuxiliaryHeads, Head
 from mutualnet.models import create_model
 from mutualnet.runs import load_run
@@ -140,7 +140,7 @@ def _describe_heads(
             f"{spec} must return the heads {', '.join(names)}, got {', '.join(found)}. Set "
             "teaching.head_names to yours."
         )
-    return {name: found[name] for name in names}
+    return {name: as_variant(found[name], recipe.teaching.head_variant) for name in names}
 
 
 def _check_runs(supernet: Supernet, data: DataSplits, *, is_own_task: bool) -> None:
@@ -160,6 +160,11 @@ def _check_runs(supernet: Supernet, data: DataSplits, *, is_own_task: bool) -> N
             raise ValueError(
                 f"the network must return one tensor, got {type(outputs).__name__}. Build it "
                 "without auxiliary outputs."
+            )
+        if not is_own_task and outputs.shape[1:] != (data.num_classes,):
+            raise ValueError(
+                f"the network must return a logit for each of the {data.num_classes} classes of "
+                f"{data.name}, got outputs {tuple(outputs.shape)}. Build it with num_classes."
             )
 
 

@@ -30,7 +30,10 @@ from mutualnet.seeding import Purpose, generator, seed_of
 from mutualnet.space import SandwichRule, Subnet
 from mutualnet.teaching import Edge
 
-__all__ = ["TrainingDivergedError", "TrainingModule"]
+__all__ = ["STATE_VERSION", "TrainingDivergedError", "TrainingModule"]
+
+STATE_VERSION = 2
+"""Changes whenever a state holds something else than before."""
 
 
 class TrainingDivergedError(RuntimeError):
@@ -111,7 +114,7 @@ class TrainingModule(L.LightningModule):
         if own.optimizer.ema_decay is None:
             return None
         return AveragedModel(
-            own.supernet,
+            own.parts,
             multi_avg_fn=get_ema_multi_avg_fn(own.optimizer.ema_decay),
             use_buffers=True,
         )
@@ -148,7 +151,8 @@ class TrainingModule(L.LightningModule):
             optimizers: What to step in place of the module's own: Lightning counts by wrappers.
 
         Raises:
-            TrainingDivergedError: If a loss is not finite; the network's weights are as before.
+            TrainingDivergedError: If a loss is not finite. The weights are as before, but for those
+                of networks that had their turn before the one that it names.
         """
         recipe, ready, ranks = self.recipe, self.ready, current_ranks()
         torch.manual_seed(seed_of(recipe.seed, Purpose.STEP, step, ranks.rank))
@@ -161,7 +165,8 @@ class TrainingModule(L.LightningModule):
         terms = _Terms()
 
         def move(number: int) -> None:
-            self._move([number], terms, optimizers[number], batch, step)
+            norm = self._average_and_check([number], terms, batch, step)
+            self._clip_and_step([number], optimizers[number], norm)
 
         for part in self._parts(batch):
             weight = len(ready.task.inputs(part)) * share
@@ -171,11 +176,12 @@ class TrainingModule(L.LightningModule):
                 for number in range(len(ready.learners)):
                     terms.add(self._sandwich(number, part, subnets, weight), weight)
         if not self._in_turn:
-            for numbers, optimizer in zip(self._sets, optimizers, strict=True):
-                self._move(numbers, terms, optimizer, batch, step)
+            norms = [self._average_and_check(own, terms, batch, step) for own in self._sets]
+            for numbers, optimizer, norm in zip(self._sets, optimizers, norms, strict=True):
+                self._clip_and_step(numbers, optimizer, norm)
         for own, average in zip(ready.learners, self.averages, strict=True):
             if average is not None:
-                average.update_parameters(own.supernet)
+                average.update_parameters(own.parts)
         self.done = step + 1
         self.last_losses = {term.name: loss for term, loss in terms.losses.items()}
 
@@ -267,10 +273,10 @@ class TrainingModule(L.LightningModule):
                 source += f" of network {number + 1}"
             yield _Term(f"{kind}_{name}", source, number), member.loss
 
-    def _move(
-        self, numbers: Sequence[int], terms: _Terms, optimizer: Any, batch: Any, step: int
-    ) -> None:
-        """Average some networks' gradients over all processes, check them, and step."""
+    def _average_and_check(
+        self, numbers: Sequence[int], terms: _Terms, batch: Any, step: int
+    ) -> Tensor:
+        """Average some networks' gradients over all processes; return the norm of the whole."""
         own = nn.ModuleList(self.networks[number] for number in numbers)
         names, losses = terms.of(numbers)
         average_gradients(own, losses)
@@ -278,6 +284,10 @@ class TrainingModule(L.LightningModule):
             terms.losses[term] = loss
         norm = nn.utils.get_total_norm([p.grad for p in own.parameters() if p.grad is not None])
         self._check_finite(names, losses, norm, batch, step)
+        return norm
+
+    def _clip_and_step(self, numbers: Sequence[int], optimizer: Any, norm: Tensor) -> None:
+        own = nn.ModuleList(self.networks[number] for number in numbers)
         clip_norm = self.ready.learners[numbers[0]].optimizer.clip_norm
         if clip_norm is not None:
             nn.utils.clip_grads_with_norm_(own.parameters(), clip_norm, norm)
@@ -304,24 +314,27 @@ class TrainingModule(L.LightningModule):
     def _check_finite(
         self, names: list[_Term], losses: Tensor, norm: Tensor, batch: Any, step: int
     ) -> None:
+        kept = "The weights were not updated by it."
+        if self._in_turn:
+            kept = f"Network {names[0].network + 1} was not updated by it, those before it were."
         is_finite = losses.isfinite()
         if bool(is_finite.all() & norm.isfinite()):
             return
         if not bool(self.ready.task.inputs(batch).isfinite().all()):
             raise TrainingDivergedError(
-                f"the images of step {step + 1} hold values that are not finite numbers. The "
-                "weights were not updated by them. Repair the data or its transform."
+                f"the images of step {step + 1} hold values that are not finite numbers. {kept} "
+                "Repair the data or its transform."
             )
         if bool(is_finite.all()):
             raise TrainingDivergedError(
                 f"the gradient of step {step + 1} is {float(norm)} while the losses are finite. "
-                "The weights were not updated by it. Lower optimizer.lr, or train in fp32."
+                f"{kept} Lower optimizer.lr, or train in fp32."
             )
         bad = int((~is_finite).nonzero()[0])
         raise TrainingDivergedError(
-            f"the loss of {names[bad].source} is {float(losses[bad])} at step {step + 1}. The "
-            "weights were not updated by it. Lower optimizer.lr, add warm-up "
-            "(optimizer.warmup_epochs), or train in fp32 (precision.precision=fp32)."
+            f"the loss of {names[bad].source} is {float(losses[bad])} at step {step + 1}. {kept} "
+            "Lower optimizer.lr, add warm-up (optimizer.warmup_epochs), or train in fp32 "
+            "(precision.precision=fp32)."
         )
 
     # ------------------------------------------------------------------------------------- state
@@ -330,6 +343,7 @@ class TrainingModule(L.LightningModule):
         """Everything that the steps to come depend on, besides the recipe."""
         learners = self.ready.learners
         return {
+            "format_version": STATE_VERSION,
             "step": self.done,
             "stop": self.ready.batches.stop,
             "num_ranks": current_ranks().size,
@@ -359,7 +373,7 @@ class TrainingModule(L.LightningModule):
         """End with the averaged weights, where the recipe asks for them."""
         for own, average in zip(self.ready.learners, self.averages, strict=True):
             if average is not None:
-                own.supernet.load_state_dict(average.module.state_dict())
+                own.parts.load_state_dict(average.module.state_dict())
 
 
 def _of_edge(edge: Edge) -> _Term:

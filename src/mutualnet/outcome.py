@@ -11,36 +11,49 @@ import torch
 
 from mutualnet.config_text import write_recipe
 from mutualnet.data.feeding import plain_loader
-from mutualnet.evaluate import evaluate
+from mutualnet.evaluate import score_here
 from mutualnet.prepare import Prepared, plain_task
+from mutualnet.processes import current_ranks, gather, training_device
 from mutualnet.runs import CONFIG, network_name, save_heads, save_peers, save_run
 from mutualnet.tasks import Classification, Score, Task
 
-__all__ = ["final_scores", "save_networks"]
+__all__ = ["are_scored", "final_scores", "save_networks"]
 
 logger = logging.getLogger(__name__)
 
 
-def final_scores(ready: Prepared) -> list[Score | None]:
-    """Each full network's score on the test split, where networks teach each other.
+def are_scored(ready: Prepared) -> bool:
+    """Whether the networks of a run are scored at its end: where several train, or are taught.
 
     A network that only its own sub-networks learn from is scored by its table.
     """
     recipe = ready.recipe
-    largest = recipe.space.largest
     teaches = recipe.teaching.method != "independent" or len(ready.learners) > 1
-    scores: list[Score | None] = []
-    for own in ready.learners:
-        if not teaches or not own.supernet.is_full(largest):
-            scores.append(None)
-            continue
-        own.supernet.eval()
+    return teaches and all(own.supernet.is_full(recipe.space.largest) for own in ready.learners)
+
+
+def final_scores(ready: Prepared) -> list[Score | None]:
+    """Each full network's score on the test split, in eval mode and the weights' own precision.
+
+    Of several processes each scores some of the networks, and all get all scores.
+    """
+    numbers = list(range(len(ready.learners)))
+    if not are_scored(ready):
+        return [None for _ in numbers]
+    recipe, ranks = ready.recipe, current_ranks()
+    mine: dict[int, Score] = {}
+    for number in numbers[ranks.rank :: ranks.size]:
+        # Lightning leaves the networks on the CPU.
+        supernet = ready.learners[number].supernet.to(training_device()).eval()
         batches = plain_loader(
             ready.data.test, recipe.data.batch_size, num_workers=recipe.data.num_workers
         )
-        found = evaluate(own.supernet, batches, [largest], task=plain_task(recipe))
-        scores.append(found[largest])
-    return scores
+        task, largest = plain_task(recipe), recipe.space.largest
+        mine[number] = score_here(supernet, batches, [largest], task=task)[largest]
+    found: dict[int, Score] = {}
+    for part in gather(mine):
+        found |= part
+    return [found[number] for number in numbers]
 
 
 def save_networks(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from mutualnet.heads import AuxiliaryHeads
 from mutualnet.precision import autocast_to
 from mutualnet.running_statistics import kept_running_statistics
+from mutualnet.structure import mode_of
 from mutualnet.tasks.base import Task
 from mutualnet.teaching import Edge, Node, TeachingGraph
 from mutualnet.views import ignore_layout_warning
 
-__all__ = ["Lesson", "peer_step"]
+__all__ = ["Lesson", "check_apart", "peer_step"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class Lesson:
     losses: dict[Edge, Tensor]
     """Scalar of each term, detached and without its weight, in the order of the edges."""
     outputs: tuple[Any, ...]
-    """Each network's own output for the batch, detached."""
+    """Each network's own output for the batch, detached. With alternating updates it is the new
+    prediction, which the networks after it learned from; the last one's is from before."""
 
 
 def peer_step(
@@ -113,7 +115,8 @@ class _Step:
         """Every network once; frozen ones without gradients."""
         for number, network in enumerate(self.networks):
             if number in self.graph.frozen:
-                with torch.no_grad(), _eval_mode(network):
+                own = nn.ModuleList([network, *self.heads.get(number, {}).values()])
+                with torch.no_grad(), mode_of(own, False):
                     self.outputs |= self._run(number)
             else:
                 self.outputs |= self._run(number)
@@ -178,6 +181,23 @@ def _check(
         raise ValueError(
             f"networks must be the {graph.num_networks} of the graph, got {len(networks)}"
         )
+    parts = [[own, heads[n]] if n in heads else [own] for n, own in enumerate(networks)]
+    check_apart([nn.ModuleList(part) for part in parts])
+    for number in range(len(networks)):
+        absent = set(graph.heads_of(number)) - set(heads.get(number, ()))
+        if absent:
+            raise ValueError(
+                f"network {number + 1} must have the head {min(absent)} that the graph teaches. "
+                f"Pass heads={{{number}: AuxiliaryHeads(...)}}."
+            )
+
+
+def check_apart(networks: Sequence[nn.Module]) -> None:
+    """Refuse networks, heads included, that share a weight: they could not teach each other.
+
+    Raises:
+        ValueError: If two of them do.
+    """
     owners: dict[int, int] = {}
     for number, network in enumerate(networks):
         for parameter in network.parameters():
@@ -187,12 +207,6 @@ def _check(
                     "every network must be given once and have its own weights, but networks "
                     f"{other + 1} and {number + 1} share some. Build a second one."
                 )
-        absent = set(graph.heads_of(number)) - set(heads.get(number, ()))
-        if absent:
-            raise ValueError(
-                f"network {number + 1} must have the head {min(absent)} that the graph teaches. "
-                f"Pass heads={{{number}: AuxiliaryHeads(...)}}."
-            )
 
 
 def _check_classes(outputs: Mapping[Node, Any], graph: TeachingGraph) -> None:
@@ -207,15 +221,3 @@ def _check_classes(outputs: Mapping[Node, Any], graph: TeachingGraph) -> None:
                 f"peers must have the same classes, got outputs {tuple(student.shape)} of network "
                 f"{edge.student} and {tuple(teacher.shape)} of network {edge.teacher}"
             )
-
-
-@contextmanager
-def _eval_mode(network: nn.Module) -> Iterator[None]:
-    trained = [module for module in network.modules() if module.training]
-    try:
-        for module in trained:
-            module.training = False
-        yield
-    finally:
-        for module in trained:
-            module.training = True

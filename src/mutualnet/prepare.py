@@ -18,6 +18,7 @@ from mutualnet.data.feeding import TrainBatches, train_loader
 from mutualnet.data.noise import NoisyLabels
 from mutualnet.data.splits import SomeImages, hash_data, stratified_split
 from mutualnet.learners import Learner, make_learner, make_teacher
+from mutualnet.peers import check_apart
 from mutualnet.probe import Format, choose_format
 from mutualnet.processes import broadcast_model, current_ranks, from_first, training_device
 from mutualnet.seeding import Purpose, generator
@@ -176,6 +177,7 @@ def prepare(
         )
         for number in range(len(recipe.models))
     )
+    check_apart([learner.supernet for learner in learners])
     for learner in learners:
         broadcast_model(learner.parts)
     task = training_task(recipe, data)

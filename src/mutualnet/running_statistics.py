@@ -25,7 +25,8 @@ def kept_running_statistics(module: nn.Module) -> Iterator[None]:
     try:
         for norm in norms:
             norm.momentum = 0.0
-            norm.num_batches_tracked = None
+            if norm.num_batches_tracked is not None:  # it is counted up in place
+                norm.num_batches_tracked = norm.num_batches_tracked.clone()
         yield
     finally:
         for norm, (momentum, count) in zip(norms, before, strict=True):

@@ -189,14 +189,18 @@ def _locked(partial: Path) -> Iterator[None]:
 
 def save_run(path: Path, supernet: Supernet, info: dict[str, Any]) -> None:
     """Write weights and facts; the facts last, since they mark a run as whole."""
-    try:
-        save_model(supernet.model, str(path / WEIGHTS))
-        if supernet.own_norms is not None:
-            save_model(supernet.own_norms, str(path / NORMS))
-    except SafetensorError as error:  # how it reports what the disk refuses
-        raise OSError(f"{path / WEIGHTS} could not be written ({error})") from error
+    _write(supernet.model, path / WEIGHTS)
+    if supernet.own_norms is not None:
+        _write(supernet.own_norms, path / NORMS)
     content = {"format": _RUN, "format_version": FORMAT_VERSION, **info}
     (path / INFO).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _write(module: nn.Module, file: Path) -> None:
+    try:
+        save_model(module, str(file))
+    except SafetensorError as error:  # how it reports what the disk refuses
+        raise OSError(f"{file} could not be written ({error})") from error
 
 
 def network_name(number: int) -> str:
@@ -206,7 +210,7 @@ def network_name(number: int) -> str:
 
 def save_heads(path: Path, heads: nn.Module) -> None:
     """Write a network's auxiliary heads beside its weights."""
-    save_model(heads, str(path / HEADS))
+    _write(heads, path / HEADS)
 
 
 def save_peers(path: Path, count: int, info: dict[str, Any]) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import combinations, permutations
 
 __all__ = [
+    "KD_ALPHA",
+    "KD_TAU",
     "OUTPUT",
     "Edge",
     "Node",
@@ -22,6 +24,8 @@ __all__ = [
 
 OUTPUT = "output"
 """Name of a network's own classifier among its heads."""
+KD_ALPHA, KD_TAU = 0.9, 4.0
+"""Share and temperature of a fixed teacher that are usual on CIFAR."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -141,7 +145,7 @@ def deep_supervision(num_networks: int, heads: Sequence[str]) -> TeachingGraph:
     return TeachingGraph(tuple(Edge(student=node) for node in _nodes(num_networks, heads)))
 
 
-def kd(num_students: int = 1, *, alpha: float = 0.9, tau: float = 4.0) -> TeachingGraph:
+def kd(num_students: int = 1, *, alpha: float = KD_ALPHA, tau: float = KD_TAU) -> TeachingGraph:
     """Knowledge distillation: students learn from the labels and from a frozen teacher.
 
     The teacher is the last network, after the students.
@@ -153,12 +157,10 @@ def kd(num_students: int = 1, *, alpha: float = 0.9, tau: float = 4.0) -> Teachi
 
     Source: Hinton et al. 2015, https://arxiv.org/abs/1503.02531, section 2.
     """
-    return with_teacher(independent(num_students), num_students, alpha=alpha, tau=tau)
+    return with_teacher(independent(num_students), alpha=alpha, tau=tau)
 
 
-def with_teacher(
-    graph: TeachingGraph, num_students: int, *, alpha: float, tau: float
-) -> TeachingGraph:
+def with_teacher(graph: TeachingGraph, *, alpha: float, tau: float) -> TeachingGraph:
     """A graph whose networks learn from a frozen teacher too, which joins as the last network.
 
     At every network's own output the labels keep 1 - alpha of their weight, and the teacher gets
@@ -166,7 +168,6 @@ def with_teacher(
 
     Args:
         graph: Kept as it is.
-        num_students: Networks before the teacher.
         alpha: Share of the teacher, in [0, 1].
         tau: Temperature, > 0.
 
@@ -179,11 +180,11 @@ def with_teacher(
     for edge in graph.edges:
         if edge.teacher is None and edge.student.head == OUTPUT:
             edges.append(replace(edge, weight=(1 - alpha) * edge.weight))
-            teacher = Node(num_students)
+            teacher = Node(graph.num_networks)
             edges.append(replace(edge, teacher=teacher, weight=alpha * edge.weight, tau=tau))
         else:
             edges.append(edge)
-    return TeachingGraph(tuple(edges), graph.frozen | {num_students})
+    return TeachingGraph(tuple(edges), graph.frozen | {graph.num_networks})
 
 
 def dml(num_networks: int = 2, *, weight: float = 1.0, tau: float = 1.0) -> TeachingGraph:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import platform
+import shutil
 import time
 import warnings
 from collections.abc import Iterator
@@ -20,10 +21,10 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from mutualnet.callbacks import CapacityGap, EpochLines, ProgressBar, StateWriter
-from mutualnet.checkpoints import latest_state
+from mutualnet.checkpoints import latest_state, write_state
 from mutualnet.config import Recipe
-from mutualnet.loop import TrainingModule
-from mutualnet.outcome import final_scores, save_networks
+from mutualnet.loop import STATE_VERSION, TrainingModule
+from mutualnet.outcome import are_scored, final_scores, save_networks
 from mutualnet.prepare import Prepared, prepare
 from mutualnet.probe import Format
 from mutualnet.processes import current_ranks, from_first, training_device
@@ -88,11 +89,15 @@ def train(
             (partial / FORMAT).write_text(json.dumps(chosen) + "\n")
         module = _module(ready, state)
         seconds = _fit(module, partial, progress)
+        if are_scored(ready) and current_ranks().is_first:
+            # What comes may fail or be stopped; training is not to be lost with it.
+            write_state(partial / STATES, module.done, module.state())
         module.finish()
         facts = _facts(module, started, seconds)
         scores = final_scores(ready)
         if current_ranks().is_first:
             save_networks(ready, partial, facts, scores)
+            shutil.rmtree(partial / STATES, ignore_errors=True)  # a whole run needs none
     return out
 
 
@@ -101,6 +106,11 @@ def _state_of(partial: Path) -> dict[str, Any] | None:
     if found is None:
         logger.info("no state to go on from: training starts at step 1")
         return None
+    if found[1].get("format_version") != STATE_VERSION:
+        raise ValueError(
+            f"the states in {partial / STATES} were written by another version of mutualnet. Go on "
+            "with that one, or remove the unfinished run."
+        )
     logger.info("going on after step %d", found[0])
     return found[1]
 
@@ -175,7 +185,7 @@ def _fit(module: TrainingModule, partial: Path, progress: bool) -> float:
             EpochLines(),
             StateWriter(partial / STATES, ready.recipe.checkpoint_minutes),
         ]
-        if len(ready.learners) > 1 and ready.recipe.teaching.method != "independent":
+        if ready.recipe.teaching.method in ("dml", "dcm"):
             callbacks.append(CapacityGap())
         version = f"from-step-{start}" if start else ""
         logs = [

@@ -16,7 +16,6 @@ from mutualnet.config import (
     OptimizerConfig,
     PeerConfig,
     Recipe,
-    TeacherConfig,
     TeachingConfig,
 )
 from mutualnet.space import ElasticSpace
@@ -106,7 +105,6 @@ def _pair(
         optimizer=optimizer,
         method=MethodConfig(name=method),
         teaching=TeachingConfig(method="dcm"),
-        teacher=TeacherConfig(alpha=0.9, tau=4.0),
     )
 
 
