@@ -78,10 +78,12 @@ def _train(parser: ArgumentParser) -> None:
         "--resolutions", type=PositiveInt, nargs="+", help="sides of the inputs in pixels"
     )
     parser.add_argument(
-        "--init", type=str, help="weights to start from: timm:NAME (pretrained), a run, or a file"
+        "--init",
+        type=str,
+        help="weights that the (first) network starts from: timm:NAME (pretrained), a run, a file",
     )
     parser.add_argument(
-        "--teacher", type=str, help="trained network to learn from: a run, or timm:NAME"
+        "--teacher", type=str, help="trained network that all learn from: a run, or timm:NAME"
     )
     parser.add_argument("--limit-steps", type=PositiveInt, help="stop after this many steps")
     parser.add_argument(
