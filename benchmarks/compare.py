@@ -4,7 +4,8 @@
     python benchmarks/compare.py booster --data DIR --out runs/boost --epochs 20 --seeds 0 1 2
 
 Every part can be stopped at any time: the same command goes on where it was. Results are kept in
-`benchmarks/compare-NAME.json` and printed as tables for `docs/results.md`.
+`benchmarks/compare-NAME.json`, seeds of several commands with the same settings together, and
+printed as tables for `docs/results.md`. `--report` prints what is there.
 """
 
 from __future__ import annotations
@@ -138,7 +139,20 @@ def _report(scores: Scores) -> list[str]:
             mean_and_interval(found[budget]) if budget in found else "" for found in scores.values()
         ]
         lines.append(f"| {budget / 1e6:.3g} | " + " | ".join(cells) + " |")
+    first, *others = scores
+    lines += ["", "| within M MACs | " + " | ".join(f"{first} - {o}" for o in others) + " |"]
+    lines.append("|---:|" + "---:|" * len(others))
+    for budget in budgets:
+        cells = [_difference(scores[first].get(budget), scores[o].get(budget)) for o in others]
+        lines.append(f"| {budget / 1e6:.3g} | " + " | ".join(cells) + " |")
     return lines
+
+
+def _difference(mine: list[float] | None, theirs: list[float] | None) -> str:
+    """Seed by seed, since the seeds share their images."""
+    if mine is None or theirs is None or len(mine) != len(theirs):
+        return ""
+    return mean_and_interval([a - b for a, b in zip(mine, theirs, strict=True)])
 
 
 def _plot(scores: Scores, path: Path) -> None:
@@ -162,33 +176,44 @@ def main() -> None:
     """Train what is missing, tabulate, write results and print them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("comparison", choices=COMPARISONS)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, required=True)
+    parser.add_argument("--data")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--epochs", type=int)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set", dest="settings", nargs="+", default=[])
+    parser.add_argument("--report", action="store_true", help="train nothing, print what is there")
     words = parser.parse_args()
+    place = ROOT / "benchmarks" / f"compare-{words.comparison}.json"
+    if not words.report:
+        if words.data is None or words.out is None or words.epochs is None:
+            parser.error("training needs --data, --out and --epochs")
+        _train_all(words, place)
+    scores = _scores(dict(sorted(json.loads(place.read_text())["seeds"].items())))
+    if max(map(len, scores.values())) > 1:
+        _plot(scores, ROOT / "docs" / f"compare-{words.comparison}.png")
+    print("\n".join(_report(scores)))
+
+
+def _train_all(words: argparse.Namespace, place: Path) -> None:
+    """Train and tabulate what is missing, and keep the results of every run."""
     flush_denormals()
     tune_allocator()
     name, entries_of = COMPARISONS[words.comparison]
     fixed = ["table.latency_runs=0", "space.width_step=0.25", *words.settings]
     base = with_epochs(override(load_recipe(name), fixed), words.epochs)
     base = replace(base, data=replace(base.data, path=words.data))
-    place = ROOT / "benchmarks" / f"compare-{words.comparison}.json"
-    results: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    settings = {"recipe": name, "epochs": words.epochs, "set": words.settings}
     for seed in words.seeds:
         for entry in entries_of(replace(base, seed=seed)):
             run = words.out / f"{entry.name.replace(' ', '-')}-{seed}"
             train(entry.recipe, run, resume=True)
             if load_run(run).table is None:
                 make_table(run)
-            results.setdefault(str(seed), {})[entry.name] = _rows(run)
-            place.write_text(
-                json.dumps({"command": " ".join(sys.argv[1:]), "seeds": results}, indent=1) + "\n"
-            )
-    scores = _scores(results)
-    _plot(scores, ROOT / "docs" / f"compare-{words.comparison}.png")
-    print("\n".join(_report(scores)))
+            content = json.loads(place.read_text()) if place.exists() else {}
+            if content.get("settings") != settings:
+                content = {"settings": settings, "seeds": {}}
+            content["seeds"].setdefault(str(seed), {})[entry.name] = _rows(run)
+            place.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

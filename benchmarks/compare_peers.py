@@ -3,7 +3,8 @@
     python benchmarks/compare_peers.py --data DIR --out runs/peers --epochs 20 --seeds 0 1 2
 
 It can be stopped at any time: the same command goes on where it was. Results are kept in
-`benchmarks/compare-peers.json` and printed as a table for `docs/results.md`.
+`benchmarks/compare-peers.json`, those of several commands with the same settings together, and
+printed as a table for `docs/results.md`. `--report` prints what is there.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ METHODS = {
     "DKS": ("dks", ()),
     "DCM": ("dcm", ()),
 }
+PLACE = ROOT / "benchmarks" / "compare-peers.json"
+
 Errors = dict[str, dict[str, list[float]]]
 """Errors of a run's networks in percent, by method and seed."""
 
@@ -45,7 +48,8 @@ def _report(errors: Errors) -> list[str]:
         "|---|---:|---:|---:|---:|",
     ]
     base = {seed: statistics.mean(found) for seed, found in errors["independent"].items()}
-    for method, by_seed in errors.items():
+    for method, found in errors.items():
+        by_seed = dict(sorted(found.items()))
         first, second = (list(values) for values in zip(*by_seed.values(), strict=True))
         means = {seed: statistics.mean(found) for seed, found in by_seed.items()}
         gains = [base[seed] - mean for seed, mean in means.items()]
@@ -63,30 +67,40 @@ def main() -> None:
     """Train what is missing, collect errors, write and print them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipe", default="cifar100_wrn16_1_pair")
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, required=True)
+    parser.add_argument("--data")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--epochs", type=int)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--set", dest="settings", nargs="+", default=[])
+    parser.add_argument("--report", action="store_true", help="train nothing, print what is there")
     words = parser.parse_args()
+    if not words.report:
+        if words.data is None or words.out is None or words.epochs is None:
+            parser.error("training needs --data, --out and --epochs")
+        _train_all(words)
+    errors = json.loads(PLACE.read_text())["errors"]
+    print("\n".join(_report({title: errors[title] for title in METHODS if title in errors})))
+
+
+def _train_all(words: argparse.Namespace) -> None:
     flush_denormals()
     tune_allocator()
     base = with_epochs(override(load_recipe(words.recipe), words.settings), words.epochs)
     base = replace(base, data=replace(base.data, path=words.data))
-    errors: Errors = {}
+    settings = {"recipe": words.recipe, "epochs": words.epochs, "set": words.settings}
     for seed in words.seeds:
         for title in words.methods:
-            method, settings = METHODS[title]
-            recipe = override(with_method(replace(base, seed=seed), method), settings)
+            method, changes = METHODS[title]
+            recipe = override(with_method(replace(base, seed=seed), method), changes)
             out = words.out / f"{title.replace(' ', '-').replace(',', '')}-{seed}"
             train(recipe, out, resume=True)
             scores = [load_run(path).info["test"]["value"] for path in networks_of(out)]
-            errors.setdefault(title, {})[str(seed)] = [100 - score for score in scores]
-            content = {"command": " ".join(sys.argv[1:]), "errors": errors}
-            place = ROOT / "benchmarks" / "compare-peers.json"
-            place.write_text(json.dumps(content, indent=1) + "\n")
-    print("\n".join(_report(errors)))
+            content = json.loads(PLACE.read_text()) if PLACE.exists() else {}
+            if content.get("settings") != settings:
+                content = {"settings": settings, "errors": {}}
+            content["errors"].setdefault(title, {})[str(seed)] = [100 - s for s in scores]
+            PLACE.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":
