@@ -23,7 +23,7 @@ import matplotlib.pyplot as plt
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.spread import mean_and_interval  # noqa: E402
+from benchmarks.spread import half_interval, mean_and_interval  # noqa: E402
 from mutualnet.commands import make_table  # noqa: E402
 from mutualnet.config import Recipe  # noqa: E402
 from mutualnet.config_text import override  # noqa: E402
@@ -161,11 +161,14 @@ def _plot(scores: Scores, path: Path) -> None:
     for method, found in scores.items():
         budgets = sorted(found)
         means = [statistics.mean(found[b]) for b in budgets]
-        spread = [statistics.stdev(found[b]) if len(found[b]) > 1 else 0.0 for b in budgets]
+        spread = [half_interval(found[b]) for b in budgets]
         axes.errorbar(
             [b / 1e6 for b in budgets], means, spread, label=method, marker="o", capsize=3
         )
-    axes.set(xscale="log", xlabel="multiply-adds (M)", ylabel="test top-1 accuracy (%)")
+    axes.set(xscale="log", xlabel="within M multiply-adds", ylabel="test top-1 accuracy (%)")
+    ticks = sorted({round(budget / 1e6, 2) for found in scores.values() for budget in found})
+    axes.set_xticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
+    axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)
