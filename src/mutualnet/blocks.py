@@ -13,6 +13,7 @@ from torch import nn
 from mutualnet.models.cifar import PreActivationBlock
 from mutualnet.models.cifar_densenet import Transition, dense_layers
 from mutualnet.models.cifar_resnet import BasicBlock, PreActivationBottleneck
+from mutualnet.models.parts import BlockType, repeat_block, shortcut_convolution
 
 __all__ = ["BLOCKS", "Blocks"]
 
@@ -50,20 +51,9 @@ class Blocks:
         return BLOCKS[self.kind](in_channels, self)
 
 
-def _repeat(
-    block: Callable[[int, int, int], nn.Module], in_channels: int, blocks: Blocks
-) -> tuple[nn.Module, int]:
-    made = [block(in_channels, blocks.channels, blocks.stride)]
-    made += [block(blocks.channels, blocks.channels, 1) for _ in range(blocks.count - 1)]
-    return nn.Sequential(*made), blocks.channels
-
-
-def _basic(in_channels: int, blocks: Blocks) -> tuple[nn.Module, int]:
-    return _repeat(lambda i, o, s: BasicBlock(i, o, stride=s), in_channels, blocks)
-
-
-def _pre_activation(in_channels: int, blocks: Blocks) -> tuple[nn.Module, int]:
-    return _repeat(lambda i, o, s: PreActivationBlock(i, o, stride=s), in_channels, blocks)
+def _repeat(block: BlockType, in_channels: int, blocks: Blocks) -> tuple[nn.Module, int]:
+    made = repeat_block(block, in_channels, blocks.channels, blocks.count, stride=blocks.stride)
+    return made, blocks.channels
 
 
 def _middle(out_channels: int, blocks: Blocks) -> int:
@@ -71,22 +61,19 @@ def _middle(out_channels: int, blocks: Blocks) -> int:
 
 
 def _bottleneck(in_channels: int, blocks: Blocks) -> tuple[nn.Module, int]:
-    def block(i: int, o: int, s: int) -> nn.Module:
-        shortcut = None
-        if i != o or s != 1:
-            shortcut = nn.Sequential(nn.Conv2d(i, o, 1, s, bias=False), nn.BatchNorm2d(o))
+    def block(i: int, o: int, /, *, stride: int) -> nn.Module:
+        convolution = shortcut_convolution(i, o, stride)
+        shortcut = None if convolution is None else nn.Sequential(convolution, nn.BatchNorm2d(o))
         if _middle(o, blocks) * Bottleneck.expansion != o:
             raise ValueError("expansion of a bottleneck must be 1/4 and its channels divide by 4")
-        return Bottleneck(i, o // Bottleneck.expansion, s, shortcut)
+        return Bottleneck(i, o // Bottleneck.expansion, stride, shortcut)
 
     return _repeat(block, in_channels, blocks)
 
 
 def _pre_activation_bottleneck(in_channels: int, blocks: Blocks) -> tuple[nn.Module, int]:
-    def block(i: int, o: int, s: int) -> nn.Module:
-        return PreActivationBottleneck(i, o, stride=s, mid_channels=_middle(o, blocks))
-
-    return _repeat(block, in_channels, blocks)
+    middle = _middle(blocks.channels, blocks)
+    return _repeat(partial(PreActivationBottleneck, mid_channels=middle), in_channels, blocks)
 
 
 def _dense(in_channels: int, blocks: Blocks) -> tuple[nn.Module, int]:
@@ -100,33 +87,28 @@ def _dense(in_channels: int, blocks: Blocks) -> tuple[nn.Module, int]:
 def _depthwise(
     in_channels: int, blocks: Blocks, *, activation: type[nn.Module] = nn.ReLU
 ) -> tuple[nn.Module, int]:
-    def block(i: int, o: int, s: int) -> nn.Module:
-        return DepthwiseSeparableConv(i, o, stride=s, noskip=True, act_layer=activation)
-
+    block = partial(DepthwiseSeparableConv, noskip=True, act_layer=activation)
     return _repeat(block, in_channels, blocks)
 
 
 def _inverted(in_channels: int, blocks: Blocks) -> tuple[nn.Module, int]:
     ratio = 6.0 if blocks.expansion is None else blocks.expansion
-
-    def block(i: int, o: int, s: int) -> nn.Module:
-        return InvertedResidual(i, o, stride=s, exp_ratio=ratio, act_layer=nn.ReLU6)
-
+    block = partial(InvertedResidual, exp_ratio=ratio, act_layer=nn.ReLU6)
     return _repeat(block, in_channels, blocks)
 
 
 def _pointwise(in_channels: int, blocks: Blocks) -> tuple[nn.Module, int]:
-    def block(i: int, o: int, s: int) -> nn.Module:
-        convolution = nn.Conv2d(i, o, 1, s, bias=False)
+    def block(i: int, o: int, /, *, stride: int) -> nn.Module:
+        convolution = nn.Conv2d(i, o, 1, stride, bias=False)
         return nn.Sequential(convolution, nn.BatchNorm2d(o), nn.ReLU6(inplace=True))
 
     return _repeat(block, in_channels, blocks)
 
 
 BLOCKS: dict[str, Callable[[int, Blocks], tuple[nn.Module, int]]] = {
-    "basic": _basic,
+    "basic": partial(_repeat, BasicBlock),
     "bottleneck": _bottleneck,
-    "pre_activation": _pre_activation,
+    "pre_activation": partial(_repeat, PreActivationBlock),
     "pre_activation_bottleneck": _pre_activation_bottleneck,
     "dense": _dense,
     "depthwise": _depthwise,

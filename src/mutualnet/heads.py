@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mutualnet.blocks import Blocks
-from mutualnet.models.cifar import draw_weights
+from mutualnet.models.parts import draw_weights
 from mutualnet.running_statistics import kept_running_statistics
 from mutualnet.structure import mode_of
 from mutualnet.teaching import OUTPUT

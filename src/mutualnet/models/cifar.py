@@ -6,6 +6,14 @@ from timm.models._efficientnet_builder import decode_arch_def, round_channels
 from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 
+from mutualnet.models.parts import (
+    check_counts,
+    check_dropout,
+    draw_weights,
+    repeat_block,
+    shortcut_convolution,
+)
+
 
 class PreActivationBlock(nn.Module):
     """Two 3x3 convolutions, each after BatchNorm and ReLU, added to a shortcut.
@@ -31,11 +39,7 @@ class PreActivationBlock(nn.Module):
         self.relu2 = nn.ReLU(inplace=True)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
-        self.shortcut = (
-            None
-            if in_channels == out_channels and stride == 1
-            else nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
-        )
+        self.shortcut = shortcut_convolution(in_channels, out_channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride)."""
@@ -76,21 +80,15 @@ class WideResNet(nn.Module):
         super().__init__()
         if depth < 10 or (depth - 4) % 6:
             raise ValueError(f"depth must be 6n + 4 (10, 16, 22, 28, ...), got {depth}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-        for name, count in (
-            ("width_factor", width_factor),
-            ("num_classes", num_classes),
-            ("in_channels", in_channels),
-        ):
-            if count < 1:
-                raise ValueError(f"{name} must be >= 1, got {count}")
+        check_dropout(dropout)
+        check_counts(width_factor=width_factor, num_classes=num_classes, in_channels=in_channels)
         num_blocks = (depth - 4) // 6
         widths = [16 * width_factor * 2**stage for stage in range(3)]
         self.stem = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
-        self.stage1 = _stage(16, widths[0], num_blocks, stride=1, dropout=dropout)
-        self.stage2 = _stage(widths[0], widths[1], num_blocks, stride=2, dropout=dropout)
-        self.stage3 = _stage(widths[1], widths[2], num_blocks, stride=2, dropout=dropout)
+        block = partial(PreActivationBlock, dropout=dropout)
+        self.stage1 = repeat_block(block, 16, widths[0], num_blocks, stride=1)
+        self.stage2 = repeat_block(block, widths[0], widths[1], num_blocks, stride=2)
+        self.stage3 = repeat_block(block, widths[1], widths[2], num_blocks, stride=2)
         self.norm = nn.BatchNorm2d(widths[2])
         self.relu = nn.ReLU(inplace=True)
         self.pool = nn.AdaptiveAvgPool2d(1)
@@ -169,20 +167,6 @@ def mobilenet_v1_cifar_8x8(
     return _mobilenet_v1(num_classes, in_channels, width, (1, 1, 1, 2, 2), nn.ReLU)
 
 
-def draw_weights(model: nn.Module) -> None:
-    """Draw new weights from torch's random numbers.
-
-    Convolutions get Kaiming-normal weights by fan-out, BatchNorms 1 and 0, and linear layers
-    PyTorch's default weight with a bias of 0.
-    """
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.BatchNorm2d | nn.Linear):
-            module.reset_parameters()
-            nn.init.zeros_(module.bias)
-
-
 def _mobilenet_v1(
     num_classes: int,
     in_channels: int,
@@ -211,15 +195,3 @@ def _mobilenet_v1(
     for stage in model.feature_info:
         stage["reduction"] //= 2
     return model
-
-
-def _stage(
-    in_channels: int, out_channels: int, num_blocks: int, *, stride: int, dropout: float
-) -> nn.Sequential:
-    """Blocks of equal width, of which the first changes channels and resolution."""
-    first = PreActivationBlock(in_channels, out_channels, stride=stride, dropout=dropout)
-    rest = (
-        PreActivationBlock(out_channels, out_channels, dropout=dropout)
-        for _ in range(num_blocks - 1)
-    )
-    return nn.Sequential(first, *rest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mutualnet.models.cifar import draw_weights
+from mutualnet.models.parts import check_counts, check_dropout, draw_weights
 
 
 class DenseLayer(nn.Module):
@@ -75,15 +75,8 @@ class CifarDenseNet(nn.Module):
         super().__init__()
         if depth < 7 or (depth - 4) % 3:
             raise ValueError(f"depth must be 3n + 4 (7, 10, ..., 40), got {depth}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-        for name, count in (
-            ("growth", growth),
-            ("num_classes", num_classes),
-            ("in_channels", in_channels),
-        ):
-            if count < 1:
-                raise ValueError(f"{name} must be >= 1, got {count}")
+        check_dropout(dropout)
+        check_counts(growth=growth, num_classes=num_classes, in_channels=in_channels)
         num_layers = (depth - 4) // 3
         widths = [16 + stage * num_layers * growth for stage in range(4)]
         self.stem = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)

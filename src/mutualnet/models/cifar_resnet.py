@@ -6,7 +6,12 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from mutualnet.models.cifar import draw_weights
+from mutualnet.models.parts import (
+    check_counts,
+    draw_weights,
+    repeat_block,
+    shortcut_convolution,
+)
 
 
 class BasicBlock(nn.Module):
@@ -30,13 +35,9 @@ class BasicBlock(nn.Module):
         self.relu1 = nn.ReLU(inplace=True)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(out_channels)
+        shortcut = shortcut_convolution(in_channels, out_channels, stride)
         self.shortcut = (
-            None
-            if in_channels == out_channels and stride == 1
-            else nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
-                nn.BatchNorm2d(out_channels),
-            )
+            None if shortcut is None else nn.Sequential(shortcut, nn.BatchNorm2d(out_channels))
         )
         self.relu2 = nn.ReLU(inplace=True)
 
@@ -80,11 +81,7 @@ class PreActivationBottleneck(nn.Module):
         self.norm3 = nn.BatchNorm2d(middle)
         self.relu3 = nn.ReLU(inplace=True)
         self.conv3 = nn.Conv2d(middle, out_channels, 1, bias=False)
-        self.shortcut = (
-            None
-            if in_channels == out_channels and stride == 1
-            else nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
-        )
+        self.shortcut = shortcut_convolution(in_channels, out_channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride)."""
@@ -130,18 +127,16 @@ class CifarResNet(nn.Module):
             raise ValueError(
                 f"depth must be {layers}n + 2 ({layers + 2}, {2 * layers + 2}, ...), got {depth}"
             )
-        for name, count in (("num_classes", num_classes), ("in_channels", in_channels)):
-            if count < 1:
-                raise ValueError(f"{name} must be >= 1, got {count}")
+        check_counts(num_classes=num_classes, in_channels=in_channels)
         block = PreActivationBottleneck if bottleneck else BasicBlock
         num_blocks = (depth - 2) // layers
         widths = [16 * 2**stage * block.expansion for stage in range(3)]
         self.stem = nn.Sequential(nn.Conv2d(in_channels, 16, 3, padding=1, bias=False))
         if not bottleneck:
             self.stem.extend((nn.BatchNorm2d(16), nn.ReLU(inplace=True)))
-        self.stage1 = _stage(block, 16, widths[0], num_blocks, stride=1)
-        self.stage2 = _stage(block, widths[0], widths[1], num_blocks, stride=2)
-        self.stage3 = _stage(block, widths[1], widths[2], num_blocks, stride=2)
+        self.stage1 = repeat_block(block, 16, widths[0], num_blocks, stride=1)
+        self.stage2 = repeat_block(block, widths[0], widths[1], num_blocks, stride=2)
+        self.stage3 = repeat_block(block, widths[1], widths[2], num_blocks, stride=2)
         tail: list[nn.Module] = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
         if bottleneck:
             tail = [nn.BatchNorm2d(widths[2]), nn.ReLU(inplace=True), *tail]
@@ -178,16 +173,3 @@ def resnet110_cifar(num_classes: int = 100, in_channels: int = 3) -> CifarResNet
 def resnet164_cifar(num_classes: int = 100, in_channels: int = 3) -> CifarResNet:
     """ResNet-164 for CIFAR, of bottlenecks with pre-activation."""
     return CifarResNet(164, num_classes, in_channels, bottleneck=True)
-
-
-def _stage(
-    block: type[BasicBlock] | type[PreActivationBottleneck],
-    in_channels: int,
-    out_channels: int,
-    num_blocks: int,
-    *,
-    stride: int,
-) -> nn.Sequential:
-    """Blocks of equal width, of which the first changes channels and resolution."""
-    first = block(in_channels, out_channels, stride=stride)
-    return nn.Sequential(first, *(block(out_channels, out_channels) for _ in range(num_blocks - 1)))

@@ -79,8 +79,8 @@ def _mobile(
 ) -> Recipe:
     low, high = width_range
     title = name.removeprefix("imagenet_").replace("_", " ").replace("mobilenet", "MobileNet")
-    sides = f"{max(resolutions)}-{min(resolutions)} px" if len(resolutions) > 1 else "288 px"
-    what = f"widths {low:g}-{high:g}, {sides}" if low < high else f"alone, {sides}"
+    sides = "-".join(dict.fromkeys((str(max(resolutions)), str(min(resolutions)))))
+    what = f"widths {low:g}-{high:g}, {sides} px" if low < high else f"alone, {sides} px"
     return Recipe(
         name=name,
         description=f"{title} on ImageNet, {what}, 250 epochs",

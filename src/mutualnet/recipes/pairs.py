@@ -20,46 +20,32 @@ from mutualnet.config import (
 )
 from mutualnet.space import ElasticSpace
 
-_WRN = OptimizerConfig(
-    lr=0.1,
-    epochs=200,
-    nesterov=False,
-    weight_decay=5e-4,
-    decay_all=True,
-    schedule="step",
-    milestones=(60, 120, 160),
-    gamma=0.2,
-)
-_RESNET = OptimizerConfig(
-    lr=0.1,
-    epochs=200,
-    nesterov=False,
-    weight_decay=1e-4,
-    decay_all=True,
-    schedule="step",
-    milestones=(60, 120, 180),
-    gamma=0.1,
-)
-_DENSENET = OptimizerConfig(
-    lr=0.1,
-    epochs=300,
-    nesterov=True,
-    weight_decay=1e-4,
-    decay_all=True,
-    schedule="step",
-    milestones=(150, 225),
-    gamma=0.1,
-)
-_IMAGENET_RESNET = OptimizerConfig(
-    lr=0.1,
-    epochs=100,
-    nesterov=False,
-    weight_decay=1e-4,
-    decay_all=True,
-    schedule="step",
-    milestones=(30, 60, 90),
-    gamma=0.1,
-)
+
+def _steps(
+    epochs: int,
+    milestones: tuple[int, ...],
+    *,
+    gamma: float = 0.1,
+    weight_decay: float = 1e-4,
+    nesterov: bool = False,
+) -> OptimizerConfig:
+    """SGD from a rate of 0.1, which falls at some epochs; weight decay on everything."""
+    return OptimizerConfig(
+        lr=0.1,
+        epochs=epochs,
+        nesterov=nesterov,
+        weight_decay=weight_decay,
+        decay_all=True,
+        schedule="step",
+        milestones=milestones,
+        gamma=gamma,
+    )
+
+
+_WRN = _steps(200, (60, 120, 160), gamma=0.2, weight_decay=5e-4)
+_RESNET = _steps(200, (60, 120, 180))
+_DENSENET = _steps(300, (150, 225), nesterov=True)
+_IMAGENET_RESNET = _steps(100, (30, 60, 90))
 _IMAGENET_MOBILENET_V2 = OptimizerConfig(
     lr=0.05, epochs=150, nesterov=False, weight_decay=4e-5, decay_all=True
 )
