@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.fixtures import write_images
+
 torch.set_flush_denormal(True)
 
 
@@ -20,3 +22,11 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip("the shared data are not beside the repository")
     return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """`train/` with 10 cats and 20 dogs, `val/` with 3 and 4."""
+    write_images(tmp_path / "train", {"cat": 10, "dog": 20})
+    write_images(tmp_path / "val", {"cat": 3, "dog": 4})
+    return tmp_path

@@ -17,6 +17,15 @@ def write_image(path: Path, seed: int, side: int = 40) -> None:
     Image.fromarray(pixels.astype(np.uint8)).save(path)
 
 
+def write_images(folder: Path, counts: dict[str, int], side: int = 24) -> None:
+    """PNGs of one colour per class."""
+    for i, (name, count) in enumerate(counts.items()):
+        (folder / name).mkdir(parents=True)
+        for j in range(count):
+            colour = (40 * i, 255 - 40 * i, j)
+            Image.new("RGB", (side + j, side), colour).save(folder / name / f"{j:03d}.png")
+
+
 def write_mosaics(
     folder: Path, num_classes: int = 10, rows: int = 4, columns: int = 20, seed: int = 0
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -10,21 +10,13 @@ import torch
 from mutualnet.config_text import override
 from mutualnet.loop import TrainingDivergedError, TrainingModule
 from mutualnet.prepare import prepare, training_task
-from mutualnet.recipes import load_recipe
 from mutualnet.tasks import Classification
+from tests.small_runs import digits
 
 
 @pytest.fixture
 def recipe():
-    settings = [
-        "space.resolutions=[12, 8]",
-        "precision.precision=fp32",
-        "precision.memory_format=contiguous",
-        "optimizer.epochs=1",
-        "optimizer.warmup_epochs=0",
-        "data.batch_size=30",
-    ]
-    return override(load_recipe("digits_demo"), settings)
+    return digits("data.batch_size=30")
 
 
 def _first_step(recipe, *settings):

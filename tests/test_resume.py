@@ -9,26 +9,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from mutualnet.checkpoints import latest_state, write_state
 from mutualnet.cli import main
 from mutualnet.config_text import override, write_recipe
 from mutualnet.probe import Format
-from mutualnet.recipes import load_recipe
 from mutualnet.runs import load_run, new_run
 from mutualnet.train import train
+from tests.small_runs import StoppedError, assert_same_weights, digits, stop_after
 
 STEPS = 40
 
 
 @pytest.fixture
 def recipe():
-    settings = [
+    return digits(
         "model.kwargs={depth: 10, width_factor: 1, dropout: 0.2}",
-        "space.resolutions=[12, 8]",
-        "precision.precision=fp32",
-        "precision.memory_format=contiguous",
         "optimizer.epochs=3",
         "optimizer.ema_decay=0.9",
         "optimizer.accumulate=2",
@@ -37,34 +33,7 @@ def recipe():
         "data.mixup_alpha=0.2",
         "data.cutout=4",
         "checkpoint_minutes=0",
-    ]
-    return override(load_recipe("digits_demo"), settings)
-
-
-def _weights(out: Path) -> dict[str, torch.Tensor]:
-    return load_file(out / "weights.safetensors")
-
-
-def _assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
-    assert a.keys() == b.keys()
-    assert all(torch.equal(a[name], b[name]) for name in a)
-
-
-class _StoppedError(Exception):
-    """Takes the place of a power cut inside of this process."""
-
-
-def _stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
-    from mutualnet.callbacks import StateWriter
-
-    inner = StateWriter.on_train_batch_end
-
-    def stop(self, trainer, module, *rest):
-        inner(self, trainer, module, *rest)
-        if module.done == steps:
-            raise _StoppedError
-
-    monkeypatch.setattr(StateWriter, "on_train_batch_end", stop)
+    )
 
 
 @pytest.mark.parametrize("stops", [(1,), (17, 18), (23, 39)], ids=str)
@@ -75,13 +44,13 @@ def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(
     out = tmp_path / "run"
     for step in stops:
         with monkeypatch.context() as patch:
-            _stop_after(patch, step)
-            with pytest.raises(_StoppedError) as caught:
+            stop_after(patch, step)
+            with pytest.raises(StoppedError) as caught:
                 train(recipe, out, limit_steps=STEPS, resume=True)
         assert "go on with --resume" in caught.value.__notes__[0]
         assert not out.exists()
     train(recipe, out, limit_steps=STEPS, resume=True)
-    _assert_equal(_weights(whole), _weights(out))
+    assert_same_weights(whole, out)
     assert load_run(out).info["resumed_after_step"] == stops[-1]
     assert (out / "logs" / f"from-step-{stops[-1]}" / "metrics.csv").is_file()
 
@@ -91,27 +60,27 @@ def test_the_number_of_workers_and_other_randomness_change_nothing(recipe, tmp_p
     first = train(recipe, tmp_path / "a", limit_steps=6)
     torch.manual_seed(2)
     chosen = override(recipe, ["data.num_workers=2"])
-    _assert_equal(_weights(first), _weights(train(chosen, tmp_path / "b", limit_steps=6)))
+    assert_same_weights(first, train(chosen, tmp_path / "b", limit_steps=6))
 
 
 def test_a_truncated_newest_state_costs_a_step_but_not_the_result(recipe, tmp_path, monkeypatch):
     whole = train(recipe, tmp_path / "whole", limit_steps=STEPS)
     with monkeypatch.context() as patch:
-        _stop_after(patch, 9)
-        with pytest.raises(_StoppedError):
+        stop_after(patch, 9)
+        with pytest.raises(StoppedError):
             train(recipe, tmp_path / "run", limit_steps=STEPS)
     states = sorted((tmp_path / ".run.partial" / "checkpoints").iterdir())
     states[-1].write_bytes(states[-1].read_bytes()[:-1000])
     out = train(recipe, tmp_path / "run", limit_steps=STEPS, resume=True)
     assert load_run(out).info["resumed_after_step"] == 8
-    _assert_equal(_weights(whole), _weights(out))
+    assert_same_weights(whole, out)
 
 
 def test_an_unfinished_run_is_neither_overwritten_nor_mixed_up(recipe, tmp_path, monkeypatch):
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        _stop_after(patch, 3)
-        with pytest.raises(_StoppedError):
+        stop_after(patch, 3)
+        with pytest.raises(StoppedError):
             train(recipe, out, limit_steps=STEPS)
     with pytest.raises(ValueError, match=r"an unfinished run is in .* by --resume, or remove it"):
         train(recipe, out, limit_steps=STEPS)
@@ -175,7 +144,7 @@ def test_kill_9_at_any_moment_and_resume_gives_the_same_bits(recipe, tmp_path, s
     subprocess.run(_command(config, tmp_path / "whole"), check=True, capture_output=True)
     killed_at = _kill_until_done(config, tmp_path / "run", random.Random(seed), kills=2)
     assert killed_at
-    _assert_equal(_weights(tmp_path / "whole"), _weights(tmp_path / "run"))
+    assert_same_weights(tmp_path / "whole", tmp_path / "run")
 
 
 def test_a_kill_before_the_first_state_keeps_the_format(recipe, tmp_path, monkeypatch):
@@ -183,8 +152,8 @@ def test_a_kill_before_the_first_state_keeps_the_format(recipe, tmp_path, monkey
     slow = override(recipe, ["precision.precision=auto", "checkpoint_minutes=1000"])
     with monkeypatch.context() as patch:
         patch.setattr("mutualnet.prepare.choose_format", lambda *_: Format("bf16", "contiguous"))
-        _stop_after(patch, 2)
-        with pytest.raises(_StoppedError) as caught:
+        stop_after(patch, 2)
+        with pytest.raises(StoppedError) as caught:
             train(slow, tmp_path / "run", limit_steps=4, resume=True)
     assert "What was written so far is in" in caught.value.__notes__[0]
     out = train(slow, tmp_path / "run", limit_steps=4, resume=True)
@@ -206,8 +175,8 @@ def test_ctrl_c_ends_as_interrupted_and_says_how_to_go_on(recipe, tmp_path, monk
 def test_other_data_under_the_same_path_is_refused(recipe, tmp_path, monkeypatch):
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        _stop_after(patch, 3)
-        with pytest.raises(_StoppedError):
+        stop_after(patch, 3)
+        with pytest.raises(StoppedError):
             train(recipe, out, limit_steps=STEPS)
     states = tmp_path / ".run.partial" / "checkpoints"
     step, state = latest_state(states)
@@ -221,10 +190,10 @@ def test_what_does_not_decide_the_weights_may_change(recipe, tmp_path, monkeypat
     chosen = override(recipe, [f"model.init={first}", "model.init_lr_mult=0.5"])
     whole = train(chosen, tmp_path / "whole", limit_steps=12)
     with monkeypatch.context() as patch:
-        _stop_after(patch, 3)
-        with pytest.raises(_StoppedError):
+        stop_after(patch, 3)
+        with pytest.raises(StoppedError):
             train(chosen, tmp_path / "run", limit_steps=12)
     (first / "weights.safetensors").unlink()  # a state needs the weights it began with no more
     changed = override(chosen, ["data.num_workers=0", "table.latency_runs=3"])
     out = train(changed, tmp_path / "run", limit_steps=12, resume=True)
-    _assert_equal(_weights(whole), _weights(out))
+    assert_same_weights(whole, out)

@@ -16,26 +16,18 @@ from mutualnet.host import flush_denormals, peak_memory_mib, tune_allocator
 from mutualnet.loop import TrainingDivergedError
 from mutualnet.models.cifar import wrn16_1
 from mutualnet.probe import Format, choose_format
-from mutualnet.recipes import load_recipe
 from mutualnet.runs import load_run, new_run
 from mutualnet.space import RULES, ElasticSpace
 from mutualnet.supernet import Supernet
 from mutualnet.tasks.classification import Classification
 from mutualnet.train import train
 from mutualnet.variations import with_method
+from tests.small_runs import digits
 
 
 @pytest.fixture
 def recipe():
-    settings = [
-        "model.kwargs={depth: 10, width_factor: 1}",
-        "space.resolutions=[12, 8]",
-        "precision.precision=fp32",
-        "precision.memory_format=contiguous",
-        "optimizer.epochs=1",
-        "optimizer.warmup_epochs=0",
-    ]
-    return override(load_recipe("digits_demo"), settings)
+    return digits()
 
 
 def test_a_run_is_written_whole_and_reads_back(recipe, tmp_path):

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from mutualnet.config_text import override
 from mutualnet.models.cifar import WideResNet, wrn16_1
 from mutualnet.prepare import prepare
-from mutualnet.recipes import load_recipe
 from mutualnet.train import train
 from mutualnet.weights import copy_weights, pretrained_model, read_weights
+from tests.small_runs import digits
 
 
 def _write(kind, state, folder):
@@ -110,14 +110,7 @@ def test_weights_that_cannot_be_had_are_one_line(monkeypatch):
 
 @pytest.fixture
 def recipe():
-    settings = [
-        "space.resolutions=[12, 8]",
-        "precision.precision=fp32",
-        "precision.memory_format=contiguous",
-        "optimizer.epochs=1",
-        "optimizer.warmup_epochs=0",
-    ]
-    return override(load_recipe("digits_demo"), settings)
+    return digits()
 
 
 def test_a_run_starts_from_another_and_its_old_layers_learn_slower(recipe, tmp_path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
+import pytest
 import timm
 import torch
 from timm.models.densenet import DenseNet
@@ -68,3 +70,20 @@ def small_dense() -> Supernet:
     torch.manual_seed(0)
     model = DenseNet(growth_rate=16, block_config=(2, 2), num_classes=4)
     return Supernet(model, ElasticSpace(resolutions=(32,)))
+
+
+BOTH = pytest.mark.parametrize("make", [small, small_dense])
+"""A network of views alone, and one with gathered parameters."""
+
+
+def gradients(supernet: Supernet) -> dict[str, torch.Tensor]:
+    """Of the full parameters, as they are now."""
+    return {n: p.grad.clone() for n, p in supernet.model.named_parameters() if p.grad is not None}
+
+
+def one_pass(supernet: Supernet, x: torch.Tensor, width: float = 0.5) -> dict[str, torch.Tensor]:
+    """Gradients of one pass, from a copy with nothing accumulated."""
+    fresh = copy.deepcopy(supernet)
+    fresh.zero_grad()
+    fresh.subnet(at(fresh.space, width)).train()(x).square().sum().backward()
+    return gradients(fresh)

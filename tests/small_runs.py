@@ -1,0 +1,81 @@
+"""Recipes that train in milliseconds, and what is done to their runs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mutualnet.callbacks import StateWriter
+from mutualnet.config import Recipe
+from mutualnet.config_text import override
+from mutualnet.recipes import load_recipe
+
+DCM = "teaching.method=dcm"
+SUPERNETS = (
+    "method.name=mutualnet",
+    "space={width_range: [0.25, 1.0], resolutions: [12, 8]}",
+)
+
+
+def digits(*settings: str) -> Recipe:
+    """One slimmable network of ten layers on digits, for an epoch."""
+    common = [
+        "model.kwargs={depth: 10, width_factor: 1}",
+        "space.resolutions=[12, 8]",
+        "precision.precision=fp32",
+        "precision.memory_format=contiguous",
+        "optimizer.epochs=1",
+        "optimizer.warmup_epochs=0",
+    ]
+    return override(load_recipe("digits_demo"), [*common, *settings])
+
+
+_NETWORK = (
+    "{name: mutualnet.models.cifar:WideResNet, kwargs: {depth: 10, width_factor: 1}, "
+    "heads: wrn16_1}"
+)
+
+
+def pair(*settings: str, count: int = 2) -> Recipe:
+    """Networks of ten layers that teach each other on digits, for two epochs."""
+    peers = ", ".join([f"{{model: {_NETWORK}}}"] * (count - 1))
+    common = [
+        f"model={_NETWORK}",
+        f"peers=[{peers}]",
+        "method.name=independent",
+        "space={width_range: [1.0, 1.0], resolutions: [12]}",
+        "precision.precision=fp32",
+        "precision.memory_format=contiguous",
+        "optimizer.epochs=2",
+        "optimizer.warmup_epochs=0",
+        "optimizer.decay_all=true",
+        "data.batch_size=32",
+        "checkpoint_minutes=0",
+        "table.latency_runs=0",
+        "table.num_calibration_samples=64",
+    ]
+    return override(load_recipe("digits_demo"), [*common, *settings])
+
+
+class StoppedError(Exception):
+    """Takes the place of a power cut inside of this process."""
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Cut the power after a step, its state being written."""
+    inner = StateWriter.on_train_batch_end
+
+    def stop(self, trainer, module, *rest):
+        inner(self, trainer, module, *rest)
+        if module.done == steps:
+            raise StoppedError
+
+    monkeypatch.setattr(StateWriter, "on_train_batch_end", stop)
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    """Whether two runs have the same weights, to the bit."""
+    first, second = (load_file(out / "weights.safetensors") for out in (one, other))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
