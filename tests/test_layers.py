@@ -18,6 +18,7 @@ ORDER = [
     "budget",
     "seeding",
     "teaching",
+    "user_functions",
     # maths
     "losses",
     # network

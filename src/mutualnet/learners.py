@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from mutualnet.models import create_model
 from mutualnet.runs import load_run
 from mutualnet.seeding import Purpose, seed_of
 from mutualnet.supernet import Supernet
+from mutualnet.user_functions import call_function
 from mutualnet.weights import copy_weights, pretrained_model
 
 __all__ = ["Learner", "make_learner", "make_teacher"]
@@ -124,14 +124,11 @@ def _describe_heads(
     config: ModelConfig, recipe: Recipe, names: Sequence[str]
 ) -> Mapping[str, Head]:
     spec = config.heads or config.name
-    module, separator, function = spec.rpartition(":")
+    module, separator, _ = spec.rpartition(":")
     is_own = separator and spec not in HEAD_PRESETS and module not in ("timm", "torchvision")
     if not is_own or config.heads is None:
         return head_preset(spec, names, recipe.teaching.head_variant)
-    try:
-        found = getattr(importlib.import_module(module), function)()
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"model.heads {spec!r} cannot be imported ({error})") from None
+    found = call_function(spec, "model.heads")
     if not isinstance(found, Mapping) or not all(isinstance(h, Head) for h in found.values()):
         raise ValueError(f"{spec} must return mutualnet.heads.Head by name, got {found!r:.80}")
     absent = [name for name in names if name not in found]

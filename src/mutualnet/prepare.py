@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +22,7 @@ from mutualnet.probe import Format, choose_format
 from mutualnet.processes import broadcast_model, current_ranks, from_first, training_device
 from mutualnet.seeding import Purpose, generator
 from mutualnet.tasks import Classification, MultiLabel, Task
+from mutualnet.user_functions import call_function
 
 __all__ = ["Prepared", "load_splits", "plain_task", "prepare", "training_task"]
 
@@ -95,16 +95,12 @@ def plain_task(recipe: Recipe) -> Task:
         return Classification()
     if name == "multilabel":
         return MultiLabel()
-    module, separator, function = name.partition(":")
-    if not separator:
+    if ":" not in name:
         raise ValueError(
             "task must be classification, multilabel, or package.module:function for one of "
             f"yours, got {name!r}"
         )
-    try:
-        task = getattr(importlib.import_module(module), function)()
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"task {name!r} cannot be imported ({error})") from None
+    task = call_function(name, "task")
     if not isinstance(task, Task):
         raise ValueError(f"{name} must return a Task, got {type(task).__name__}")
     return task

@@ -1,7 +1,6 @@
 """Build a network from its name, with fresh weights and without any download."""
 
 import difflib
-import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import torchvision
 from torch import nn
 
 from mutualnet.models import cifar, cifar_densenet, cifar_resnet, scaled
+from mutualnet.user_functions import find_function
 
 OWN_MODELS: dict[str, Callable[..., nn.Module]] = {
     "densenet40_12": cifar_densenet.densenet40_12,
@@ -87,8 +87,8 @@ def _call_own_function(
     """Import a user's function and call it."""
     spec = f"{module}:{function}"
     try:
-        build = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        build = find_function(spec)
+    except ImportError as error:
         raise ValueError(
             "a network must be timm:NAME, torchvision:NAME, a bare NAME or package.module:function "
             f"that can be imported, got {spec!r} ({error})"

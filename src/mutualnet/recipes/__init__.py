@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from mutualnet.config import Recipe
 from mutualnet.config_text import read_recipe
 from mutualnet.recipes import cifar, digits, imagefolder, imagenet, pairs, transfer
 from mutualnet.recipes.independent import independent_grid
+from mutualnet.user_functions import call_function
 
 __all__ = ["RECIPES", "independent_grid", "load_recipe"]
 
@@ -58,12 +58,8 @@ def load_recipe(name: str) -> Recipe:
         if not path.is_file():
             raise ValueError(f"no recipe file {name}")
         return read_recipe(path)
-    module, separator, function = name.partition(":")
-    if separator:
-        try:
-            recipe = getattr(importlib.import_module(module), function)()
-        except (ImportError, AttributeError, TypeError, ValueError) as error:
-            raise ValueError(f"recipe {name!r} cannot be imported ({error})") from None
+    if ":" in name:
+        recipe = call_function(name, "recipe")
         if not isinstance(recipe, Recipe):
             raise ValueError(f"{name} must return a Recipe, got {type(recipe).__name__}")
         return recipe
