@@ -1,6 +1,7 @@
 """Steps of a training run of networks that teach each other."""
 
 import copy
+import re
 from dataclasses import replace
 
 import pytest
@@ -34,6 +35,21 @@ def test_a_step_is_the_graphs_gradient_and_one_optimizer_step():
             torch.testing.assert_close(a.grad, b.grad)
             torch.testing.assert_close(a.detach(), b.detach() - 0.1 * b.grad)
     assert len(module.last_losses) == 24
+
+
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [
+        ([DCM], r"ce_1 \d\.\d{3}, kl_1_2 \d\.\d{3}, ce_2 .*, kl_2_1 \d\.\d{3} and 20 of heads"),
+        (["teaching.method=dml"], r"ce_1 \d\.\d{3}, kl_1_2 .*, ce_2 .*, kl_2_1 \d\.\d{3}"),
+    ],
+    ids=["dcm", "dml"],
+)
+def test_people_are_told_the_losses_of_the_networks_own_outputs(settings, shown):
+    ready = prepare(pair(*settings))
+    module = TrainingModule(ready)
+    module.take_step(next(iter(ready.loader())), 0)
+    assert re.fullmatch(shown, module.describe_losses())
 
 
 def test_supernets_that_are_peers_have_every_gradient_right():

@@ -175,6 +175,13 @@ def test_a_pair_is_one_switch_away_from_every_method(method):
         assert recipe.graph.num_networks == 2
 
 
+def test_a_pair_learns_from_a_teacher_by_another_switch():
+    for name in (name for name in RECIPES if name.endswith("_pair")):
+        recipe = with_method(override(load_recipe(name), ["teacher.name=runs/large"]), "kd")
+        taught = [edge.student.network for edge in recipe.graph.edges if edge.teacher is not None]
+        assert (taught, recipe.graph.frozen) == ([0, 1], {2})
+
+
 def test_the_scaled_networks_cost_what_the_paper_says():
     scaled = load_recipe("imagenet_mobilenet_v1_scaled")
     model = create_model(scaled.model.name, num_classes=1000, **scaled.model.kwargs)

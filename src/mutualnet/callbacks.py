@@ -127,12 +127,11 @@ class ProgressBar(Callback):
             return
         self._shown = now
         steps = pl_module.ready.batches.steps_per_epoch
-        losses = " ".join(f"{n} {float(v):.3f}" for n, v in pl_module.last_losses.items())
         self._bar.update(
             self._line,
             completed=pl_module.done,
             epoch=f"{-(-pl_module.done // steps)}/{-(-pl_module.ready.batches.stop // steps)}",
-            losses=losses,
+            losses=pl_module.describe_losses(),
         )
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -159,12 +158,11 @@ class EpochLines(Callback):
         steps = pl_module.ready.batches.steps_per_epoch
         if pl_module.done % steps and pl_module.done != pl_module.ready.batches.stop:
             return
-        losses = ", ".join(f"{n} {float(v):.3f}" for n, v in pl_module.last_losses.items())
         logger.info(
             "epoch %d of %d in %.1f s: %s",
             -(-pl_module.done // steps),
             -(-pl_module.ready.batches.stop // steps),
             time.perf_counter() - self._start,
-            losses,
+            pl_module.describe_losses(),
         )
         self._start = time.perf_counter()

@@ -28,7 +28,7 @@ from mutualnet.sandwich import active_network, sandwich_step
 from mutualnet.schedules import learning_rate_factor
 from mutualnet.seeding import Purpose, generator, seed_of
 from mutualnet.space import SandwichRule, Subnet
-from mutualnet.teaching import Edge
+from mutualnet.teaching import OUTPUT, Edge
 
 __all__ = ["STATE_VERSION", "TrainingDivergedError", "TrainingModule"]
 
@@ -85,6 +85,7 @@ class TrainingModule(L.LightningModule):
         self.start = start
         self.done = start
         self.last_losses: dict[str, Tensor] = {}
+        """Every term of the last step, by its name in the log."""
         # Registered, so that Lightning moves them and sets their mode; the teacher's stays.
         self.networks = nn.ModuleList(own.parts for own in ready.learners)
         teaching, numbers = self.recipe.teaching, list(range(len(ready.learners)))
@@ -118,6 +119,13 @@ class TrainingModule(L.LightningModule):
             multi_avg_fn=get_ema_multi_avg_fn(own.optimizer.ema_decay),
             use_buffers=True,
         )
+
+    def describe_losses(self) -> str:
+        """The last losses for people: of the networks' own outputs, those of heads only counted."""
+        inner = {str(e) for e in self.graph.edges if _is_inner(e)} & self.last_losses.keys()
+        shown = {name: loss for name, loss in self.last_losses.items() if name not in inner}
+        text = ", ".join(f"{name} {float(loss):.3f}" for name, loss in shown.items())
+        return f"{text} and {len(inner)} of heads" if inner else text
 
     @property
     def _teaches(self) -> bool:
@@ -374,6 +382,11 @@ class TrainingModule(L.LightningModule):
         for own, average in zip(self.ready.learners, self.averages, strict=True):
             if average is not None:
                 own.parts.load_state_dict(average.module.state_dict())
+
+
+def _is_inner(edge: Edge) -> bool:
+    """Whether an auxiliary head takes part."""
+    return any(node is not None and node.head != OUTPUT for node in (edge.student, edge.teacher))
 
 
 def _of_edge(edge: Edge) -> _Term:
