@@ -1,7 +1,11 @@
 """Recipes for two networks that teach each other, on CIFAR-100 and ImageNet.
 
 Settings are those of dense cross-layer mutual distillation, which is also their method; others are
-one switch away. Source: Yao and Sun 2020, https://arxiv.org/abs/2008.06964, section 4.
+one switch away.
+
+Source: Yao and Sun 2020, https://arxiv.org/abs/2008.06964, section 4.
+Differs: BN weights start at 1, where the authors' code draws them from U(0, 1), and the momentum is
+    kept at drops of the rate, where their code forgets it (`optimizer.reset_momentum` does too).
 """
 
 from __future__ import annotations
