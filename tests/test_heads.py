@@ -32,6 +32,42 @@ def _heads(name, heads, num_classes=100, side=32):
 
 
 @pytest.mark.parametrize(
+    ("kind", "most"),
+    [
+        ("basic", None),
+        ("bottleneck", None),
+        ("depthwise", None),
+        ("depthwise_relu6", 6),
+        ("pointwise", 6),
+    ],
+)
+def test_blocks_end_with_the_activation_of_their_network(kind, most):
+    block, _ = Blocks(kind, 16).build(8)
+    outputs = 100 * block(100 * torch.randn(4, 8, 5, 5))
+    assert float(outputs.detach().min()) == 0
+    if most is not None:
+        assert float(outputs.detach().max()) <= 100 * most
+
+
+@pytest.mark.parametrize(
+    ("name", "linear_blocks"),
+    [
+        ("mobilenet_v1_cifar_8x8", ()),
+        # Inverted blocks end without an activation, as does the one before them.
+        ("mobilenetv2_100", ("InvertedResidual", "DepthwiseSeparableConv")),
+    ],
+)
+def test_heads_of_mobile_networks_activate_as_often_as_their_network(name, linear_blocks):
+    model, images = create_model(name, num_classes=10), torch.zeros(1, 3, 64, 64)
+    heads = AuxiliaryHeads(model, head_preset(name), num_classes=10, images=images)
+    for module in (model, *heads.values()):
+        parts = list(module.modules())
+        convolutions = sum(isinstance(part, nn.Conv2d) for part in parts)
+        activations = sum(isinstance(part, nn.ReLU | nn.ReLU6) for part in parts)
+        assert activations == convolutions - sum(type(p).__name__ in linear_blocks for p in parts)
+
+
+@pytest.mark.parametrize(
     ("name", "sizes"),
     [
         ("wrn28_10", {"C2": 107.46, "C3": 20.15, "C4": 18.10}),
@@ -276,3 +312,39 @@ def test_heads_run_without_gradients_too(model, images):
     with torch.inference_mode():
         outputs = heads.outputs(model, images)
     assert torch.equal(outputs[OUTPUT], model(images))
+
+
+def test_heads_have_the_number_format_of_their_network():
+    model = wrn16_1(4).double()
+    images = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    heads = AuxiliaryHeads(model, head_preset("wrn16_1"), num_classes=4, images=images)
+    assert {v.dtype for v in heads.outputs(model, images).values()} == {torch.float64}
+
+
+def test_only_the_heads_that_are_asked_for_run(model, images):
+    heads = AuxiliaryHeads(model, head_preset("wrn16_1"), num_classes=4, images=images)
+    model.train(), heads.train()
+    assert set(heads.outputs(model, images, ["C3"])) == {OUTPUT, "C3"}
+    counts = {
+        name: {int(m.num_batches_tracked) for m in head.modules() if isinstance(m, nn.BatchNorm2d)}
+        for name, head in heads.items()
+    }
+    assert counts == {"C2": {0}, "C3": {1}}
+
+
+class _ChannelsLast(nn.Module):
+    """Keeps its channels at the end, as vision transformers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(3, 5)
+        self.head = nn.Linear(5, 4)
+
+    def forward(self, x):
+        return self.head(self.inner(x.permute(0, 2, 3, 1)).mean((1, 2)))
+
+
+def test_a_map_with_the_channels_last_is_refused():
+    heads, images = {"C2": Head(after="inner")}, torch.zeros(1, 3, 8, 8)
+    with pytest.raises(ValueError, match=r"\(1, 8, 8, 5\) for square images.*channels second"):
+        AuxiliaryHeads(_ChannelsLast(), heads, num_classes=4, images=images)

@@ -87,7 +87,7 @@ def _dense(in_channels: int, blocks: Blocks) -> tuple[nn.Module, int]:
 def _depthwise(
     in_channels: int, blocks: Blocks, *, activation: type[nn.Module] = nn.ReLU
 ) -> tuple[nn.Module, int]:
-    block = partial(DepthwiseSeparableConv, noskip=True, act_layer=activation)
+    block = partial(DepthwiseSeparableConv, noskip=True, pw_act=True, act_layer=activation)
     return _repeat(block, in_channels, blocks)
 
 

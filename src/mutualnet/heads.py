@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -70,7 +70,8 @@ class AuxiliaryHeads(nn.ModuleDict):
         model: The network. It runs once, in eval mode and without a trace.
         heads: Descriptions by name, such as `C2` and `C3`.
         num_classes: K.
-        images: (N, C, H, W), a batch that the network runs on, for the shapes.
+        images: (N, C, H, W), a batch that the network runs on, for the shapes. The heads get its
+            device, and the number format of the network's weights.
         checkpointed: Compute the heads again in the backward pass, to save memory.
 
     Raises:
@@ -96,17 +97,28 @@ class AuxiliaryHeads(nn.ModuleDict):
                     f"modules, got {name!r}. Call it C2, for example."
                 )
         with mode_of(model, False), torch.no_grad():
-            _, maps = self._run(model, images)
+            _, maps = self._run(model, images, heads)
+        is_square = images.dim() == 4 and images.shape[2] == images.shape[3]
         for name, head in heads.items():
+            if is_square and maps[name].shape[2] != maps[name].shape[3]:
+                raise ValueError(
+                    f"head {name} must read a map (N, C, H, W), but {head.after!r} gave "
+                    f"{tuple(maps[name].shape)} for square images. Choose a module whose output "
+                    "has the channels second."
+                )
             self[name] = head.build(maps[name].shape[1], num_classes)
-        self.to(images.device)
+        weights = next((p for p in model.parameters() if p.is_floating_point()), images)
+        self.to(images.device, weights.dtype)
 
-    def outputs(self, model: nn.Module, inputs: Any) -> dict[str, Any]:
-        """Run the network once, and every head on what it reads.
+    def outputs(
+        self, model: nn.Module, inputs: Any, names: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """Run the network once, and heads on what they read.
 
         Args:
             model: The network of these heads.
             inputs: What it is called with.
+            names: Which heads; None for all.
 
         Returns:
             Its own output under `OUTPUT`, and logits (N, K) under each head's name.
@@ -114,13 +126,17 @@ class AuxiliaryHeads(nn.ModuleDict):
         Raises:
             ValueError: If a module was not called once, or gave no map (N, C, H, W).
         """
-        output, maps = self._run(model, inputs)
-        return {OUTPUT: output, **{name: self._head(name, maps[name]) for name in self.after}}
+        chosen = list(self.after) if names is None else names
+        output, maps = self._run(model, inputs, chosen)
+        return {OUTPUT: output, **{name: self._head(name, maps[name]) for name in chosen}}
 
-    def _run(self, model: nn.Module, inputs: Any) -> tuple[Any, dict[str, Tensor]]:
+    def _run(
+        self, model: nn.Module, inputs: Any, names: Iterable[str]
+    ) -> tuple[Any, dict[str, Tensor]]:
+        after = {name: self.after[name] for name in names}
         maps: dict[str, Any] = {}
         versions: dict[str, int] = {}
-        calls = dict.fromkeys(self.after, 0)
+        calls = dict.fromkeys(after, 0)
 
         def reader(name: str) -> Any:
             def read(_: nn.Module, __: Any, output: Any) -> None:
@@ -131,10 +147,10 @@ class AuxiliaryHeads(nn.ModuleDict):
             return read
 
         with ExitStack() as hooks:
-            for name, path in self.after.items():
+            for name, path in after.items():
                 hooks.enter_context(_module_at(model, path).register_forward_hook(reader(name)))
             output = model(inputs)
-        for name, path in self.after.items():
+        for name, path in after.items():
             if calls[name] != 1:
                 raise ValueError(
                     f"head {name} must read a module that runs once, but {path!r} ran "
