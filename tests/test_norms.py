@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from mutualnet.models.cifar import wrn16_1
+from mutualnet.models.cifar import mobilenet_v1_cifar, wrn16_1
+from mutualnet.processes import synchronise_norms
 from mutualnet.sandwich import sandwich_step
 from mutualnet.space import RULES, ElasticSpace, Subnet
 from mutualnet.supernet import Supernet
@@ -103,10 +104,12 @@ def test_other_widths_and_ranges_are_refused(supernet):
         RULES["s_net"].draw(ElasticSpace(), np.random.default_rng(0))
 
 
-def test_bn_synchronised_after_tracing_narrows_like_plain_bn():
-    plain = Supernet(wrn16_1(4), ElasticSpace(resolutions=(16,)))
+@pytest.mark.parametrize("make", [wrn16_1, mobilenet_v1_cifar])
+def test_bn_synchronised_after_tracing_narrows_like_plain_bn(make):
+    plain = Supernet(make(4), ElasticSpace(resolutions=(16,)))
     synced = copy.deepcopy(plain)
-    synced.model = nn.SyncBatchNorm.convert_sync_batchnorm(synced.model)
+    synced.model = synchronise_norms(synced.model)
+    assert synced.model.state_dict().keys() == plain.model.state_dict().keys()
     x = torch.randn(2, 3, 16, 16)
     for width in (0.25, 0.6, 1.0):
         subnet = Subnet(width_mult=width, resolution=16)

@@ -14,6 +14,7 @@ from mutualnet.data import DataSplits
 from mutualnet.head_presets import HEAD_PRESETS, as_variant, head_preset
 from mutualnet.heads import AuxiliaryHeads, Head
 from mutualnet.models import create_model
+from mutualnet.processes import synchronise_norms
 from mutualnet.runs import load_run
 from mutualnet.seeding import Purpose, seed_of
 from mutualnet.supernet import Supernet
@@ -90,9 +91,9 @@ def make_learner(
         if device.type == "cpu":
             raise ValueError("sync_bn needs accelerators, got a CPU. Set model.sync_bn=false")
         # After tracing: the plan goes by names, which stay.
-        supernet.model = nn.SyncBatchNorm.convert_sync_batchnorm(supernet.model)
+        supernet.model = synchronise_norms(supernet.model)
         if heads is not None:
-            nn.SyncBatchNorm.convert_sync_batchnorm(heads)
+            synchronise_norms(heads)
     return Learner(
         supernet=supernet.to(device).train(),
         heads=None if heads is None else heads.to(device).train(),

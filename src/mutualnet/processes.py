@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "gather",
     "process_group",
     "sum_over_ranks",
+    "synchronise_norms",
     "training_device",
 ]
 
@@ -147,6 +149,15 @@ def broadcast_model(model: nn.Module) -> None:
             values = tensor.contiguous()
             dist.broadcast(values, 0)
             tensor.copy_(values)
+
+
+def synchronise_norms(model: nn.Module) -> nn.Module:
+    """The model with every BN taking its batch statistics over all processes.
+
+    Weights, statistics and their names stay. Some of timm's BNs hold their activation, which
+    torch's own conversion would drop.
+    """
+    return convert_sync_batchnorm(model)  # type: ignore[no-any-return]
 
 
 def from_first(value: _T) -> _T:
