@@ -246,6 +246,51 @@ def test_alternating_updates_count_a_batch_once_in_running_statistics():
     torch.testing.assert_close(models[0].early[1].running_mean, twin.early[1].running_mean)
 
 
+def test_a_callers_autocast_does_not_hide_the_new_predictions():
+    models, _ = _networks(2)
+    optimizer = torch.optim.SGD(models[0].parameters(), lr=1.0)
+    images = _batch()[0]
+
+    def update(number, lesson):
+        if number == 0:
+            optimizer.step()
+
+    with torch.autocast("cpu", torch.bfloat16):
+        lesson = peer_step(models, _batch(), dml(2), task=TASK, update=update)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = models[0](images)
+    torch.testing.assert_close(lesson.outputs[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("graph", "runs"),
+    [(independent(3), [1, 1, 1]), (dks(3, HEADS), [1, 1, 1]), (dml(3), [2, 2, 1])],
+    ids=["independent", "dks", "dml"],
+)
+def test_in_turn_only_networks_that_others_learn_from_run_again(graph, runs):
+    models, heads = _networks(3)
+    counts = [0, 0, 0]
+
+    def counter(number):
+        def count(*_):
+            counts[number] += 1
+
+        return count
+
+    for number, model in enumerate(models):
+        model.register_forward_hook(counter(number))
+    peer_step(models, _batch(), graph, task=TASK, heads=heads, update=lambda *_: None)
+    assert counts == runs
+
+
+def test_heads_that_the_graph_leaves_out_do_not_run():
+    models, heads = _networks(2)
+    for own in heads.values():
+        for head in own.values():
+            head.register_forward_hook(lambda *_: pytest.fail("a head ran"))
+    peer_step(models, _batch(), dml(2), task=TASK, heads=heads)
+
+
 def test_a_joint_step_differs_from_an_alternating_one():
     models, _ = _networks(2)
     twins = copy.deepcopy(models)

@@ -86,7 +86,7 @@ def peer_step(
     for number in learners:
         step.learn([number], weight)
         update(number, step.lesson([number]))
-        if number != learners[-1]:
+        if step.teaches(number, learners[learners.index(number) + 1 :]):
             step.refresh(number)
     return step.lesson(learners)
 
@@ -123,8 +123,18 @@ class _Step:
         _check_classes(self.outputs, self.graph)
         self.targets = {node: self.task.detach(value) for node, value in self.outputs.items()}
 
+    def teaches(self, number: int, students: Sequence[int]) -> bool:
+        """Whether some networks learn from another one."""
+        return any(
+            edge.teacher is not None
+            and edge.teacher.network == number
+            and edge.student.network in students
+            for edge in self.graph.edges
+        )
+
     def refresh(self, number: int) -> None:
         """New predictions of a network whose weights were moved, for its peers."""
+        torch.clear_autocast_cache()  # a caller's autocast keeps casts of the weights as they were
         # The images were counted already by BN's running statistics.
         with torch.no_grad(), kept_running_statistics(self.networks[number]), ExitStack() as more:
             if number in self.heads:
@@ -158,11 +168,11 @@ class _Step:
         )
 
     def _run(self, number: int) -> dict[Node, Any]:
-        network, own = self.networks[number], self.heads.get(number)
+        network, names = self.networks[number], self.graph.heads_of(number)
         with autocast_to(self.autocast, self.inputs.device):
-            if own is None:
+            if not names:
                 return {Node(number): network(self.inputs)}
-            found = own.outputs(network, self.inputs)
+            found = self.heads[number].outputs(network, self.inputs, names)
         return {Node(number, head): value for head, value in found.items()}
 
     def _loss(self, edge: Edge) -> Tensor:
