@@ -102,6 +102,8 @@ def test_an_unfinished_run_is_neither_overwritten_nor_mixed_up(recipe, tmp_path,
     train(recipe, out, limit_steps=STEPS, resume=True)
     before = (out / "run.json").read_text()
     assert train(recipe, out, limit_steps=STEPS, resume=True) == out
+    with pytest.raises(ValueError, match=r"the finished run in .* but seed was 0, is 1"):
+        train(replace(recipe, seed=1), out, limit_steps=STEPS, resume=True)
     assert (out / "run.json").read_text() == before
 
 

@@ -120,6 +120,7 @@ def _begin(held: ExitStack, out: Path, recipe: Recipe, resume: bool, states: str
     if not out.name:
         raise ValueError(f"--out must name a directory to make, got {out}")
     if resume and (out / INFO).is_file():
+        _check_same(out, recipe, "finished")
         return None
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} must not exist yet, got one with content. Choose another --out.")
@@ -145,11 +146,15 @@ def _check_resumable(partial: Path, recipe: Recipe, resume: bool) -> None:
         raise ValueError(
             f"an unfinished run is in {partial}. Go on with it by --resume, or remove it."
         )
-    before, now = (_what_matters(r) for r in (read_recipe(partial / CONFIG), recipe))
+    _check_same(partial, recipe, "unfinished")
+
+
+def _check_same(place: Path, recipe: Recipe, kind: str) -> None:
+    before, now = (_what_matters(r) for r in (read_recipe(place / CONFIG), recipe))
     changed = [f"{key} was {before[key]}, is {now[key]}" for key in now if before[key] != now[key]]
     if changed:
         raise ValueError(
-            f"the unfinished run in {partial} must be resumed by the recipe it began with, but "
+            f"the {kind} run in {place} must be resumed by the recipe it began with, but "
             f"{changed[0]}. Give the same options, or remove it."
         )
 
