@@ -88,6 +88,10 @@ def test_a_share_of_the_labels_is_wrong_by_the_seed():
         (["peers.5.model.name=x"], "the number in peers.5 must be below 1"),
         (["peers.0.modle.name=x"], "no key peers.0.modle. Did you mean peers.0.model?"),
         (["peers.0.optimizer.clip_norm=1.0"], "clip_norm is the whole gradient's"),
+        (
+            ["peers.0.optimizer.clip_norm=1.0", "teaching.update=alternating"],  # nobody teaches
+            "clip_norm is the whole gradient's",
+        ),
         ([DCM, "model.heads=tests.plain_net:odd_heads", "teaching.head_names=[half]"], "'half'"),
         (
             ["peers.0.optimizer={lr: 0.1, epochs: 7}"],
@@ -120,7 +124,8 @@ def test_a_method_keeps_the_space_unless_asked():
 
 
 def test_single_values_of_a_peers_schedule_start_from_the_recipes_own():
-    recipe = pair("peers.0.optimizer.lr=0.02")
+    recipe = pair("peers.0.optimizer.lr=0.02", "optimizer.epochs=3", "optimizer.weight_decay=0.1")
+    assert (recipe.optimizer.epochs, recipe.optimizer.weight_decay) == (3, 0.1)
     assert recipe.optimizers[1] == replace(recipe.optimizer, lr=0.02)
 
 

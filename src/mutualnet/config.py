@@ -380,7 +380,7 @@ class Recipe:
                 mine, first = getattr(own, name), getattr(self.optimizer, name)
                 if mine != first:
                     raise ValueError(f"every peer's {name} must be {first}, got {mine}")
-        are_joined = teaching.optimizers == "one" and teaching.update == "joint"
+        are_joined = teaching.optimizers == "one" and not self.learns_in_turn
         if are_joined and len({own.clip_norm for own in self.optimizers}) > 1:
             raise ValueError(
                 "clip_norm is the whole gradient's with one optimizer: give every peer the same, "
@@ -388,6 +388,16 @@ class Recipe:
             )
         if teaching.update == "alternating" and self.optimizer.accumulate > 1:
             raise ValueError("alternating updates need optimizer.accumulate=1")
+
+    @property
+    def has_teaching(self) -> bool:
+        """Whether full networks have more to learn from than labels."""
+        return self.teaching.method != "independent" or self.teacher.name is not None
+
+    @property
+    def learns_in_turn(self) -> bool:
+        """Whether each network takes its step before the next one learns."""
+        return self.has_teaching and self.teaching.update == "alternating"
 
     @property
     def models(self) -> tuple[ModelConfig, ...]:

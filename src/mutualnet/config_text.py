@@ -93,13 +93,15 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
 
     Args:
         recipe: Kept as it is.
-        settings: `key=value` pairs such as `optimizer.lr=0.1`; values are read as YAML.
+        settings: `key=value` pairs such as `optimizer.lr=0.1`; values are read as YAML. Of two for
+            the same key the later counts; those of peers come after all others.
 
     Raises:
         ValueError: If a setting has no `=`, names no key, or has a value of the wrong type.
     """
     values = recipe_values(recipe)
-    for setting in settings:
+    # A peer's own values start from the recipe's as they are in the end.
+    for setting in sorted(settings, key=lambda setting: setting.startswith("peers")):
         key, separator, text = setting.partition("=")
         if not separator or not key:
             raise ValueError(

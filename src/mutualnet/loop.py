@@ -89,7 +89,7 @@ class TrainingModule(L.LightningModule):
         # Registered, so that Lightning moves them and sets their mode; the teacher's stays.
         self.networks = nn.ModuleList(own.parts for own in ready.learners)
         teaching, numbers = self.recipe.teaching, list(range(len(ready.learners)))
-        self._in_turn = self._teaches and teaching.update == "alternating"
+        self._in_turn = self.recipe.learns_in_turn
         are_joined = teaching.optimizers == "one" and not self._in_turn
         self._sets = [numbers] if are_joined else [[number] for number in numbers]
         """Networks of each optimizer."""
@@ -126,11 +126,6 @@ class TrainingModule(L.LightningModule):
         shown = {name: loss for name, loss in self.last_losses.items() if name not in inner}
         text = ", ".join(f"{name} {float(loss):.3f}" for name, loss in shown.items())
         return f"{text} and {len(inner)} of heads" if inner else text
-
-    @property
-    def _teaches(self) -> bool:
-        """Whether there is more to learn from than labels and the largest sub-network."""
-        return self.recipe.teaching.method != "independent" or self.ready.teacher is not None
 
     def configure_optimizers(self) -> Any:
         """The optimizers; their rates are set at every step."""
@@ -178,7 +173,7 @@ class TrainingModule(L.LightningModule):
 
         for part in self._parts(batch):
             weight = len(ready.task.inputs(part)) * share
-            if self._teaches:
+            if recipe.has_teaching:
                 self._teach(part, subnets, weight, terms, move if self._in_turn else None)
             else:
                 for number in range(len(ready.learners)):
