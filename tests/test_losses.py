@@ -47,6 +47,14 @@ def test_distillation_survives_huge_logits(dtype):
     assert bool(student.grad.isfinite().all())
 
 
+@pytest.mark.parametrize("tau", [1.0, 4.0])
+def test_distillation_keeps_double_precision(tau):
+    logits = torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda both: distillation_loss(both[0], both[1], tau, detach=False), (logits,)
+    )
+
+
 def test_equal_logits_cost_nothing():
     logits = torch.randn(3, 5)
     assert float(distillation_loss(logits, logits)) == pytest.approx(0, abs=1e-6)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["distillation_loss"]
+__all__ = ["at_least_fp32", "distillation_loss"]
+
+
+def at_least_fp32(logits: Tensor) -> Tensor:
+    """Half precision raised to float32, in which sums over classes are safe; others as they are."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def distillation_loss(
@@ -38,6 +44,6 @@ def distillation_loss(
         )
     if detach:
         teacher_logits = teacher_logits.detach()
-    target = F.log_softmax(teacher_logits.float() / tau, dim=1)
-    prediction = F.log_softmax(student_logits.float() / tau, dim=1)
+    target = F.log_softmax(at_least_fp32(teacher_logits) / tau, dim=1)
+    prediction = F.log_softmax(at_least_fp32(student_logits) / tau, dim=1)
     return F.kl_div(prediction, target, reduction="batchmean", log_target=True) * tau**2

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.classification import binary_average_precision
 
+from mutualnet.losses import at_least_fp32
 from mutualnet.space import Subnet
 from mutualnet.tasks.base import Score, ScoreAccumulator, Task
 from mutualnet.tasks.classification import logits_of, scale_images
@@ -44,11 +45,12 @@ class MultiLabel(Task):
         Raises:
             TypeError: If outputs are not one tensor of logits.
         """
-        logits = logits_of(outputs).float()
+        logits = at_least_fp32(logits_of(outputs))
         weights = None
         if self.positive_weights is not None:
             weights = logits.new_tensor(self.positive_weights)
-        return F.binary_cross_entropy_with_logits(logits, batch[1].float(), pos_weight=weights)
+        targets = batch[1].to(logits.dtype)
+        return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
 
     def distill_loss(self, outputs: Any, teacher_outputs: Any, tau: float = 1.0) -> Tensor:
         """Divergence of each label's two outcomes from the teacher's, averaged like the loss.
@@ -61,8 +63,8 @@ class MultiLabel(Task):
         """
         if not tau > 0:
             raise ValueError(f"tau must be > 0, got {tau}")
-        student = logits_of(outputs).float() / tau
-        teacher = logits_of(teacher_outputs).float() / tau
+        student = at_least_fp32(logits_of(outputs)) / tau
+        teacher = at_least_fp32(logits_of(teacher_outputs)) / tau
         share = teacher.sigmoid()
         yes = share * (F.logsigmoid(teacher) - F.logsigmoid(student))
         no = (1 - share) * (F.logsigmoid(-teacher) - F.logsigmoid(-student))
