@@ -47,18 +47,20 @@ def _report(errors: Errors) -> list[str]:
         "| method | network 1 | network 2 | mean of both | less error than independent |",
         "|---|---:|---:|---:|---:|",
     ]
-    base = {seed: statistics.mean(found) for seed, found in errors["independent"].items()}
+    alone = errors.get("independent", {})
+    base = {seed: statistics.mean(found) for seed, found in alone.items()}
     for method, found in errors.items():
         by_seed = dict(sorted(found.items()))
         first, second = (list(values) for values in zip(*by_seed.values(), strict=True))
         means = {seed: statistics.mean(found) for seed, found in by_seed.items()}
-        gains = [base[seed] - mean for seed, mean in means.items()]
+        gains = [base[seed] - mean for seed, mean in means.items() if seed in base]
         cells = [
             mean_and_interval(first, 2),
             mean_and_interval(second, 2),
             mean_and_interval(list(means.values()), 2),
         ]
-        cells.append("" if method == "independent" else mean_and_interval(gains, 2))
+        is_compared = method != "independent" and gains
+        cells.append(mean_and_interval(gains, 2) if is_compared else "")
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return lines
 
