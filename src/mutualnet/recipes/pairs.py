@@ -6,6 +6,7 @@ one switch away.
 Source: Yao and Sun 2020, https://arxiv.org/abs/2008.06964, section 4.
 Differs: BN weights start at 1, where the authors' code draws them from U(0, 1), and the momentum is
     kept at drops of the rate, where their code forgets it (`optimizer.reset_momentum` does too).
+    A tenth of the train images is held out, as in every recipe (`data.select_share`).
 """
 
 from __future__ import annotations
