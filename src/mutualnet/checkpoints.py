@@ -6,11 +6,14 @@ import hashlib
 import io
 import logging
 import os
+import pickle
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from mutualnet.structure import first_line
 
 __all__ = ["latest_state", "write_state"]
 
@@ -70,6 +73,9 @@ def latest_state(folder: Path) -> tuple[int, dict[str, Any]] | None:
 
     Returns:
         Steps done and the state, None if there is no whole one.
+
+    Raises:
+        ValueError: If a whole one holds what these versions cannot read.
     """
     for step, path in reversed(_states(folder)):
         try:
@@ -83,7 +89,13 @@ def latest_state(folder: Path) -> tuple[int, dict[str, Any]] | None:
             logger.warning("state %s is damaged, trying the one before", path)
             path.rename(path.with_suffix(".damaged"))
             continue
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError) as error:  # whole, but not of this version
+            raise ValueError(
+                f"state {path} cannot be read here ({first_line(error)}). Go on with the versions "
+                "that wrote it, or remove the unfinished run."
+            ) from None
         return step, state
     return None
 

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 from jsonargparse.typing import PositiveInt
@@ -96,6 +96,7 @@ def _train(parser: ArgumentParser) -> None:
         dest="settings",
         metavar="KEY=VALUE",
         nargs="+",
+        action="extend",
         type=str,
         default=[],
         help="change values of the recipe: --set optimizer.lr=0.1 data.batch_size=64",
@@ -244,6 +245,13 @@ def _run(command: str, values: Namespace) -> None:
         )
 
 
+def _plain(value: Any) -> Any:
+    """A number of the parser's own class, such as PositiveInt, as what it stands for."""
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return int(value) if type(value) not in (int, bool) and isinstance(value, int) else value
+
+
 def _shorthands(values: Namespace) -> list[str]:
     """Options that are short for single values of the recipe."""
     settings = []
@@ -286,7 +294,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         values = _parser().parse_args(None if arguments is None else list(arguments))
         command = values.command
-        _run(command, values[command])
+        words = {name: _plain(value) for name, value in vars(values[command]).items()}
+        _run(command, Namespace(**words))
     except KeyboardInterrupt as error:
         print("mutualnet: interrupted.", *getattr(error, "__notes__", []), file=sys.stderr)
         return _INTERRUPTED

@@ -51,6 +51,11 @@ class ModelConfig:
     `package.module:function` that returns some by name; None is by this network's own name."""
 
     def __post_init__(self) -> None:
+        for key in self.kwargs:
+            if not isinstance(key, str):
+                raise ValueError(f"model.kwargs must have names, got {key!r}")
+            if key in ("num_classes", "in_channels"):
+                raise ValueError(f"model.kwargs must leave {key} out, which the data decide")
         if not 0 <= self.init_lr_mult <= 1:
             raise ValueError(f"init_lr_mult must lie in [0, 1], got {self.init_lr_mult}")
 
@@ -369,12 +374,6 @@ class Recipe:
 
     def _check_teaching(self) -> None:
         teaching = self.teaching
-        if teaching.method in ("dml", "dcm") and not self.peers:
-            raise ValueError(
-                f"method {teaching.method} needs at least two networks, but the recipe has no "
-                "peers. Take a recipe for a pair, or set peers, for example "
-                "'peers=[{model: {name: wrn16_1}}]'."
-            )
         for own in self.optimizers[1:]:
             for name in ("epochs", "accumulate"):
                 mine, first = getattr(own, name), getattr(self.optimizer, name)
@@ -414,8 +413,14 @@ class Recipe:
         """Who learns from whom; the teacher, if there is one, is the last network.
 
         Raises:
-            ValueError: If the method needs a teacher and there is none.
+            ValueError: If the method needs a teacher or another network and there is none.
         """
+        if self.teaching.method in ("dml", "dcm") and not self.peers:
+            raise ValueError(
+                f"method {self.teaching.method} needs at least two networks, but the recipe has no "
+                "peers. Take a recipe for a pair, or set peers, for example --set "
+                "'peers=[{model: {name: wrn16_1}}]'."
+            )
         graph = self.teaching.graph(len(self.models))
         if self.teacher.name is None:
             if self.teaching.method == "kd":

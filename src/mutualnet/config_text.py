@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, fields
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
@@ -27,45 +28,10 @@ from mutualnet.space import ElasticSpace
 
 __all__ = ["override", "read_recipe", "recipe_values", "write_recipe"]
 
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Recipe)
-    return parser
+_T = TypeVar("_T")
 
 
-def _build(values: dict[str, Any]) -> Recipe:
-    _check_keys(values, Recipe, "")
-    parser = _parser()
-    try:
-        parsed = parser.parse_object(values)
-        return Recipe(**vars(parser.instantiate(parsed)))
-    except (ArgumentError, TypeError) as error:
-        raise ValueError(_one_line(error)) from None
-
-
-def _check_keys(values: dict[str, Any], kind: Any, prefix: str) -> None:
-    """Refuse keys that a recipe does not have, with the nearest one that it has."""
-    known = {f.name: f for f in fields(kind)}
-    for key, value in values.items():
-        if key not in known:
-            raise _no_key(f"{prefix}{key}", key, list(known), prefix)
-        nested = _NESTED.get(key)
-        if nested is not None and isinstance(value, dict):
-            _check_keys(value, nested, f"{prefix}{key}.")
-        if key == "peers" and isinstance(value, list | tuple):
-            for number, peer in enumerate(value):
-                if isinstance(peer, dict):
-                    _check_keys(peer, PeerConfig, f"{key}.{number}.")
-
-
-def _no_key(name: str, key: str, known: list[str], prefix: str) -> ValueError:
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-    hint = f"Did you mean {prefix}{close[0]}?" if close else f"Known: {', '.join(known)}."
-    return ValueError(f"a recipe has no key {name}. {hint}")
-
-
-_NESTED: dict[str, Any] = {
+_NESTED: dict[str, type] = {
     "model": ModelConfig,
     "data": DataConfig,
     "space": ElasticSpace,
@@ -76,6 +42,136 @@ _NESTED: dict[str, Any] = {
     "precision": PrecisionConfig,
     "table": TableConfig,
 }
+_PARTS: dict[type, set[str]] = {
+    Recipe: {*_NESTED, "peers"},
+    PeerConfig: {"model", "optimizer"},
+}
+"""Fields that are made of fields."""
+
+
+def _build(values: dict[str, Any]) -> Recipe:
+    parts: dict[str, Any] = {}
+    _check_keys(values, Recipe, "")
+    for key, kind in _NESTED.items():
+        if key in values:
+            parts[key] = _part(kind, values[key], f"{key}.")
+    if "peers" in values:
+        parts["peers"] = _peers(values["peers"])
+    return _part(Recipe, values, "", parts)
+
+
+def _peers(values: Any) -> tuple[PeerConfig, ...]:
+    if not isinstance(values, list | tuple):
+        raise ValueError(
+            f"peers must be a list, such as [{{model: {{name: wrn16_1}}}}], got {values!r}"
+        )
+    peers = []
+    for number, value in enumerate(values):
+        prefix = f"peers.{number}."
+        _check_dict(value, PeerConfig, prefix)
+        _check_keys(value, PeerConfig, prefix)
+        parts: dict[str, Any] = {}
+        if "model" in value:
+            parts["model"] = _part(ModelConfig, value["model"], f"{prefix}model.")
+        own = value.get("optimizer")
+        if own is not None:
+            own = _part(OptimizerConfig, own, f"{prefix}optimizer.")
+        parts["optimizer"] = own
+        peers.append(_part(PeerConfig, value, prefix, parts))
+    return tuple(peers)
+
+
+def _part(kind: type[_T], values: Any, prefix: str, parts: Mapping[str, Any] | None = None) -> _T:
+    """One dataclass from plain values, given those of its parts that are dataclasses."""
+    _check_dict(values, kind, prefix)
+    _check_keys(values, kind, prefix)
+    parts = parts or {}
+    own = {key: value for key, value in values.items() if key not in parts}
+    missing = [
+        f"{prefix}{f.name}"
+        for f in fields(kind)  # type: ignore[arg-type]
+        if f.default is f.default_factory is MISSING and f.name not in values
+    ]
+    if missing:
+        raise ValueError(f"a recipe must have {', '.join(missing)}, got none")
+    try:
+        found = _parser(kind).parse_object(own).as_dict()  # type: ignore[arg-type]
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise _wrong_value(kind, own, prefix, error) from None
+    try:
+        return kind(**found, **parts)
+    except ValueError as error:
+        # Most messages begin with a field's own name.
+        is_bare = str(error).split(" ")[0] in own
+        raise ValueError(f"{prefix}{error}" if is_bare else str(error)) from None
+
+
+@cache
+def _parser(kind: type, only: str | None = None) -> ArgumentParser:
+    """Reads the fields of a dataclass that are none themselves, or only one of them."""
+    parser = ArgumentParser(exit_on_error=False)
+    skip = {f.name for f in fields(kind)} - {only} if only else _PARTS.get(kind, set())
+    parser.add_class_arguments(kind, skip=skip)
+    return parser
+
+
+def _wrong_value(
+    kind: type, values: dict[str, Any], prefix: str, error: BaseException
+) -> ValueError:
+    """What to say when a parser refused some of the values."""
+    types = get_type_hints(kind)
+    for key, value in values.items():
+        try:
+            _parser(kind, key).parse_object({key: value})
+        except (ArgumentError, TypeError, ValueError):
+            return ValueError(f"{prefix}{key} must be {_describe(types[key])}, got {value!r}")
+    return ValueError(_one_line(error))
+
+
+def _describe(wanted: Any) -> str:
+    """A field's type in words."""
+    if wanted in _WORDS:
+        return _WORDS[wanted]
+    parts = [part for part in get_args(wanted) if part is not Ellipsis]
+    origin = get_origin(wanted)
+    if origin is Literal:
+        return f"one of {', '.join(parts)}"
+    if origin is tuple:
+        return f"a list, each {_describe(parts[0])}"
+    if origin is dict:
+        return "names and values, such as {depth: 16}"
+    return " or ".join(_describe(part) for part in parts)
+
+
+_WORDS: dict[Any, str] = {
+    bool: "true or false",
+    float: "a number",
+    int: "a whole number",
+    str: "text",
+    type(None): "null",
+}
+
+
+def _check_dict(values: Any, kind: Any, prefix: str) -> None:
+    if not isinstance(values, dict):
+        name, first = prefix.removesuffix("."), fields(kind)[0].name
+        raise ValueError(
+            f"{name} must be keys and values, such as {{{first}: ...}}, got {values!r}"
+        )
+
+
+def _check_keys(values: dict[str, Any], kind: Any, prefix: str) -> None:
+    """Refuse keys that a recipe does not have, with the nearest one that it has."""
+    known = [f.name for f in fields(kind)]
+    for key in values:
+        if key not in known:
+            raise _no_key(f"{prefix}{key}", str(key), known, prefix)
+
+
+def _no_key(name: str, key: str, known: list[str], prefix: str) -> ValueError:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+    hint = f"Did you mean {prefix}{close[0]}?" if close else f"Known: {', '.join(known)}."
+    return ValueError(f"a recipe has no key {name}. {hint}")
 
 
 def _one_line(error: BaseException) -> str:
@@ -129,7 +225,12 @@ def _step_into(place: Any, part: str, before: list[str]) -> Any:
     if isinstance(place, list | tuple):
         if part.isdigit() and int(part) < len(place):
             return place[int(part)]
-        raise ValueError(f"the number in {name} must be below {len(place)}")
+        if not place:
+            raise ValueError(
+                f"{name} must be one of the recipe's {before[-1]}, got none of them. Add some: "
+                "'peers=[{model: {name: wrn16_1}}]'"
+            )
+        raise ValueError(f"the number in {name} must be below {len(place)} and not negative")
     if part not in place:
         raise _no_key(name, part, list(place), ".".join([*before, ""]))
     if not isinstance(place[part], dict | tuple | list):

@@ -204,7 +204,13 @@ def head_preset(
 
 
 def as_variant(head: Head, variant: Variant) -> Head:
-    """The same head as published, with half the channels, or as a pool and a linear layer."""
+    """The same head as published, with half the channels, or as a pool and a linear layer.
+
+    Raises:
+        ValueError: If there is no such variant.
+    """
+    if variant not in _VARIANTS:
+        raise ValueError(f"variant must be one of {', '.join(_VARIANTS)}, got {variant!r}")
     return _VARIANTS[variant](head)
 
 

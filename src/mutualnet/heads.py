@@ -29,7 +29,7 @@ class Head:
     in a global average pool and a linear layer.
 
     Raises:
-        ValueError: If the size of the pooled map is below 1.
+        ValueError: If a value is of another kind, or the size of the pooled map is below 1.
     """
 
     after: str
@@ -41,6 +41,15 @@ class Head:
     """Side of the pooled map, 1 for a global pool."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.after, str) or not self.after:
+            raise ValueError(f"after must be the path of a module, got {self.after!r}")
+        if not isinstance(self.blocks, tuple) or not all(
+            isinstance(part, Blocks) for part in self.blocks
+        ):
+            raise ValueError(
+                "blocks must be a tuple of Blocks, such as (Blocks('basic', 64),) with its comma, "
+                f"got {self.blocks!r:.80}"
+            )
         if self.pool < 1:
             raise ValueError(f"pool must be >= 1, got {self.pool}")
 
@@ -88,6 +97,8 @@ class AuxiliaryHeads(nn.ModuleDict):
         checkpointed: bool = False,
     ) -> None:
         super().__init__()
+        if not all(isinstance(name, str) for name in heads):
+            raise ValueError(f"heads must be given by names, such as C2, got {list(heads)}")
         self.after = {name: head.after for name, head in heads.items()}
         self.checkpointed = checkpointed
         for name in self.after:
@@ -106,7 +117,10 @@ class AuxiliaryHeads(nn.ModuleDict):
                     f"{tuple(maps[name].shape)} for square images. Choose a module whose output "
                     "has the channels second."
                 )
-            self[name] = head.build(maps[name].shape[1], num_classes)
+            try:
+                self[name] = head.build(maps[name].shape[1], num_classes)
+            except ValueError as error:
+                raise ValueError(f"head {name} cannot be built: {error}") from None
         weights = next((p for p in model.parameters() if p.is_floating_point()), images)
         self.to(images.device, weights.dtype)
 

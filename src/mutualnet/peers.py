@@ -74,6 +74,8 @@ def peer_step(
         Yao and Sun 2020, https://arxiv.org/abs/2008.06964 (joint update).
     """
     heads = heads or {}
+    if not isinstance(heads, Mapping):
+        raise ValueError("heads must be given by number of the network, such as {0: heads}")
     _check(networks, graph, heads)
     if update is not None and not all(edge.detach for edge in graph.edges):
         raise ValueError("alternating updates need detached teachers: every edge's detach=True")
@@ -220,6 +222,13 @@ def check_apart(networks: Sequence[nn.Module]) -> None:
 
 
 def _check_classes(outputs: Mapping[Node, Any], graph: TeachingGraph) -> None:
+    for node, found in outputs.items():
+        own = outputs[Node(node.network)]
+        if isinstance(found, Tensor) and isinstance(own, Tensor) and found.shape != own.shape:
+            raise ValueError(
+                f"head {node} must have its network's outputs {tuple(own.shape)}, got "
+                f"{tuple(found.shape)}"
+            )
     for edge in graph.edges:
         if edge.teacher is None:
             continue

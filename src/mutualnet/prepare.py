@@ -166,18 +166,16 @@ def prepare(
     batches = _batches(recipe, data)
     total = recipe.optimizer.epochs * batches.steps_per_epoch
     batches.stop = total if limit_steps is None else min(total, limit_steps)
+    teacher = make_teacher(recipe, data, device)
     known: Sequence[Sequence[str] | None] = initialized or [None] * len(recipe.models)
     learners = tuple(
-        make_learner(
-            recipe, number, data, device, head_names=graph.heads_of(number), known=known[number]
-        )
+        _learner(recipe, number, data, graph.heads_of(number), known[number])
         for number in range(len(recipe.models))
     )
     check_apart([learner.supernet for learner in learners])
     for learner in learners:
         broadcast_model(learner.parts)
     task = training_task(recipe, data)
-    teacher = make_teacher(recipe, data, device)
     if form is None:
         side = recipe.space.resolutions[0]
         size = max(2, min(recipe.data.batch_size, len(data.train)) // ranks.size)
@@ -199,6 +197,24 @@ def prepare(
         batches=batches,
         form=form,
     )
+
+
+def _learner(
+    recipe: Recipe,
+    number: int,
+    data: DataSplits,
+    head_names: Sequence[str],
+    known: Sequence[str] | None,
+) -> Learner:
+    try:
+        return make_learner(
+            recipe, number, data, training_device(), head_names=head_names, known=known
+        )
+    except ValueError as error:
+        if len(recipe.models) == 1:
+            raise
+        name = recipe.models[number].name
+        raise ValueError(f"network {number + 1} ({name}): {error}") from None
 
 
 def _batches(recipe: Recipe, data: DataSplits) -> TrainBatches:

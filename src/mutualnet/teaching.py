@@ -30,12 +30,20 @@ KD_ALPHA, KD_TAU = 0.9, 4.0
 
 @dataclass(frozen=True, order=True, slots=True)
 class Node:
-    """One classifier of one network."""
+    """One classifier of one network.
+
+    Raises:
+        ValueError: If the number is negative.
+    """
 
     network: int
     """Number of the network, from 0."""
     head: str = OUTPUT
     """Name of an auxiliary head, or `OUTPUT`."""
+
+    def __post_init__(self) -> None:
+        if self.network < 0:
+            raise ValueError(f"network must be >= 0, got {self.network}")
 
     def __str__(self) -> str:
         number = str(self.network + 1)
@@ -277,6 +285,8 @@ def _check(num_networks: int, least: int) -> None:
 
 
 def _nodes(num_networks: int, heads: Sequence[str]) -> list[Node]:
+    if isinstance(heads, str):
+        raise ValueError(f"heads must be a list of names, such as [{heads!r}], got {heads!r}")
     if len({OUTPUT, *heads}) != len(heads) + 1:
         raise ValueError(f"heads must have different names, none {OUTPUT!r}, got {tuple(heads)}")
     return [Node(n, head) for n in range(num_networks) for head in (OUTPUT, *heads)]

@@ -69,8 +69,10 @@ def train(
             is in the way or was of another recipe.
         TrainingDivergedError: If a loss is not finite. It names the sub-network and the step.
     """
-    if limit_steps is not None and limit_steps < 1:
-        raise ValueError(f"limit_steps must be >= 1, got {limit_steps}")
+    if limit_steps is not None:
+        if limit_steps < 1:
+            raise ValueError(f"limit_steps must be >= 1, got {limit_steps}")
+        limit_steps = int(limit_steps)  # states hold plain numbers only
     with new_run(out, recipe, resume=resume, states=STATES) as partial:
         if partial is None:
             logger.info("%s is already trained", out)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 __all__ = ["call_function", "find_function"]
@@ -21,8 +23,10 @@ def find_function(spec: str) -> Callable[..., Any]:
     module, _, name = spec.partition(":")
     try:
         return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ImportError(str(error)) from None
+    except ImportError:
+        raise
+    except Exception as error:  # a user's module raises anything
+        raise ImportError(_reason(error)) from None
 
 
 def call_function(spec: str, what: str) -> Any:
@@ -41,5 +45,15 @@ def call_function(spec: str, what: str) -> Any:
         raise ValueError(f"{what} {spec!r} cannot be imported ({error})") from None
     try:
         return function()
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"{what} {spec!r} fails ({type(error).__name__}: {error})") from None
+    except Exception as error:  # so does a user's function
+        raise ValueError(f"{what} {spec!r} fails ({_reason(error)})") from None
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, and where."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = frames[-1]
+    text = f"{type(error).__name__}: {str(error).strip()}"
+    if Path(place.filename) == Path(__file__):
+        return text
+    return f"{text}, {Path(place.filename).name} line {place.lineno}"

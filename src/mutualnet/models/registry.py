@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import timm
@@ -93,6 +94,15 @@ def _call_own_function(
             "a network must be timm:NAME, torchvision:NAME, a bare NAME or package.module:function "
             f"that can be imported, got {spec!r} ({error})"
         ) from None
+    try:
+        signature(build).bind(num_classes=num_classes, in_channels=in_channels, **kwargs)
+    except TypeError as error:
+        raise ValueError(
+            f"{spec} must take num_classes=, in_channels= and all of model.kwargs, got one with "
+            f"{error}"
+        ) from None
+    except ValueError:
+        pass  # functions of compiled modules have no signature
     model = build(num_classes=num_classes, in_channels=in_channels, **kwargs)
     if not isinstance(model, nn.Module):
         raise ValueError(f"{spec} must return an nn.Module, got {type(model).__name__}")
