@@ -46,3 +46,21 @@ def odd_heads() -> dict[str, Head]:
 def lost_heads() -> dict[str, Head]:
     """Heads where no layer is."""
     return {"C2": Head(after="stage9"), "C3": Head(after="stage1")}
+
+
+class OnlyEvaluates(nn.Module):
+    """A network that fails in train mode."""
+
+    def __init__(self, num_classes: int, in_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, 8, 3)
+        self.head = nn.Linear(8, num_classes)
+
+    def forward(self, x):
+        if self.training:
+            raise KeyError("targets")
+        return self.head(self.conv(x).mean((2, 3)))
+
+
+def only_evaluates(num_classes: int, in_channels: int) -> nn.Module:
+    return OnlyEvaluates(num_classes, in_channels)

@@ -77,3 +77,14 @@ def test_a_full_disk_keeps_the_last_good_state_and_names_it(tmp_path, caplog):
     assert str(good) in caplog.text
     assert [path.name for path in tmp_path.iterdir()] == [good.name]
     assert latest_state(tmp_path)[0] == 1
+
+
+def test_a_whole_state_of_other_versions_is_one_line(tmp_path):
+    class Number(int):
+        pass
+
+    globals()["Number"] = Number
+    Number.__qualname__ = "Number"
+    write_state(tmp_path, 1, {"step": Number(1)})
+    with pytest.raises(ValueError, match=r"state .*step-000000001.* cannot be read here"):
+        latest_state(tmp_path)

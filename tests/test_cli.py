@@ -8,7 +8,10 @@ import pytest
 from PIL import Image
 
 from mutualnet.cli import main
+from mutualnet.config_text import read_recipe, write_recipe
+from mutualnet.recipes import load_recipe
 from mutualnet.runs import load_run
+from tests.small_runs import StoppedError, stop_after
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +201,15 @@ def test_a_finished_run_is_not_trained_again_and_an_absent_one_begins(tmp_path, 
         (["--width-range", "0.9", "0.5"], "width_range must satisfy 0 < low <= high"),
         (["--init", "nowhere.pth"], "must come from timm:NAME, a run directory or a file"),
         (["--init", "timm:resnet0"], "timm has no network 'resnet0'"),
+        (["--method", "dml"], "method dml needs at least two networks"),
+        (["--out", "file/run"], "--out must be a directory that can be made, got file/run"),
+        (["--init", "file"], "file cannot be read as weights: it must be a safetensors file"),
+        (["--teacher", "file"], "file must be a run directory that `mutualnet train` made, got a"),
+        (["--set", "model.kwargs={}", "model.name=math:sqrt"], "math:sqrt must take num_classes="),
+        (
+            ["--set", "model.kwargs={}", "model.name=tests.plain_net:only_evaluates"],
+            "the network must run in train mode, but fails on images (2, 1, 16, 16) (KeyError",
+        ),
         (["--teacher", "nowhere"], "nowhere must be a run directory"),
         (["--set", "task=guessing"], "task must be classification, multilabel, or"),
         (["--set", "method.name=s_net"], "s_net trains a fixed list of widths"),
@@ -205,8 +217,57 @@ def test_a_finished_run_is_not_trained_again_and_an_absent_one_begins(tmp_path, 
 )
 def test_options_that_cannot_be_met_are_one_line(words, message, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("hi")
     assert message in _line(capsys, ["train", "digits_demo", *words])
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_every_set_counts_and_peers_may_come_after_their_method(tmp_path):
+    out = tmp_path / "run"
+    words = ["train", "digits_demo", "--out", str(out), "--limit-steps", "1", "--method", "dml"]
+    words += ["--set", "peers=[{model: {name: wrn16_1}}]", "--set", "data.batch_size=30"]
+    assert main([*words, "--set", *SMALL]) == 0
+    recipe = read_recipe(out / "config.yaml")
+    assert (len(recipe.models), recipe.data.batch_size) == (2, 30)
+    assert recipe.precision.precision == "fp32"
+
+
+def test_a_limited_run_that_was_interrupted_goes_on(tmp_path, monkeypatch):
+    words = ["train", "digits_demo", "--out", str(tmp_path / "run"), "--limit-steps", "3"]
+    words += ["--resume", "--set", "checkpoint_minutes=0", *SMALL]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(StoppedError):
+            main(words)
+    assert main(words) == 0
+    assert load_run(tmp_path / "run").info["resumed_after_step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "run.json is damaged"),
+        ("[1, 2]", "run.json was not written by `mutualnet train`"),
+        ('{"format": "mutualnet.peers", "format_version": 1}', "is damaged (no networks)"),
+        (
+            '{"format": "mutualnet.peers", "format_version": 1, "networks": 3}',
+            "is damaged (no networks)",
+        ),
+        (
+            '{"format": "mutualnet.run", "format_version": 1, "class_names": null}',
+            "is damaged (no class_names)",
+        ),
+    ],
+)
+def test_a_damaged_run_is_one_line(content, message, tmp_path, photo, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_recipe(load_recipe("digits_demo"), tmp_path / "config.yaml")
+    (tmp_path / "run.json").write_text(content)
+    place = str(tmp_path)
+    assert message in _line(capsys, ["table", place])
+    assert message in _line(capsys, ["predict", place, str(photo)])
+    assert message in _line(capsys, ["train", "digits_demo", "--teacher", place])
+    assert message in _line(capsys, ["train", "digits_demo", "--resume", "--out", place])
 
 
 def test_plan_proposes_a_space_for_budgets(capsys):

@@ -17,7 +17,7 @@ from mutualnet.head_presets import (
 )
 from mutualnet.heads import AuxiliaryHeads, Head
 from mutualnet.models import create_model, wrn16_1
-from mutualnet.teaching import OUTPUT
+from mutualnet.teaching import OUTPUT, dcm
 
 
 def _million(module: nn.Module) -> float:
@@ -348,3 +348,26 @@ def test_a_map_with_the_channels_last_is_refused():
     heads, images = {"C2": Head(after="inner")}, torch.zeros(1, 3, 8, 8)
     with pytest.raises(ValueError, match=r"\(1, 8, 8, 5\) for square images.*channels second"):
         AuxiliaryHeads(_ChannelsLast(), heads, num_classes=4, images=images)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Head(after="s", blocks=Blocks("basic", 4)), r"must be a tuple .* got Blocks\("),
+        (lambda: Head(after=None), "after must be the path of a module, got None"),
+        (lambda: Blocks("basic", 6.5), "channels must be a whole number, got 6.5"),
+        (lambda: head_preset("wrn16_1", variant="wide"), "variant must be one of standard, narrow"),
+        (lambda: dcm(2, "C2"), r"heads must be a list of names, such as \['C2'\]"),
+    ],
+)
+def test_slips_in_a_description_are_told(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_heads_have_names_and_say_which_of_them_cannot_be_built(model, images):
+    with pytest.raises(ValueError, match=r"heads must be given by names, such as C2, got \[1\]"):
+        AuxiliaryHeads(model, {1: Head(after="stage1")}, num_classes=4, images=images)
+    odd = Head(after="stage1", blocks=(Blocks("bottleneck", 64, expansion=0.5),))
+    with pytest.raises(ValueError, match="head C3 cannot be built: expansion of a bottleneck"):
+        AuxiliaryHeads(model, {"C3": odd}, num_classes=4, images=images)

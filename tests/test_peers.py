@@ -474,3 +474,18 @@ def test_heads_given_to_two_networks_are_refused():
     shared = {0: heads[0], 1: heads[0]}
     with pytest.raises(ValueError, match="networks 1 and 2 share some"):
         peer_step(models, _batch(), dcm(2, HEADS), task=TASK, heads=shared)
+
+
+def test_heads_of_other_classes_than_their_network_are_refused():
+    models, _ = _networks(1)
+    heads = AuxiliaryHeads(
+        models[0],
+        {"C2": Head(after="late"), "C3": Head(after="early")},
+        num_classes=CLASSES - 2,
+        images=torch.randn(2, 3, 8, 8),
+    )
+    graph = deep_supervision(1, HEADS)
+    with pytest.raises(ValueError, match=r"head 1.C2 must have its network's outputs \(6, 5\)"):
+        peer_step(models, _batch(), graph, task=TASK, heads={0: heads})
+    with pytest.raises(ValueError, match="heads must be given by number of the network"):
+        peer_step(models, _batch(), graph, task=TASK, heads=[heads])

@@ -21,6 +21,11 @@ from mutualnet.teaching import (
 HEADS = ("C2", "C3")
 
 
+def test_a_network_has_a_number_from_0():
+    with pytest.raises(ValueError, match="network must be >= 0, got -1"):
+        Node(-1)
+
+
 def _terms(graph):
     labels = [edge for edge in graph.edges if edge.teacher is None]
     return labels, [edge for edge in graph.edges if edge.teacher is not None]

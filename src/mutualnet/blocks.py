@@ -42,8 +42,10 @@ class Blocks:
             raise ValueError(f"kind must be one of {', '.join(BLOCKS)}, got {self.kind!r}")
         for name in ("channels", "count", "stride"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
+            if not isinstance(value, int):
+                raise ValueError(f"{name} must be a whole number, got {value!r}")
+            if value < 1:
+                raise ValueError(f"{name} must be >= 1, got {value}")
         if self.expansion is not None and not self.expansion > 0:
             raise ValueError(f"expansion must be > 0 or None, got {self.expansion}")
 

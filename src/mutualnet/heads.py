@@ -41,7 +41,7 @@ class Head:
     """Side of the pooled map, 1 for a global pool."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.after, str) or not self.after:
+        if not isinstance(self.after, str):
             raise ValueError(f"after must be the path of a module, got {self.after!r}")
         if not isinstance(self.blocks, tuple) or not all(
             isinstance(part, Blocks) for part in self.blocks
@@ -210,7 +210,7 @@ def _module_at(model: nn.Module, path: str) -> nn.Module:
     except AttributeError:
         pass
     close = difflib.get_close_matches(
-        path, [name for name, _ in model.named_modules()], n=3, cutoff=0.4
+        path, [name for name, _ in model.named_modules() if name], n=3, cutoff=0.4
     )
     outer = [name for name, _ in model.named_children()]
     hint = f"Did you mean {' or '.join(close)}?" if close else f"It has {', '.join(outer)}."

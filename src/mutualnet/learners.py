@@ -15,8 +15,10 @@ from mutualnet.head_presets import HEAD_PRESETS, as_variant, head_preset
 from mutualnet.heads import AuxiliaryHeads, Head
 from mutualnet.models import create_model
 from mutualnet.processes import synchronise_norms
+from mutualnet.running_statistics import kept_running_statistics
 from mutualnet.runs import load_run
 from mutualnet.seeding import Purpose, seed_of
+from mutualnet.structure import first_line, mode_of
 from mutualnet.supernet import Supernet
 from mutualnet.user_functions import call_function
 from mutualnet.weights import copy_weights, pretrained_model
@@ -130,7 +132,9 @@ def _describe_heads(
     if not is_own or config.heads is None:
         return head_preset(spec, names, recipe.teaching.head_variant)
     found = call_function(spec, "model.heads")
-    if not isinstance(found, Mapping) or not all(isinstance(h, Head) for h in found.values()):
+    if not isinstance(found, Mapping) or not all(
+        isinstance(name, str) and isinstance(head, Head) for name, head in found.items()
+    ):
         raise ValueError(f"{spec} must return mutualnet.heads.Head by name, got {found!r:.80}")
     absent = [name for name in names if name not in found]
     if absent:
@@ -141,9 +145,28 @@ def _describe_heads(
     return {name: as_variant(found[name], recipe.teaching.head_variant) for name in names}
 
 
+def _check_trains(model: nn.Module, images: Tensor) -> None:
+    """Refuse a network that fails in train mode; it keeps its state, and torch its random one."""
+    try:
+        with (
+            torch.random.fork_rng(devices=()),
+            mode_of(model, True),
+            kept_running_statistics(model),
+            torch.no_grad(),
+        ):
+            model(images)
+    except Exception as error:
+        raise ValueError(
+            f"the network must run in train mode, but fails on images {tuple(images.shape)} "
+            f"({type(error).__name__}: {first_line(error)})"
+        ) from None
+
+
 def _check_runs(supernet: Supernet, data: DataSplits, *, is_own_task: bool) -> None:
     """Refuse a network that fails at a resolution, or whose outputs are not logits."""
     supernet.eval()
+    side = supernet.space.resolutions[0]
+    _check_trains(supernet.model, torch.zeros(2, data.in_channels, side, side))
     for side in supernet.space.resolutions:
         try:
             with torch.no_grad():
@@ -151,7 +174,7 @@ def _check_runs(supernet: Supernet, data: DataSplits, *, is_own_task: bool) -> N
         except Exception as error:  # a user's network raises anything
             raise ValueError(
                 f"the network must run at every resolution, but fails at {side} px "
-                f"({type(error).__name__}: {str(error).strip().splitlines()[:1]}). "
+                f"({type(error).__name__}: {first_line(error)}). "
                 "Leave it out of space.resolutions."
             ) from None
         if not isinstance(outputs, Tensor) and not is_own_task:

@@ -47,17 +47,25 @@ class Prepared:
 
 
 def load_splits(recipe: Recipe) -> DataSplits:
-    """The recipe's data at the top resolution."""
-    data = load_data(
-        recipe.data.name,
-        recipe.data.path,
-        resolution=recipe.space.resolutions[0],
-        select_share=recipe.data.select_share,
-        seed=recipe.seed,
-        augment=recipe.data.augment,
-        policy=recipe.data.policy,
-        cutout=recipe.data.cutout,
-    )
+    """The recipe's data at the top resolution.
+
+    Raises:
+        ValueError: If there are none such.
+    """
+    try:
+        data = load_data(
+            recipe.data.name,
+            recipe.data.path,
+            resolution=recipe.space.resolutions[0],
+            select_share=recipe.data.select_share,
+            seed=recipe.seed,
+            augment=recipe.data.augment,
+            policy=recipe.data.policy,
+            cutout=recipe.data.cutout,
+        )
+    except ValueError as error:
+        hint = " The path is given by --data." if str(error).startswith("path must") else ""
+        raise ValueError(f"{error}{hint}") from None
     data = _with_share(data, recipe.data.train_share, recipe.seed)
     if not recipe.data.label_noise:
         return data

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -120,13 +121,20 @@ def _begin(held: ExitStack, out: Path, recipe: Recipe, resume: bool, states: str
     if not out.name:
         raise ValueError(f"--out must name a directory to make, got {out}")
     if resume and (out / INFO).is_file():
+        _read_info(out)
         _check_same(out, recipe, "finished")
         return None
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} must not exist yet, got one with content. Choose another --out.")
-    out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.parent / f".{out.name}.partial"
-    held.enter_context(_locked(partial))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        held.enter_context(_locked(partial))
+    except OSError as error:
+        raise ValueError(
+            f"--out must be a directory that can be made, got {out} ({error.strerror or error}). "
+            "Choose another."
+        ) from None
     is_begun = (partial / CONFIG).is_file()
     if is_begun and (resume or _holds_state(partial / states)):
         _check_resumable(partial, recipe, resume)
@@ -231,7 +239,7 @@ def save_peers(path: Path, count: int, info: dict[str, Any]) -> None:
 
 def networks_of(path: Path) -> list[Path]:
     """The runs of a finished run's networks: itself, or one for each of several."""
-    info = json.loads((path / INFO).read_text())
+    info = _read_info(path)
     return [path / name for name in info["networks"]] if info["format"] == _PEERS else [path]
 
 
@@ -257,6 +265,9 @@ def load_run(path: Path) -> Run:
         ValueError: If there is no whole run, or a file of it is damaged.
     """
     info = _read_info(path)
+    if info["format"] == _PEERS:
+        places = ", ".join(str(path / name) for name in info["networks"])
+        raise ValueError(f"{path} holds several networks; name one of them: {places}")
     recipe = read_recipe(path / CONFIG)
     model = create_model(
         recipe.model.name,
@@ -280,6 +291,8 @@ def load_run(path: Path) -> Run:
 
 
 def _load(module: nn.Module, file: Path) -> None:
+    if not os.access(file, os.R_OK):
+        raise ValueError(f"{file} must be readable, got no permission")
     try:
         load_model(module, str(file))
     except (SafetensorError, OSError, RuntimeError) as error:
@@ -290,40 +303,43 @@ def _load(module: nn.Module, file: Path) -> None:
 
 
 def _read_info(path: Path) -> dict[str, Any]:
+    """The facts of a finished run, of one network or of several."""
     if not path.is_dir():
-        raise ValueError(f"{path} must be a run directory that `mutualnet train` made, got nothing")
+        found = "a file" if path.exists() else "nothing"
+        raise ValueError(f"{path} must be a run directory that `mutualnet train` made, got {found}")
     if path.name.endswith(".partial"):
         raise ValueError(f"{path} is a run that was not finished. Go on with it by --resume.")
-    _refuse_peers(path)
-    missing = [name for name in (CONFIG, WEIGHTS, INFO) if not (path / name).is_file()]
-    if missing:
-        raise ValueError(
-            f"{path} must be a whole run directory, but has no {missing[0]}. Train again with "
-            "`mutualnet train RECIPE --out DIRECTORY`."
-        )
+    for name in (CONFIG, INFO):
+        if not (path / name).is_file():
+            raise _missing(path, name)
     try:
-        info = json.loads((path / INFO).read_text())
+        info = json.loads((path / INFO).read_text("utf-8"))
     except ValueError as error:
         raise ValueError(f"{path / INFO} is damaged ({error}). Train again.") from None
-    if not isinstance(info, dict) or info.get("format") != _RUN:
+    if not isinstance(info, dict) or info.get("format") not in (_RUN, _PEERS):
         raise ValueError(f"{path / INFO} was not written by `mutualnet train`")
     if info.get("format_version") != FORMAT_VERSION:
         raise ValueError(
             f"{path} has run format {info.get('format_version')}, this version reads "
             f"{FORMAT_VERSION}. Train again, or use the version of mutualnet that wrote it."
         )
-    absent = [key for key in ("class_names", "in_channels", "data_id") if key not in info]
-    if absent:
-        raise ValueError(f"{path / INFO} is damaged (no {absent[0]}). Train again.")
+    for key, kind in _FACTS[info["format"]].items():
+        if not isinstance(info.get(key), kind):
+            raise ValueError(f"{path / INFO} is damaged (no {key}). Train again.")
+    if info["format"] == _RUN and not (path / WEIGHTS).is_file():
+        raise _missing(path, WEIGHTS)
     return info
 
 
-def _refuse_peers(path: Path) -> None:
-    """A run of several networks holds one directory for each."""
-    try:
-        info = json.loads((path / INFO).read_text())
-    except (OSError, ValueError):
-        return
-    if isinstance(info, dict) and info.get("format") == _PEERS:
-        places = ", ".join(str(path / name) for name in info["networks"])
-        raise ValueError(f"{path} holds several networks; name one of them: {places}")
+def _missing(path: Path, name: str) -> ValueError:
+    return ValueError(
+        f"{path} must be a whole run directory, but has no {name}. Train again with "
+        "`mutualnet train RECIPE --out DIRECTORY`."
+    )
+
+
+_FACTS: dict[str, dict[str, type]] = {
+    _RUN: {"class_names": list, "in_channels": int, "data_id": str},
+    _PEERS: {"networks": list},
+}
+"""What a file of facts must hold."""

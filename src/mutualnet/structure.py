@@ -40,7 +40,8 @@ def structure_of(model: nn.Module, input_shape: Sequence[int]) -> tuple[nn.Modul
             error = problem
     raise ValueError(
         f"the model must run on an input of shape {tuple(input_shape)}, got "
-        f"{type(error).__name__}: {first_line(error)}. Pass example_input= of the right shape."
+        f"{type(error).__name__}: {first_line(error)}. Take another resolution, or "
+        "pass example_input= of the right shape."
     )
 
 

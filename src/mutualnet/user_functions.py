@@ -51,9 +51,12 @@ def call_function(spec: str, what: str) -> Any:
 
 def _reason(error: Exception) -> str:
     """What went wrong, and where."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = frames[-1]
     text = f"{type(error).__name__}: {str(error).strip()}"
-    if Path(place.filename) == Path(__file__):
-        return text
-    return f"{text}, {Path(place.filename).name} line {place.lineno}"
+    own = Path(__file__).parent
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [
+        f"{Path(frame.filename).name} line {frame.lineno}"
+        for frame in frames
+        if own not in Path(frame.filename).parents and not frame.filename.startswith("<frozen")
+    ]
+    return f"{text}, {places[-1]}" if places else text

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mutualnet.data.splits import shorten
+from mutualnet.structure import first_line
 
 __all__ = ["Initialized", "copy_weights", "pretrained_model", "read_weights"]
 
@@ -52,8 +53,8 @@ def pretrained_model(name: str, **kwargs: Any) -> nn.Module:
     except Exception as error:  # the hub's client raises errors of many libraries
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(
-            f"the pretrained weights of timm:{name} could not be had ({reason[0]}). Download them "
-            "where there is a network and pass the file instead."
+            f"the pretrained weights of timm:{name} could not be had ({reason[0]}). Fetch them "
+            "where there is a network; --init takes the file too."
         ) from None
 
 
@@ -71,6 +72,9 @@ def read_weights(source: str) -> dict[str, Tensor]:
         return dict(pretrained_model(source.removeprefix("timm:")).state_dict())
     path = Path(source).expanduser()
     if path.is_dir():
+        inner = sorted(str(file.parent) for file in path.glob(f"*/{_WEIGHTS}"))
+        if inner and not (path / _WEIGHTS).is_file():
+            raise ValueError(f"{path} holds several networks; name one of them: {', '.join(inner)}")
         path = path / _WEIGHTS
     if not path.is_file():
         raise ValueError(
@@ -81,9 +85,15 @@ def read_weights(source: str) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f"{path} cannot be read as weights ({reason[0]})") from None
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as weights ({first_line(error)})") from None
+    except Exception as error:  # on other files torch's reader fails in any way
+        has_others = isinstance(error, pickle.UnpicklingError) and "Unsupported" in str(error)
+        hint = " It holds more than tensors: save the network's state_dict()." if has_others else ""
+        raise ValueError(
+            f"{path} cannot be read as weights: it must be a safetensors file, or hold named "
+            f"tensors that torch.save wrote.{hint}"
+        ) from None
     for name in _WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(name), dict):
             state = state[name]

@@ -172,7 +172,8 @@ def _read(name: str, path: Path | None, download: bool) -> _Arrays:
     raise ValueError(
         f"path must be a folder with {name} as torchvision stores it ({pickles}/) or as mosaics "
         f"(classes.json, train_labels.npy, train_00.jpg, ...), got {found}. "
-        "With download=True torchvision fetches the official files to path."
+        "With download=True torchvision fetches the official files to path, in Python: "
+        f"mutualnet.data.load_data({name!r}, path, resolution=32, download=True)."
     )
 
 

@@ -98,8 +98,7 @@ def _call_own_function(
         signature(build).bind(num_classes=num_classes, in_channels=in_channels, **kwargs)
     except TypeError as error:
         raise ValueError(
-            f"{spec} must take num_classes=, in_channels= and all of model.kwargs, got one with "
-            f"{error}"
+            f"{spec} must take num_classes=, in_channels= and all of model.kwargs, but {error}"
         ) from None
     except ValueError:
         pass  # functions of compiled modules have no signature
