@@ -116,3 +116,17 @@ def test_recipes_that_cannot_train_are_refused(recipe, settings, message):
         pytest.skip("an accelerator is here")
     with pytest.raises((ValueError, TypeError), match=message):
         prepare(override(recipe, settings))
+
+
+def test_what_is_tried_before_the_first_step_leaves_no_trace(recipe):
+    random = torch.get_rng_state()
+    model = prepare(recipe).learners[0].supernet.model
+    torch.set_rng_state(random)
+    again = prepare(recipe).learners[0].supernet.model
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms
+    assert {int(norm.num_batches_tracked) for norm in norms} == {0}
+    assert not any(norm.running_mean.any() for norm in norms)
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True)
+    )
