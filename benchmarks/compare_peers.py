@@ -3,8 +3,8 @@
     python benchmarks/compare_peers.py --data DIR --out runs/peers --epochs 20 --seeds 0 1 2
 
 It can be stopped at any time: the same command goes on where it was. Results are kept in
-`benchmarks/compare-peers.json`, those of several commands with the same settings together, and
-printed as a table for `docs/results.md`. `--report` prints what is there.
+`benchmarks/compare-peers.json` (or `--results`), those of several commands with the same settings
+together, and printed as a table for `docs/results.md`. `--report` prints what is there.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ METHODS = {
     "DKS": ("dks", ()),
     "DCM": ("dcm", ()),
 }
-PLACE = ROOT / "benchmarks" / "compare-peers.json"
+RESULTS = ROOT / "benchmarks" / "compare-peers.json"
 
 Errors = dict[str, dict[str, list[float]]]
 """Errors of a run's networks in percent, by method and seed."""
@@ -75,13 +75,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--set", dest="settings", nargs="+", default=[])
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file that keeps them")
     parser.add_argument("--report", action="store_true", help="train nothing, print what is there")
     words = parser.parse_args()
     if not words.report:
         if words.data is None or words.out is None or words.epochs is None:
             parser.error("training needs --data, --out and --epochs")
         _train_all(words)
-    errors = json.loads(PLACE.read_text())["errors"]
+    errors = json.loads(words.results.read_text())["errors"]
     print("\n".join(_report({title: errors[title] for title in METHODS if title in errors})))
 
 
@@ -98,11 +99,12 @@ def _train_all(words: argparse.Namespace) -> None:
             out = words.out / f"{title.replace(' ', '-').replace(',', '')}-{seed}"
             train(recipe, out, resume=True)
             scores = [load_run(path).info["test"]["value"] for path in networks_of(out)]
-            content = json.loads(PLACE.read_text()) if PLACE.exists() else {}
+            place = words.results
+            content = json.loads(place.read_text()) if place.exists() else {}
             if content.get("settings") != settings:
                 content = {"settings": settings, "errors": {}}
             content["errors"].setdefault(title, {})[str(seed)] = [100 - s for s in scores]
-            PLACE.write_text(json.dumps(content, indent=1) + "\n")
+            place.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":
