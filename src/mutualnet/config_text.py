@@ -51,7 +51,6 @@ _PARTS: dict[type, set[str]] = {
 
 def _build(values: dict[str, Any]) -> Recipe:
     parts: dict[str, Any] = {}
-    _check_keys(values, Recipe, "")
     for key, kind in _NESTED.items():
         if key in values:
             parts[key] = _part(kind, values[key], f"{key}.")
@@ -69,7 +68,6 @@ def _peers(values: Any) -> tuple[PeerConfig, ...]:
     for number, value in enumerate(values):
         prefix = f"peers.{number}."
         _check_dict(value, PeerConfig, prefix)
-        _check_keys(value, PeerConfig, prefix)
         parts: dict[str, Any] = {}
         if "model" in value:
             parts["model"] = _part(ModelConfig, value["model"], f"{prefix}model.")
