@@ -1,10 +1,10 @@
 """Any folder of images that has one folder per class."""
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from mutualnet.data.folders import check_apart, list_files, list_folders
 from mutualnet.data.photos import EXTENSIONS, Files, hold_out, photo_splits, train_transform
 from mutualnet.data.splits import DataSplits, SplitSettings, shorten
 
@@ -12,7 +12,8 @@ logger = logging.getLogger(__name__)
 
 TEST_SHARE = 0.2
 """Share of each class that becomes the test split where no folder is given for it."""
-_VAL_NAMES = ("val", "valid", "validation")
+_PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Which split a folder is, by its name in small letters."""
 _LAYOUTS = (
     "path must be a folder with train/<class>/ and val/<class>/ (or test/<class>/), or with one "
     "folder per class"
@@ -30,7 +31,11 @@ def load_imagefolder(
 
     `train/` is split into train and select, and `val/` or `test/` is the test split. With both of
     them, `val/` is the select split and nothing is held out of train. With one folder of classes
-    alone, a fifth of each class, always the same files, is the test split.
+    alone, a fifth of each class, always the same files, is the test split. Names of splits may be
+    written in capitals.
+
+    The folder, its splits and its classes may be links. Below a class links must stay in it, and
+    no two splits or classes may be or contain each other, so that a test image never trains.
 
     The standard augmentation crops a quarter to all of the area, flips half of the images and
     changes brightness, contrast and saturation by up to 0.4; test images are resized to 256/224 of
@@ -44,16 +49,20 @@ def load_imagefolder(
 
     Raises:
         ValueError: If the folder has neither layout, a class is empty, train and test have other
-            classes, or an argument is out of its range.
+            classes, a link leads where it must not, an image is a pipe or a device, or an argument
+            is out of its range.
     """
     changed = train_transform(settings)
     if path is None or not path.is_dir():
         found = "None" if path is None else f"{path}, which is not a folder"
         raise ValueError(f"{_LAYOUTS}, got {found}")
     train_dir, val_dir, test_dir = _find_parts(path)
-    class_names = _class_folders(train_dir)
+    splits = [folder for folder in (train_dir, val_dir, test_dir) if folder is not None]
+    check_apart(splits)
+    class_names = list_folders(train_dir)
     if len(class_names) < 2:
         raise ValueError(f"{_LAYOUTS}, got {len(class_names)} class folders in {train_dir}")
+    check_apart(folder / name for folder in splits for name in list_folders(folder))
     train = _list_files(path, train_dir, class_names)
     if test_dir is None:
         train, test = hold_out(train, TEST_SHARE, 0, "test", class_names)
@@ -78,15 +87,23 @@ def load_imagefolder(
 
 def _find_parts(path: Path) -> tuple[Path, Path | None, Path | None]:
     """Folders of the train, select and test classes; None for what is to be split off."""
-    train = path / "train"
-    val = next((path / name for name in _VAL_NAMES if (path / name).is_dir()), None)
-    test = path / "test" if (path / "test").is_dir() else None
-    if not train.is_dir():
+    parts: dict[str, Path | None] = dict.fromkeys(_PARTS.values())
+    for name in list_folders(path, named=_PARTS):
+        part = _PARTS[name.lower()]
+        other = parts[part]
+        if other is not None:
+            raise ValueError(
+                f"{path} must have one {part} split, got {other.name}/ and {name}/. Rename or "
+                "remove one."
+            )
+        parts[part] = path / name
+    train, val, test = parts.values()
+    if train is None:
         held_out = val or test
         if held_out:
             raise ValueError(f"{_LAYOUTS}, got {path} with {held_out.name}/ but no train/")
         return path, None, None
-    if val and test and not _class_folders(test):
+    if val and test and not list_folders(test):
         logger.warning("%s has no class folders and is left alone; %s is the test split", test, val)
         return train, None, val
     if test is None:
@@ -94,18 +111,9 @@ def _find_parts(path: Path) -> tuple[Path, Path | None, Path | None]:
     return train, val, test
 
 
-def _class_folders(folder: Path) -> list[str]:
-    """Names of the class folders, sorted; hidden ones and those of macOS archives do not count."""
-    return sorted(
-        entry.name
-        for entry in folder.iterdir()
-        if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
-    )
-
-
 def _list_files(root: Path, folder: Path, class_names: Sequence[str]) -> Files:
     """All images below the class folders, in an order that does not depend on the file system."""
-    found = _class_folders(folder)
+    found = list_folders(folder)
     if found != list(class_names):
         missing = [repr(name) for name in class_names if name not in set(found)]
         extra = [repr(name) for name in found if name not in set(class_names)]
@@ -120,14 +128,11 @@ def _list_files(root: Path, folder: Path, class_names: Sequence[str]) -> Files:
     ignored: list[str] = []
     for label, name in enumerate(class_names):
         names: list[str] = []
-        for parent, folders, entries in os.walk(folder / name, followlinks=True):
-            folders.sort()
-            for entry in sorted(entries):
-                if entry.startswith("."):
-                    continue
-                file = Path(parent, entry)
-                is_image = entry.lower().endswith(EXTENSIONS)
-                (names if is_image else ignored).append(file.relative_to(root).as_posix())
+        for file, is_regular in list_files(folder / name):
+            is_image = file.name.lower().endswith(EXTENSIONS)
+            if is_image and not is_regular:
+                raise ValueError(f"images must be files, but {file} is a pipe, socket or device")
+            (names if is_image else ignored).append(file.relative_to(root).as_posix())
         if not names:
             empty.append(repr(name))
         files.names.extend(names)

@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 
 from mutualnet.data.augment import Cutout, learned_policy
 from mutualnet.data.convert import to_rgb
+from mutualnet.data.copies import warn_of_copies
 from mutualnet.data.damaged import ImageFiles
 from mutualnet.data.draws import Draws
 from mutualnet.data.splits import (
@@ -23,6 +24,7 @@ from mutualnet.data.splits import (
     hash_data,
     stratified_split,
 )
+from mutualnet.processes import current_ranks
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -137,7 +139,7 @@ def photo_splits(
     resolution: int,
     max_damaged_share: float,
 ) -> DataSplits:
-    """The splits of photos in files.
+    """The splits of photos in files; copies of train files in the others are counted in a warning.
 
     Args:
         name: Of the data set.
@@ -148,6 +150,8 @@ def photo_splits(
         resolution: Side of the images, in pixels.
         max_damaged_share: Share of a split's files that may be damaged, in [0, 1). One always may.
     """
+    if current_ranks().is_first:
+        warn_of_copies(root, parts, len(class_names))
     plain = photo_transform(resolution)
     transforms = {"train": changed, "select": plain, "test": plain}
     images = {
