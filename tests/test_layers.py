@@ -32,6 +32,7 @@ ORDER = [
     "tracing",
     "bank",
     "clock",
+    "shared_gradients",
     "views",
     "supernet",
     "models",

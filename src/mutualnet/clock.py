@@ -65,19 +65,18 @@ def _is_one_block(parameter: nn.Parameter) -> bool:
 def _refuse_unfit(optimizer: Optimizer, *_: Any) -> None:
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            reference = getattr(parameter, "_shared_leaf", None)
-            shared = reference() if reference is not None else None
-            if shared is None or shared.tie.is_cut:
+            route = getattr(parameter, "_gradient_route", None)
+            if route is None or route.is_cut:
                 continue
             if group.get("fused") and not _is_one_block(parameter):
                 raise RuntimeError(
-                    f"a fused optimizer must not hold {shared.name!r} of a sub-network: it takes a "
+                    f"a fused optimizer must not hold {route.name!r} of a sub-network: it takes a "
                     "parameter for one block of memory, and a view into a wider one is not. Pass "
                     "foreach=True instead of fused=True, or optimize the supernet's parameters()."
                 )
-            if shared.gathered:
+            if route.is_gathered:
                 raise RuntimeError(
-                    f"an optimizer must not hold {shared.name!r} of a sub-network: behind a "
+                    f"an optimizer must not hold {route.name!r} of a sub-network: behind a "
                     "concatenation it is a copy, and the step would be lost. Optimize the "
                     "supernet's parameters(), or extract() the sub-network first."
                 )

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from mutualnet.heads import AuxiliaryHeads
 from mutualnet.precision import autocast_to
 from mutualnet.running_statistics import kept_running_statistics
+from mutualnet.shared_gradients import ignore_layout_warning
 from mutualnet.structure import mode_of
 from mutualnet.tasks.base import Task
 from mutualnet.teaching import Edge, Node, TeachingGraph
-from mutualnet.views import ignore_layout_warning
 
 __all__ = ["Lesson", "check_apart", "peer_step"]
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from mutualnet.precision import autocast_to
+from mutualnet.shared_gradients import ignore_layout_warning
 from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.tasks.base import Task
-from mutualnet.views import ignore_layout_warning
 
 __all__ = ["Member", "active_network", "sandwich_step"]
 
@@ -110,5 +110,7 @@ def active_network(supernet: Supernet, subnet: Subnet) -> Iterator[nn.Module]:
         yield supernet.model
         return
     module = supernet.pooled_subnet(subnet)
-    yield module
-    supernet.release_gradients(module)
+    try:
+        yield module
+    finally:
+        supernet.release_gradients(module)

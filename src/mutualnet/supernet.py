@@ -25,9 +25,10 @@ from mutualnet.clock import WeightClock
 from mutualnet.narrow import narrow_module, take
 from mutualnet.norms import OwnNorms
 from mutualnet.rules import ChannelRule, architecture_name
+from mutualnet.shared_gradients import GradientLock, GradientRoute
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.tracing import trace_channels
-from mutualnet.views import GradientLock, SharedLeaf, SubnetTie, tie_of
+from mutualnet.views import SharedLeaf, SubnetTie, tie_of
 
 __all__ = ["Supernet"]
 
@@ -168,9 +169,11 @@ class Supernet(nn.Module):
             path, _, attribute = name.rpartition(".")
             owner = self._own_norm(key.counts, path)
             if owner is None:
-                shared = SharedLeaf(name, modules[path], attribute, dims, tie)
+                owner = modules[path]
             else:
-                shared = SharedLeaf(name, owner, attribute, {}, tie)
+                dims = {}
+            route = GradientRoute(name, owner, attribute, dims, self.gradient_lock)
+            shared = SharedLeaf(route)
             tie.leaves.append(shared)
             return shared.leaf
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
-import weakref
 from collections.abc import Callable
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
@@ -20,108 +16,51 @@ from mutualnet.bank import (
     MissingStatisticsError,
     write_statistics,
 )
-from mutualnet.channels import Index
 from mutualnet.narrow import take
+from mutualnet.shared_gradients import GradientRoute
 
 if TYPE_CHECKING:
     from mutualnet.supernet import Supernet
 
-__all__ = [
-    "GradientLock",
-    "SharedLeaf",
-    "SubnetTie",
-    "ignore_layout_warning",
-    "tie_of",
-]
-
-
-@contextmanager
-def ignore_layout_warning() -> Any:
-    """Silence PyTorch's note that a gradient which is a view has another layout than usual."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout")
-        yield
-
-
-class GradientLock:
-    """Held while one gradient is added to the full model's, so that threads do not lose updates.
-
-    It is taken and given back by two separate hooks. If a backward pass fails between them, its
-    thread still owns the lock: its next hook goes on with it instead of waiting for itself.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._owner: int | None = None
-
-    def acquire(self) -> None:
-        """Wait for the lock, or keep it if this thread still has it."""
-        if self._owner != threading.get_ident():
-            self._lock.acquire()
-            self._owner = threading.get_ident()
-
-    def release(self) -> None:
-        """Give the lock back; nothing happens if another thread has it."""
-        if self._owner == threading.get_ident():
-            self._owner = None
-            self._lock.release()
+__all__ = ["SharedLeaf", "SubnetTie", "tie_of"]
 
 
 class SharedLeaf:
     """One parameter of a sub-network, tied to the full parameter of the same name.
 
     Where the kept positions are a leading block in every dimension, the parameter is a view of the
-    full one and its gradient a view of the full gradient. Elsewhere it is a gathered copy,
-    refreshed before each forward pass; its gradient is added to the full one after each backward.
+    full one. Elsewhere it is a gathered copy, refreshed before each forward pass.
+
+    Args:
+        route: The way its gradients take to the full parameter's.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_back",
-        "_base",
-        "_node",
-        "_view",
-        "attribute",
-        "dims",
-        "gathered",
-        "leaf",
-        "name",
-        "owner",
-        "pointer",
-        "tie",
-    )
+    __slots__ = ("_node", "leaf", "pointer", "route")
 
-    def __init__(
-        self,
-        name: str,
-        owner: nn.Module,
-        attribute: str,
-        dims: dict[int, Index],
-        tie: SubnetTie,
-    ) -> None:
-        self.name = name
-        self.owner = owner
-        self.attribute = attribute
-        self.dims = dims
-        self.tie = tie
-        self.gathered = any(isinstance(index, np.ndarray) for index in dims.values())
-        full = self.full
-        self.leaf = nn.Parameter(take(full.detach(), dims), requires_grad=full.requires_grad)
-        self._back = _BackReference(self)
-        self.leaf._shared_leaf = self._back  # type: ignore[attr-defined]
-        self.pointer = self.leaf.data_ptr() if self.gathered else full.data_ptr()
-        self._base: Tensor | None = None
-        self._view: Tensor | None = None
+    def __init__(self, route: GradientRoute) -> None:
+        full = route.full
+        self.route = route
+        self.leaf = nn.Parameter(take(full.detach(), route.dims), requires_grad=full.requires_grad)
+        route.start_at(self.leaf)
+        self.pointer = self.leaf.data_ptr() if route.is_gathered else full.data_ptr()
         self._node: Any = None
         if full.requires_grad:
             self._register()
 
     @property
+    def name(self) -> str:
+        """The parameter's name in the model."""
+        return self.route.name
+
+    @property
     def full(self) -> nn.Parameter:
         """The full parameter, looked up anew: loading may have replaced it."""
-        parameter = self.owner._parameters[self.attribute]
-        assert parameter is not None  # the plan names only parameters that exist
-        return parameter
+        return self.route.full
+
+    @property
+    def gathered(self) -> bool:
+        """Whether the parameter is a copy, because what it keeps is not a leading block."""
+        return self.route.is_gathered
 
     def _register(self) -> None:
         # The node's hook runs just before it accumulates, and only then: a tensor's hook would run
@@ -129,9 +68,9 @@ class SharedLeaf:
         node = get_gradient_edge(self.leaf).node
         if node is self._node:
             return
-        node.register_prehook(self._back.before_accumulation)
+        node.register_prehook(self.route.before_accumulation)
         if self._node is None:
-            self.leaf.register_post_accumulate_grad_hook(self._back.after_accumulation)
+            self.leaf.register_post_accumulate_grad_hook(self.route.after_accumulation)
         self._node = node
 
     def refresh(self) -> bool:
@@ -147,7 +86,7 @@ class SharedLeaf:
                 self._register()
         if self.gathered:
             if leaf.dtype == full.dtype and leaf.device == full.device:
-                leaf.data.copy_(take(full.detach(), self.dims))
+                leaf.data.copy_(take(full.detach(), self.route.dims))
                 return False
         elif full.data_ptr() == self.pointer:
             return False
@@ -156,7 +95,7 @@ class SharedLeaf:
 
     def _move(self, full: nn.Parameter) -> None:
         self.release()
-        self.leaf.data = take(full.detach(), self.dims)
+        self.leaf.data = take(full.detach(), self.route.dims)
         self.pointer = self.leaf.data_ptr()
         if full.requires_grad:
             self._register()  # another dtype or device has another accumulating node
@@ -167,115 +106,12 @@ class SharedLeaf:
 
     def release(self) -> None:
         """Let go of the gradient view, which would keep a discarded full gradient alive."""
-        self.leaf.grad = None
-        self._base = self._view = None
+        self.route.release()
 
-    def _before_accumulation(self) -> None:
-        if self.tie.is_cut:
-            return
-        self.tie.lock.acquire()
-        try:
-            self._bind()
-        except BaseException:
-            self.tie.lock.release()
-            raise
-
-    def _bind(self) -> None:
-        """Make the leaf's gradient the place in the full gradient that it adds to."""
-        full = self.full
-        if full.grad is None:
-            full.grad = torch.zeros_like(full)
-        if self.gathered:
-            self.leaf.grad = None  # what accumulates is this pass alone
-        elif full.grad is not self._base:
-            # First pass, or zero_grad() has set the full gradient to None since.
-            self._base = full.grad
-            self._view = take(full.grad, self.dims)
-            self.leaf.grad = self._view
-        elif self.leaf.grad is None:
-            # The sub-network's own zero_grad(): its block of the gradient starts at zero.
-            assert self._view is not None  # bound together with _base
-            self._view.zero_()
-            self.leaf.grad = self._view
-
-    def _after_accumulation(self) -> None:
-        if self.tie.is_cut:
-            return
-        leaf = self.leaf
-        try:
-            grad, full = leaf.grad, self.full
-            assert grad is not None  # accumulation has just set both
-            assert full.grad is not None
-            if grad.requires_grad:
-                leaf.grad = self._view  # as it was: this sum went elsewhere
-                raise RuntimeError(
-                    "backward(create_graph=True) through a sub-network must not be used: its "
-                    "gradients are added in place and carry no graph. Call "
-                    "torch.autograd.grad(loss, subnet.parameters(), create_graph=True)."
-                )
-            if self.gathered:
-                self._scatter(full.grad, grad)
-                leaf.grad = None
-            elif grad is not self._view:
-                # Something replaced the gradient between the two hooks: keep its value.
-                assert self._view is not None
-                self._view.copy_(grad)
-                leaf.grad = self._view
-        finally:
-            self.tie.lock.release()
-
-    def _scatter(self, target: Tensor, grad: Tensor) -> None:
-        blocks = {d: i for d, i in self.dims.items() if isinstance(i, slice)}
-        lists = {
-            d: torch.from_numpy(i).to(grad.device)
-            for d, i in self.dims.items()
-            if isinstance(i, np.ndarray)
-        }
-        target = take(target, blocks)
-        if len(lists) == 1:
-            ((dim, index),) = lists.items()
-            target.index_add_(dim, index, grad)
-            return
-        grid: list[Any] = [slice(None)] * target.dim()
-        for number, (dim, index) in enumerate(sorted(lists.items())):
-            shape = [1] * len(lists)
-            shape[number] = -1
-            grid[dim] = index.view(shape)
-        target.index_put_(tuple(grid), target[tuple(grid)] + grad)
-
-
-class _BackReference:
-    """From a parameter to its `SharedLeaf`, weakly and only in this process.
-
-    The leaf's accumulating node holds the parameter where Python's collector does not see it, so a
-    strong reference back would keep both for ever. A pickled parameter is a plain one.
-    """
-
-    __slots__ = ("_reference",)
-
-    def __init__(self, shared: SharedLeaf) -> None:
-        self._reference = weakref.ref(shared)
-
-    def __call__(self) -> SharedLeaf | None:
-        return self._reference()
-
-    def before_accumulation(self, grads: tuple[Tensor | None, ...]) -> None:
-        """Hook of the accumulating node."""
-        shared = self()
-        if shared is not None and grads[0] is not None:
-            shared._before_accumulation()
-
-    def after_accumulation(self, _: Tensor) -> None:
-        """Hook of the leaf."""
-        shared = self()
-        if shared is not None:
-            shared._after_accumulation()
-
-    def __reduce__(self) -> tuple[type, tuple[()]]:
-        return type(None), ()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> None:
-        return None
+    def cut(self) -> None:
+        """Leave gradients where they accumulate: in the sub-network's own parameter."""
+        self.release()
+        self.route.is_cut = True
 
 
 class SubnetTie:
@@ -288,7 +124,6 @@ class SubnetTie:
         self.supernet: Supernet | None = supernet
         self.key = key
         self.label = label
-        self.lock = supernet.gradient_lock
         self.leaves: list[SharedLeaf] = []
         self.norms: list[Any] = []
         self._loaded: BNStatistics | None = None
@@ -379,7 +214,7 @@ class SubnetTie:
         """Make the sub-network an ordinary module: nothing of it reaches the supernet any more."""
         self.supernet = None
         for shared in self.leaves:
-            shared.release()
+            shared.cut()
 
     @staticmethod
     def compact(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -392,7 +227,7 @@ class SubnetTie:
     def _loose() -> SubnetTie:
         tie = SubnetTie.__new__(SubnetTie)
         tie.supernet, tie.leaves, tie.norms, tie._loaded = None, [], [], None
-        tie.label, tie.lock = "copy", GradientLock()
+        tie.label = "copy"
         return tie
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SubnetTie:
