@@ -147,7 +147,7 @@ def test_ten_thousand_discarded_subnetworks_leave_nothing(is_trained):
 
 def test_discarded_subnetworks_with_gathered_copies_leave_nothing():
     supernet = small_dense().train()
-    x, subnet = images(supernet.space), at(supernet.space, 0.5)
+    x = images(supernet.space)
     _discarded(supernet, x, gc.collect)
     before = _alive()
     for _ in range(20):
