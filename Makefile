@@ -1,6 +1,7 @@
 # make demo | test | lint | bench | docs: each makes the environment first, once.
 
 PYTHON ?= python3
+TEST_WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
@@ -11,8 +12,9 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/mutualnet demo
 
+# Small networks gain nothing from a second thread: each worker has one.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -10,8 +10,8 @@ from mutualnet.config import (
     Recipe,
     TableConfig,
 )
-from mutualnet.config_text import override, read_recipe, write_recipe
-from mutualnet.recipes import RECIPES, load_recipe
+from mutualnet.config_text import override, read_recipe
+from mutualnet.recipes import load_recipe
 from mutualnet.space import RULES, ElasticSpace
 
 
@@ -25,15 +25,6 @@ def recipe():
         space=ElasticSpace(widths=(1.0, 0.5), resolutions=(16, 8)),
         optimizer=OptimizerConfig(lr=0.1, epochs=2),
     )
-
-
-@pytest.mark.parametrize("name", sorted(RECIPES))
-def test_every_recipe_survives_yaml_and_carries_its_name(name, tmp_path):
-    recipe = load_recipe(name)
-    assert recipe.name == name
-    write_recipe(recipe, tmp_path / "recipe.yaml")
-    assert read_recipe(tmp_path / "recipe.yaml") == recipe
-    assert load_recipe(str(tmp_path / "recipe.yaml")) == recipe
 
 
 def test_overrides_are_typed_and_leave_the_recipe_alone(recipe):

@@ -204,12 +204,13 @@ def test_a_network_whose_loss_is_not_finite_stops_all_before_any_moves():
 
 def test_in_turn_the_error_says_which_networks_had_theirs():
     ready = prepare(pair("teaching.method=dml", "teaching.update=alternating"))
-    with torch.no_grad():
-        ready.learners[1].supernet.model.head.bias.fill_(float("inf"))
     module = TrainingModule(ready)
-    ready.learners[0].supernet.model.head.register_forward_hook(lambda *_: None)
+    weights = [own.supernet.model.stem.weight for own in ready.learners]
+    before = [weight.detach().clone() for weight in weights]
+    weights[1].register_hook(lambda gradient: gradient * float("inf"))
     with pytest.raises(TrainingDivergedError, match="was not updated by it, those before it were"):
         module.take_step(next(iter(ready.loader())), 0)
+    assert [torch.equal(*pair) for pair in zip(weights, before, strict=True)] == [False, True]
 
 
 def test_averaged_networks_end_with_averaged_heads():

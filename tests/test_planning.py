@@ -4,9 +4,11 @@ import pytest
 
 from mutualnet import planning
 from mutualnet.budget import Budget, parse_budget
+from mutualnet.cost import CostModel
 from mutualnet.models.cifar import wrn16_1, wrn16_4
 from mutualnet.planning import propose_space
-from mutualnet.space import Subnet
+from mutualnet.space import ElasticSpace, Subnet
+from mutualnet.supernet import Supernet
 
 
 @pytest.fixture
@@ -27,9 +29,17 @@ def _propose(*budgets, resolutions=(32, 24, 16)):
 
 def test_every_choice_fits_its_budget_and_nothing_much_larger_would(machine):
     found = _propose("2ms", "6ms", "5M", "20M")
+    space = ElasticSpace(width_range=(0.1, 1.0), resolutions=(32, 24, 16), width_step=0.1)
+    costs = CostModel(Supernet(wrn16_1(10), space))
     for choice in found.choices:
-        assert choice.macs <= (choice.budget.macs or 1e12)
-        assert choice.latency_ms <= (choice.budget.latency_ms or 1e12)
+        budget = choice.budget
+        fitting = [
+            costs.macs(subnet)
+            for subnet in space.grid()
+            if costs.macs(subnet) <= (budget.macs or float("inf"))
+            and planning._latency_ms(None, subnet, 1) <= (budget.latency_ms or float("inf"))
+        ]
+        assert 0.8 * max(fitting) <= choice.macs <= max(fitting)
         found.space.check(choice.subnet)
     widths = [choice.subnet.width_mult for choice in found.choices]
     assert found.space.width_range == (min(widths), max(widths))

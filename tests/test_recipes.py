@@ -85,6 +85,7 @@ def test_every_recipe_reads_back_from_yaml_and_has_a_line(name, tmp_path):
     assert 10 < len(recipe.description) < 110
     write_recipe(recipe, tmp_path / "recipe.yaml")
     assert read_recipe(tmp_path / "recipe.yaml") == recipe
+    assert load_recipe(str(tmp_path / "recipe.yaml")) == recipe
 
 
 SETTINGS = {

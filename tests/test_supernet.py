@@ -172,7 +172,7 @@ def test_dropped_channels_are_those_that_the_narrow_network_does_not_read(name):
         )
 
 
-def test_deepcopy_and_pickle_keep_the_network_and_what_is_fresh():
+def test_deepcopy_and_pickle_keep_the_network_apart_from_the_original():
     supernet = small().eval()
     x = images(supernet.space)
     for other in (copy.deepcopy(supernet), pickle.loads(pickle.dumps(supernet))):

@@ -204,8 +204,8 @@ FROZEN = {
     ),
     "a bare parameter": (lambda: Toy(LayerScale()), "middle.conv", "bare parameter"),
     "a fixed reshape": (lambda: Toy(FixedReshape()), "middle.a", "does not run narrower"),
-    "a recurrent layer": (lambda: Toy(Recurrent()), "stem.0", ""),
-    "a residual with the input": (InputResidual, "first", ""),
+    "a recurrent layer": (lambda: Toy(Recurrent()), "stem.0", "channels cannot be followed"),
+    "a residual with the input": (InputResidual, "first", "does not run narrower"),
     "a grouped convolution with more outputs": (
         lambda: Toy(_grouped(4, 64)),
         "middle.0",
@@ -227,15 +227,18 @@ def test_what_cannot_be_narrower_is_frozen_and_named(what):
 
 
 ELASTIC = {
-    "grouped": (lambda: Toy(_grouped(4)), "in steps of 8"),
-    "depthwise": (lambda: Toy(_grouped(32)), ""),
+    # name: network, a layer that must be elastic, steps of its group's channels
+    "grouped": (lambda: Toy(_grouped(4)), "middle.0", 8),
+    "depthwise": (lambda: Toy(_grouped(32)), "middle.0", 1),
     "group norm": (
         lambda: Toy(nn.Sequential(nn.Conv2d(32, 32, 1), nn.GroupNorm(4, 32), nn.ReLU())),
-        "in steps of 8",
+        "middle.0",
+        8,
     ),
     "batch norm without affine": (
         lambda: Toy(nn.Sequential(nn.Conv2d(32, 32, 1), nn.BatchNorm2d(32, affine=False))),
-        "",
+        "middle.0",
+        1,
     ),
     "batch norm without statistics": (
         lambda: Toy(
@@ -244,15 +247,17 @@ ELASTIC = {
                 nn.BatchNorm2d(32, affine=False, track_running_stats=False),
             )
         ),
-        "",
+        "middle.0",
+        1,
     ),
-    "transposed": (lambda: Toy(nn.ConvTranspose2d(32, 32, 2, stride=2)), ""),
-    "prelu": (lambda: Toy(nn.Sequential(nn.Conv2d(32, 32, 1), nn.PReLU(32))), ""),
+    "transposed": (lambda: Toy(nn.ConvTranspose2d(32, 32, 2, stride=2)), "middle", 1),
+    "prelu": (lambda: Toy(nn.Sequential(nn.Conv2d(32, 32, 1), nn.PReLU(32))), "middle.0", 1),
     "instance norm": (
         lambda: Toy(
             nn.Sequential(nn.Conv2d(32, 32, 1), nn.InstanceNorm2d(32, affine=True), nn.ReLU())
         ),
-        "",
+        "middle.0",
+        1,
     ),
     "layer norm": (
         lambda: Toy(
@@ -260,11 +265,12 @@ ELASTIC = {
                 Permute([0, 2, 3, 1]), nn.Linear(32, 32), nn.LayerNorm(32), Permute([0, 3, 1, 2])
             )
         ),
-        "",
+        "middle.1",
+        1,
     ),
-    "dictionary output": (_named, ""),
-    "auxiliary head": (Auxiliary, ""),
-    "torchvision vgg layout": (_small_vgg, ""),
+    "dictionary output": (_named, "net.stem.0", 1),
+    "auxiliary head": (Auxiliary, "body", 1),
+    "torchvision vgg layout": (_small_vgg, "5", 1),
 }
 
 
@@ -297,12 +303,14 @@ def _runs_and_equals(model: nn.Module) -> None:
 
 @pytest.mark.parametrize("what", sorted(ELASTIC))
 def test_every_other_layer_is_elastic_and_right(what):
-    make, note = ELASTIC[what]
+    make, layer, step = ELASTIC[what]
     _runs_and_equals(model := make())
     supernet = Supernet(model, ElasticSpace(resolutions=(16,)))
     only_output = [f for f in supernet.plan.frozen if "output" not in f.reason]
     assert not only_output, supernet.report()
-    assert note in supernet.report()
+    (group,) = (g for g in supernet.plan.groups if layer in g.layers)
+    assert group.step == step
+    assert step == 1 or f"in steps of {step}" in supernet.report()
     narrow = supernet.extract(Subnet(width_mult=0.25, resolution=16), uncalibrated=True)
     fewer = sum(p.numel() for p in narrow.parameters())
     assert fewer < 0.45 * sum(p.numel() for p in model.parameters())
