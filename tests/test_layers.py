@@ -15,6 +15,7 @@ ORDER = [
     # values, no torch
     "space",
     "table",
+    "race",
     "budget",
     "seeding",
     "teaching",
@@ -60,7 +61,9 @@ ORDER = [
     "optimizer",
     "checkpoints",
     "weights",
+    "progress",
     "evaluate",
+    "quick_table",
     "runs",
     "learners",
     "prepare",
@@ -80,7 +83,7 @@ ORDER = [
 ]
 """A module imports only from modules before it; inside a folder, from its own too."""
 
-NO_TORCH = ("space", "table", "budget", "seeding", "teaching")
+NO_TORCH = ("space", "table", "race", "budget", "seeding", "teaching")
 
 
 def _module_of(path: Path) -> str:

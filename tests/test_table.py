@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -163,9 +164,13 @@ def _damaged(change) -> str:
         (QueryTable.from_rows([_row()]).to_json()[:80], "not a whole query table"),
         ("[]", "not a query table: it must be a JSON object"),
         ('{"format": "other"}', "not a query table"),
-        (_damaged(lambda c: c.update(format_version=2)), "format_version must be 1, got 2"),
+        (_damaged(lambda c: c.update(format_version=3)), "format_version must be 1 or 2, got 3"),
         (_damaged(lambda c: c.update(rows={})), "'rows' must be a list"),
         (_damaged(lambda c: c["rows"][0].pop("macs")), "row 0: a row needs the field 'macs'"),
+        (
+            _damaged(lambda c: c["rows"][0].update(dropped_for=3)),
+            "row 0: dropped_for must be an object, got 3",
+        ),
         (_damaged(lambda c: c["rows"][0].update(flops=1)), "row 0: a row has no field 'flops'"),
         (_damaged(lambda c: c["rows"][0].update(score=None)), "row 0: score must be a number"),
         ('{"format": NaN}', "NaN is not a finite number"),
@@ -176,6 +181,54 @@ def test_a_file_that_is_not_a_whole_table_is_refused(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ValueError, match=f"{path}: .*{message}"):
         QueryTable.load(path)
+
+
+def _dropped_table() -> QueryTable:
+    """Two finished rows, and one dropped whose provisional score is the highest of all."""
+    dropped = _row(0.9, score=99.0, num_samples=10, macs=2, dropped_for=Subnet(resolution=32))
+    dropped = replace(dropped, latency_ms=None)
+    rows = [_row(1.0, score=60.0, macs=2), _row(0.5, score=50.0, macs=1), dropped]
+    return QueryTable.from_rows(rows, {"device": "cpu"})
+
+
+def test_a_dropped_row_is_marked_stored_and_loaded(tmp_path):
+    table = _dropped_table()
+    assert [row.is_finished for row in table.rows] == [True, True, False]
+    assert table.rows[2].dominated
+    table.save(tmp_path / "table.json")
+    assert QueryTable.load(tmp_path / "table.json") == table
+    assert "1x32" in list(csv.DictReader(io.StringIO(table.to_csv())))[2]["dropped_for"]
+
+
+def test_a_dropped_row_is_never_chosen():
+    table = _dropped_table()
+    assert [row.subnet.width_mult for row in table.finished] == [1.0, 0.5]
+    assert [row.subnet.width_mult for row in table.front()] == [0.5, 1.0]
+    assert [row.subnet.width_mult for row in table.front("latency_ms")] == [1.0]
+    assert table.best(macs=5).subnet.width_mult == 1.0
+    assert table.best(latency_ms=5).subnet.width_mult == 1.0
+    with pytest.raises(ValueError, match="a budget of params needs a table with every row"):
+        table.best(params=10**9)
+
+
+def test_asking_for_a_dropped_row_says_why_and_how_to_get_it():
+    table = _dropped_table()
+    assert table.row(Subnet(width_mult=0.5, resolution=32)) == table.rows[1]
+    with pytest.raises(ValueError, match=r"0\.9x32 was dropped .* after 10 images .*1x32.*--full"):
+        table.row(Subnet(width_mult=0.9, resolution=32))
+    with pytest.raises(ValueError, match=r"must have a row for 0\.3x32"):
+        table.row(Subnet(width_mult=0.3, resolution=32))
+    with pytest.raises(ValueError, match="at least one finished row"):
+        QueryTable.from_rows([table.rows[2]])
+
+
+def test_a_table_of_the_first_version_still_loads():
+    table = QueryTable.from_rows([_row(1.0), _row(0.5, 24, macs=5)], {"device": "cpu"})
+    content = json.loads(table.to_json())
+    content["format_version"] = 1
+    for row in content["rows"]:
+        del row["dropped_for"]
+    assert QueryTable.from_json(json.dumps(content)) == table
 
 
 def test_a_missing_or_binary_file_is_refused(tmp_path):

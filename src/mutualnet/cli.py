@@ -137,6 +137,11 @@ def _plan(parser: ArgumentParser) -> None:
 
 def _table(parser: ArgumentParser) -> None:
     parser.add_argument("run", type=Path, help="directory that `mutualnet train` wrote")
+    parser.add_argument(
+        "--full",
+        action="store_true",
+        help="finish every sub-network, in fp32, and drop none early; takes several times as long",
+    )
 
 
 def _predict(parser: ArgumentParser) -> None:
@@ -225,7 +230,7 @@ def _run(command: str, values: Namespace) -> None:
             resume=values.resume,
         )
     elif command == "table":
-        commands.make_table(values.run)
+        commands.make_table(values.run, is_full=values.full)
     elif command == "predict":
         commands.predict(values.run, values.images, budget=values.budget)
     elif command == "plan":

@@ -9,25 +9,31 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 from rich.console import Console
 from rich.table import Table as RichTable
+from torch.utils.data import DataLoader
 
 from mutualnet.budget import Budget, parse_budget
 from mutualnet.config import Recipe
 from mutualnet.config_text import override
 from mutualnet.cost import CostModel
 from mutualnet.data import photo_transform
-from mutualnet.data.feeding import calibration_loader, plain_loader
+from mutualnet.data.feeding import calibration_loader, part_loader, plain_loader
 from mutualnet.dryrun import dry_run
 from mutualnet.evaluate import build_table
 from mutualnet.host import flush_denormals, tune_allocator
 from mutualnet.models import create_model
 from mutualnet.planning import propose_space
+from mutualnet.precision import autocast_to
 from mutualnet.prepare import load_splits, plain_task
-from mutualnet.processes import current_ranks, process_group, training_device
+from mutualnet.probe import PLAIN, Format, faster_format
+from mutualnet.processes import current_ranks, from_first, process_group, training_device
+from mutualnet.progress import WorkProgress
+from mutualnet.quick_table import race_table
 from mutualnet.recipes import RECIPES, load_recipe
 from mutualnet.report import plot_frontier, print_table
 from mutualnet.runs import PLOT, Run, load_run, networks_of, save_table
@@ -128,15 +134,20 @@ def _print_dry_run(recipe: Recipe, limit_steps: int | None) -> None:
     )
 
 
-def make_table(path: Path) -> QueryTable:
-    """Make the query table of a run, its BN bank and its picture."""
+def make_table(path: Path, *, is_full: bool = False) -> QueryTable:
+    """Make the query table of a run, its BN bank and its picture.
+
+    Args:
+        path: Directory of the run.
+        is_full: Finish every sub-network of the grid, in the weights' own number format.
+    """
     flush_denormals()
     tune_allocator()
     with process_group():
-        return _make_table(path)
+        return _make_table(path, is_full)
 
 
-def _make_table(path: Path) -> QueryTable:
+def _make_table(path: Path, is_full: bool) -> QueryTable:
     run, console, ranks = load_run(path), _console(), current_ranks()
     recipe = run.recipe
     data = load_splits(recipe)
@@ -156,17 +167,37 @@ def _make_table(path: Path) -> QueryTable:
         rank=ranks.rank,
         num_ranks=ranks.size,
     )
-    table = build_table(
-        run.supernet,
-        task=plain_task(recipe),
-        train_batches=calibration,
-        select_batches=plain_loader(data.select, size, num_workers=workers),
-        test_batches=plain_loader(data.test, size, num_workers=workers),
-        data_id=data.data_id,
-        num_calibration_samples=recipe.table.num_calibration_samples,
-        latency_runs=recipe.table.latency_runs,
-        progress=lambda line: console.print(f"{line} ...") if ranks.is_first else None,
-    )
+    form = PLAIN if is_full else _scoring_format(run, size)
+    run.supernet.model.to(memory_format=form.layout)  # type: ignore[call-overload]
+
+    def part_of_select(start: int, stop: int) -> DataLoader[Any]:
+        return part_loader(data.select, size, start, stop, seed=recipe.seed, num_workers=workers)
+
+    with WorkProgress(
+        console.print if ranks.is_first else lambda line: None,
+        console if ranks.is_first else None,
+    ) as work:
+        arguments: dict[str, Any] = {
+            "task": plain_task(recipe),
+            "train_batches": calibration,
+            "select_batches": plain_loader(data.select, size, num_workers=workers),
+            "test_batches": plain_loader(data.test, size, num_workers=workers),
+            "data_id": data.data_id,
+            "num_calibration_samples": recipe.table.num_calibration_samples,
+            "latency_runs": recipe.table.latency_runs,
+            "autocast": form.autocast,
+            "meta": {"format": str(form)},
+            "work": work,
+        }
+        if is_full:
+            table = build_table(run.supernet, **arguments)
+        else:
+            table = race_table(
+                run.supernet,
+                select_part=part_of_select,
+                num_select=len(data.select),
+                **arguments,
+            )
     if not ranks.is_first:
         return table
     save_table(run, table)
@@ -176,6 +207,20 @@ def _make_table(path: Path) -> QueryTable:
     print_table(table, console)
     console.print(f"table: {path / 'table.json'}\nplot: {picture}")
     return table
+
+
+def _scoring_format(run: Run, batch_size: int) -> Format:
+    """What to score in: the format of training where it is the faster one on this machine too."""
+    trained = run.info.get("training_format")
+    side, device = run.recipe.space.resolutions[0], training_device()
+    inputs = torch.zeros(batch_size, run.info["in_channels"], side, side, device=device)
+    known = PLAIN if trained is None else Format.parse(trained)
+    return from_first(faster_format(run.supernet, known, inputs))
+
+
+def _table_format(table: QueryTable) -> Format:
+    """The format that a table's scores and statistics were computed in; fp32 in older tables."""
+    return Format.parse(table.meta.get("format", str(PLAIN)))
 
 
 def predict(path: Path, images: Sequence[Path], *, budget: str | None) -> None:
@@ -189,12 +234,15 @@ def predict(path: Path, images: Sequence[Path], *, budget: str | None) -> None:
     row = _choose(run, limit)
     console = _console()
     console.print(_describe(row, limit))
-    module, task = run.supernet.extract(row.subnet).eval(), plain_task(run.recipe)
+    assert run.table is not None  # a row was chosen from it
+    form, task = _table_format(run.table), plain_task(run.recipe)
+    module = run.supernet.extract(row.subnet).eval()
+    module.to(memory_format=form.layout)  # type: ignore[call-overload]
     transform = photo_transform(run.recipe.data.name, run.recipe.space.resolutions[0])
     for image in images:
         pixels = transform(_open(image))[None]
         batch = task.scale((pixels, torch.zeros(1, dtype=torch.long)), row.subnet)
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast_to(form.autocast, pixels.device):
             outputs = module(task.inputs(batch))
         for line in task.describe(outputs, run.info["class_names"]):
             console.print(f"  {image}: {line}")
@@ -214,7 +262,7 @@ def _choose(run: Run, limit: Budget | None) -> Row:
     if run.table is None:
         raise ValueError(f"{run.path} has no query table yet. Make it: mutualnet table {run.path}")
     if limit is None:
-        return max(run.table.rows, key=lambda row: row.score)
+        return max(run.table.finished, key=lambda row: row.score)
     return run.table.best(macs=limit.macs, latency_ms=limit.latency_ms)
 
 

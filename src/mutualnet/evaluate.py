@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mutualnet.calibrate import calibrate
 from mutualnet.cost import CostModel, Latency, measure_latency
 from mutualnet.precision import autocast_to
 from mutualnet.processes import current_ranks, from_first, gather
+from mutualnet.progress import WorkProgress
 from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable, Row
 from mutualnet.tasks.base import Score, Task
 
-__all__ = ["build_table", "evaluate", "score_here"]
+__all__ = [
+    "build_table",
+    "evaluate",
+    "finished_table",
+    "sample_scores",
+    "score_here",
+    "time_subnets",
+]
 
 logger = logging.getLogger(__name__)
+
+CALIBRATION_WORK = 1.5
+"""An image's pass in calibration, over one in scoring: batch statistics are made and pooled."""
+_PASS_WORK = 16
+"""A timed pass of one image, in passes of an image in a batch."""
 
 
 def evaluate(
@@ -66,24 +80,86 @@ def score_here(
     autocast: torch.dtype | None = None,
 ) -> dict[Subnet, Score]:
     """The same in this process alone, for sub-networks of which no two are equal."""
+    scores = [task.new_score() for _ in subnets]
+
+    def count(number: int, outputs: Any, part: Any) -> None:
+        scores[number].update(outputs, part)
+
+    _run(supernet, batches, subnets, task, autocast, count)
+    return {subnet: score.compute() for subnet, score in zip(subnets, scores, strict=True)}
+
+
+def sample_scores(
+    supernet: Supernet,
+    batches: Iterable[Any],
+    subnets: Sequence[Subnet],
+    *,
+    task: Task,
+    autocast: torch.dtype | None = None,
+) -> np.ndarray:
+    """What each image adds to the score of each sub-network; the mean over images is the score.
+
+    Of several processes each runs a part of the sub-networks, and all get everything.
+
+    Args:
+        supernet: Its bank must hold fresh BN statistics of every sub-network.
+        batches: At the top resolution; the same in every process, at least one.
+        subnets: At least one, no two of them equal.
+        task: Scales batches and scores images.
+        autocast: Precision of the forward passes, None for the weights' own.
+
+    Returns:
+        (M, N) float64 for M sub-networks and N images, in the score's unit.
+
+    Raises:
+        MissingStatisticsError: If a sub-network is not calibrated.
+        ValueError: If the task's score is not a mean over images.
+    """
+    ranks = current_ranks()
+    mine = list(range(len(subnets)))[ranks.rank :: ranks.size]
+    found: dict[int, list[Tensor]] = {number: [] for number in mine}
+
+    def keep(place: int, outputs: Any, part: Any) -> None:
+        scores = task.sample_scores(outputs, part)
+        if scores is None:
+            raise ValueError(
+                f"{task.score_name} must be a mean over images to compare them one by one"
+            )
+        found[mine[place]].append(scores)
+
+    _run(supernet, batches, [subnets[number] for number in mine], task, autocast, keep)
+    own = {number: torch.cat(parts).double().cpu().numpy() for number, parts in found.items()}
+    rows = {number: row for part in gather(own) for number, row in part.items()}
+    return np.stack([rows[number] for number in range(len(subnets))])
+
+
+def _run(
+    supernet: Supernet,
+    batches: Iterable[Any],
+    subnets: Sequence[Subnet],
+    task: Task,
+    autocast: torch.dtype | None,
+    take: Callable[[int, Any, Any], None],
+) -> None:
+    """Run sub-networks in eval mode on each batch, which is loaded and scaled once for all.
+
+    `take` gets the number of a sub-network, its outputs and the scaled batch.
+    """
     if not subnets:
-        return {}
-    first = {supernet.key(subnet): subnet for subnet in subnets}
-    modules: dict[Any, nn.Module] = {k: supernet.subnet(s).eval() for k, s in first.items()}
-    scores = {key: task.new_score() for key in modules}
+        return
+    modules: list[nn.Module] = [supernet.subnet(subnet).eval() for subnet in subnets]
     device = next(supernet.model.parameters()).device
     with torch.inference_mode():
         for batch in batches:
             batch = task.batch_to(batch, device)
             scaled: dict[int, Any] = {}
-            for key, module in modules.items():
-                if key.resolution not in scaled:
-                    scaled[key.resolution] = task.scale(batch, first[key])
-                part = scaled[key.resolution]
+            for number, (subnet, module) in enumerate(zip(subnets, modules, strict=True)):
+                if subnet.resolution not in scaled:
+                    scaled[subnet.resolution] = task.scale(batch, subnet)
+                part = scaled[subnet.resolution]
                 with autocast_to(autocast, device):
                     outputs = module(task.inputs(part))
-                scores[key].update(outputs, part)
-    return {first[key]: score.compute() for key, score in scores.items()}
+                take(number, outputs, part)
 
 
 def build_table(
@@ -98,12 +174,15 @@ def build_table(
     num_calibration_samples: int = 2048,
     latency_runs: int = 30,
     autocast: torch.dtype | None = None,
+    meta: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] = logger.info,
+    work: WorkProgress | None = None,
 ) -> QueryTable:
     """Calibrate, score and time every sub-network of the grid, and find the best per budget.
 
     The select split alone chooses the front; its rows are then scored once on the test split.
-    Latency is that of the extracted sub-network, one image at a time.
+    Latency is that of the extracted sub-network, one image at a time. `race_table` makes nearly the
+    same table in a fraction of the time.
 
     Args:
         supernet: The trained network. Its BN bank is filled for every row.
@@ -116,60 +195,85 @@ def build_table(
         num_calibration_samples: Images behind the BN statistics.
         latency_runs: Timed passes per row, 0 to leave latency out.
         autocast: Precision of all passes, None for the weights' own.
+        meta: More about the table, as plain values.
         progress: Told what is being done, a line at a time.
+        work: Told the same, with the work that it takes; by default hands lines to `progress`.
     """
-    ranks = current_ranks()
-    chosen = list(subnets if subnets is not None else supernet.space.grid())
-    costs = CostModel(supernet)
-    progress(f"calibrating {len(chosen)} sub-networks")
+    return finished_table(
+        supernet,
+        list(subnets if subnets is not None else supernet.space.grid()),
+        costs=CostModel(supernet),
+        task=task,
+        train_batches=train_batches,
+        select_batches=select_batches,
+        test_batches=test_batches,
+        data_id=data_id,
+        num_calibration_samples=num_calibration_samples,
+        latency_runs=latency_runs,
+        autocast=autocast,
+        meta=meta or {},
+        work=work or WorkProgress(progress),
+    )
+
+
+def finished_table(
+    supernet: Supernet,
+    chosen: Sequence[Subnet],
+    *,
+    costs: CostModel,
+    task: Task,
+    train_batches: Iterable[Any],
+    select_batches: Iterable[Any],
+    test_batches: Iterable[Any] | None,
+    data_id: str,
+    num_calibration_samples: int,
+    latency_runs: int,
+    autocast: torch.dtype | None,
+    meta: Mapping[str, Any],
+    work: WorkProgress,
+    dropped: Sequence[Row] = (),
+) -> QueryTable:
+    """The same for chosen sub-networks, with rows of others that were dropped before."""
+    effort = _Effort(supernet, chosen, costs, task)
+    calibrating = effort.all * CALIBRATION_WORK * num_calibration_samples
+    scoring = effort.all * _num_images(select_batches)
+    timing = effort.all * (_WARMUP + latency_runs) * _PASS_WORK if latency_runs else 0.0
+    # How many of them will be the best for their cost is not known before they are scored.
+    testing = effort.all * _num_images(test_batches) * min(1.0, (3 + len(chosen) / 8) / len(chosen))
+    work.part(f"calibrating {len(chosen)} sub-networks", calibrating + scoring + timing + testing)
     calibrate(
         supernet,
-        train_batches,
+        work.watch(train_batches, effort.of_batch(CALIBRATION_WORK * current_ranks().size)),
         chosen,
         task=task,
         data_id=data_id,
         num_samples=num_calibration_samples,
         autocast=autocast,
     )
-    progress(f"scoring {len(chosen)} sub-networks on the select split")
-    scores = evaluate(supernet, select_batches, chosen, task=task, autocast=autocast)
+    work.part(f"scoring {len(chosen)} sub-networks on the select split", scoring + timing + testing)
+    watched = work.watch(select_batches, effort.of_batch())
+    scores = evaluate(supernet, watched, chosen, task=task, autocast=autocast)
     latencies: dict[Subnet, Latency] = {}
     if latency_runs:
-        progress(f"timing {len(chosen)} sub-networks")
-        # The first process alone: others at work beside it would slow what it times.
-        latencies = _time(supernet, chosen, latency_runs, autocast) if ranks.is_first else {}
-        latencies = from_first(latencies)
-    rows = []
-    for subnet in chosen:
-        score = scores[subnet]
-        latency = latencies.get(subnet)
-        rows.append(
-            Row(
-                subnet=subnet,
-                score=score.value,
-                standard_error=score.standard_error,
-                num_samples=score.num_samples,
-                macs=costs.macs(subnet),
-                params=costs.params(subnet),
-                latency_ms=latency.p50_ms if latency else None,
-            )
-        )
-    meta: dict[str, Any] = {"score_name": task.score_name, "data_id": data_id}
+        work.part(f"timing {len(chosen)} sub-networks", timing + testing)
+        latencies = time_subnets(supernet, chosen, latency_runs, autocast)
+        work.advance(timing)
+    rows = [_row(subnet, scores[subnet], costs, latencies.get(subnet)) for subnet in chosen]
+    about = {"score_name": task.score_name, "data_id": data_id, **meta}
     if latencies:
-        one = asdict(next(iter(latencies.values())))
-        kept = ("runs", "batch_size", "dtype", "device", "threads")
-        meta["latency"] = {name: one[name] for name in kept} | {"versions": dict(one["versions"])}
-        meta["latency"]["p90_ms"] = {str(s): round(t.p90_ms, 4) for s, t in latencies.items()}
-        meta["latency"]["p99_ms"] = {str(s): round(t.p99_ms, 4) for s, t in latencies.items()}
-    table = QueryTable.from_rows(rows, meta)
+        about["latency"] = _circumstances(latencies)
+    table = QueryTable.from_rows([*rows, *dropped], about)
     if test_batches is None:
         return table
-    front = {row.subnet for row in table.front()}
+    best = {row.subnet for row in table.front()}
     if latencies:
-        front |= {row.subnet for row in table.front("latency_ms")}
-    progress(f"scoring the {len(front)} sub-networks of the front on the test split")
-    ordered = [subnet for subnet in chosen if subnet in front]
-    tested = evaluate(supernet, test_batches, ordered, task=task, autocast=autocast)
+        best |= {row.subnet for row in table.front("latency_ms")}
+    ordered = [subnet for subnet in chosen if subnet in best]
+    effort = _Effort(supernet, ordered, costs, task)
+    testing = effort.all * _num_images(test_batches)
+    work.part(f"scoring the {len(ordered)} sub-networks of the front on the test split", testing)
+    watched = work.watch(test_batches, effort.of_batch())
+    tested = evaluate(supernet, watched, ordered, task=task, autocast=autocast)
     rescored = [
         replace(
             row,
@@ -180,28 +284,88 @@ def build_table(
         else row
         for row in table.rows
     ]
-    return QueryTable.from_rows(rescored, meta)
+    return QueryTable.from_rows(rescored, about)
 
 
-def _time(
+class _Effort:
+    """What passes of some sub-networks cost, in multiply-adds; equal ones run once."""
+
+    def __init__(
+        self, supernet: Supernet, subnets: Sequence[Subnet], costs: CostModel, task: Task
+    ) -> None:
+        self.all = float(sum(costs.macs(s) for s in {supernet.key(s): s for s in subnets}.values()))
+        """Of one image."""
+        self._task = task
+
+    def of_batch(self, share: float = 1.0) -> Callable[[Any], float]:
+        """What a batch costs, times a share."""
+        return lambda batch: self.all * share * self._task.inputs(batch).shape[0]
+
+
+def _num_images(batches: Iterable[Any] | None) -> int:
+    """Images of a loader, and of a list of batches about; 0 if it does not tell."""
+    data = getattr(batches, "dataset", None)
+    if data is not None and hasattr(data, "__len__"):
+        return len(data)
+    return 0
+
+
+def _row(subnet: Subnet, score: Score, costs: CostModel, latency: Latency | None) -> Row:
+    return Row(
+        subnet=subnet,
+        score=score.value,
+        standard_error=score.standard_error,
+        num_samples=score.num_samples,
+        macs=costs.macs(subnet),
+        params=costs.params(subnet),
+        latency_ms=latency.p50_ms if latency else None,
+    )
+
+
+def _circumstances(latencies: Mapping[Subnet, Latency]) -> dict[str, Any]:
+    """How latencies were measured, and their tails."""
+    one = asdict(next(iter(latencies.values())))
+    kept = ("runs", "batch_size", "dtype", "device", "threads")
+    return {name: one[name] for name in kept} | {
+        "versions": dict(one["versions"]),
+        "p90_ms": {str(s): round(t.p90_ms, 4) for s, t in latencies.items()},
+        "p99_ms": {str(s): round(t.p99_ms, 4) for s, t in latencies.items()},
+    }
+
+
+_WARMUP = 5
+
+
+def time_subnets(
     supernet: Supernet,
     subnets: Sequence[Subnet],
     runs: int,
     autocast: torch.dtype | None,
+    *,
+    warmup: int = _WARMUP,
 ) -> dict[Subnet, Latency]:
-    """Latency of each sub-network; equal ones are timed once."""
+    """Latency of each extracted sub-network, one image at a time; equal ones are timed once.
+
+    Of several processes the first works alone, since others at work beside it would slow what it
+    times; all get the result.
+
+    Args:
+        supernet: Calibrated for the sub-networks.
+        subnets: Which.
+        runs: Timed passes.
+        autocast: Precision of the passes, None for the weights' own.
+        warmup: Passes before.
+    """
+    if not current_ranks().is_first:
+        return from_first({})
     known: dict[Any, Latency] = {}
     result = {}
     for subnet in subnets:
         key = supernet.key(subnet)
         if key not in known:
             module = supernet.extract(subnet)
-            shape = (
-                1,
-                supernet.plan.input_channels,
-                subnet.resolution,
-                subnet.resolution,
-            )
-            known[key] = measure_latency(module, shape, runs=runs, autocast=autocast)
+            side = subnet.resolution
+            shape = (1, supernet.plan.input_channels, side, side)
+            known[key] = measure_latency(module, shape, warmup=warmup, runs=runs, autocast=autocast)
         result[subnet] = known[key]
-    return result
+    return from_first(result)

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mutualnet.config import PrecisionConfig
+from mutualnet.precision import autocast_to
 from mutualnet.sandwich import sandwich_step
 from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.tasks.base import Task
 
-__all__ = ["Format", "choose_format"]
+__all__ = ["PLAIN", "Format", "choose_format", "faster_format"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +47,25 @@ class Format:
 
     def __str__(self) -> str:
         return f"{self.precision} {self.memory_format}"
+
+    @classmethod
+    def parse(cls, text: str) -> Format:
+        """Read back what `str` gives.
+
+        Raises:
+            ValueError: If it is something else.
+        """
+        parts = text.split() if isinstance(text, str) else []
+        known = ("fp32", "bf16"), ("contiguous", "channels_last")
+        if len(parts) != 2 or any(p not in names for p, names in zip(parts, known, strict=True)):
+            raise ValueError(
+                f"a format must be fp32 or bf16, then contiguous or channels_last, got {text!r}"
+            )
+        return cls(*parts)
+
+
+PLAIN = Format("fp32", "contiguous")
+"""The weights' own format, which every machine computes as fast as it can."""
 
 
 def choose_format(
@@ -78,6 +99,46 @@ def choose_format(
     timings = ", ".join(f"{form} {value:.3f}" for form, value in seconds.items())
     logger.info("format %s chosen, seconds per step: %s", chosen, timings)
     return chosen
+
+
+def faster_format(
+    supernet: Supernet, trained: Format, inputs: Tensor, *, margin: float = 0.9
+) -> Format:
+    """The format in which this machine runs the full network fastest, forward.
+
+    In a number format other than the weights' own only if it trained so, and only if that saves at
+    least a tenth: another machine may have been faster at it than this one is. The network stays
+    as it is.
+
+    Args:
+        supernet: Calibrated or not.
+        trained: What training computed in.
+        inputs: (N, C, H, W) on the network's device.
+        margin: Most time that another format than `PLAIN` may take, as a share of PLAIN's.
+    """
+    precisions = dict.fromkeys(["fp32", trained.precision])
+    candidates = [Format(p, m) for p in precisions for m in ("contiguous", "channels_last")]
+    seconds = {form: _seconds_per_pass(supernet, inputs, form) for form in candidates}
+    chosen = min(seconds, key=seconds.__getitem__)
+    if seconds[chosen] > margin * seconds[PLAIN]:
+        chosen = PLAIN
+    timings = ", ".join(f"{form} {value:.4f}" for form, value in seconds.items())
+    logger.info("scoring in %s, seconds per pass: %s", chosen, timings)
+    return chosen
+
+
+def _seconds_per_pass(supernet: Supernet, inputs: Tensor, form: Format) -> float:
+    trial = copy.deepcopy(supernet.model).eval()
+    trial.to(memory_format=form.layout)  # type: ignore[call-overload]
+    times = []
+    with torch.inference_mode(), autocast_to(form.autocast, inputs.device):
+        for _ in range(_STEPS):
+            start = time.perf_counter()
+            trial(inputs)
+            if inputs.device.type == "cuda":
+                torch.cuda.synchronize(inputs.device)
+            times.append(time.perf_counter() - start)
+    return min(times[1:])
 
 
 def _seconds_per_step(

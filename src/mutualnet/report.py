@@ -56,12 +56,12 @@ def plot_frontier(
         zorder=2,
         label="best for its cost",
     )
-    resolutions = sorted({row.subnet.resolution for row in table.rows}, reverse=True)
+    resolutions = sorted({row.subnet.resolution for row in table.finished}, reverse=True)
     # The two ends of the map are too dark and too pale to tell points from ink and paper.
     places = [0.1 + 0.75 * i / max(1, len(resolutions) - 1) for i in range(len(resolutions))]
     for resolution, place in zip(resolutions, places, strict=True):
         colour = matplotlib.colormaps["plasma"](place)
-        rows = [row for row in table.rows if row.subnet.resolution == resolution]
+        rows = [row for row in table.finished if row.subnet.resolution == resolution]
         for strong in (False, True):
             some = [row for row in rows if (row.subnet in on_front) == strong]
             axes.errorbar(
@@ -91,7 +91,8 @@ def table_markdown(table: QueryTable, only_front: bool = True) -> str:
 
     Args:
         table: What to show.
-        only_front: Leave out rows that are dominated in MACs.
+        only_front: Leave out rows that are dominated in MACs. Rows that were dropped early never
+            show.
     """
     columns, lines = _cells(table, only_front)
     rule = ["---"] + ["---:"] * (len(columns) - 1)
@@ -113,14 +114,17 @@ def print_table(table: QueryTable, console: Console, only_front: bool = True) ->
     for line in lines:
         shown.add_row(*line)
     console.print(shown)
-    hidden = len(table.rows) - len(lines)
+    hidden = len(table.finished) - len(lines)
     if hidden:
         rows = "row scores" if hidden == 1 else "rows score"
         console.print(f"{hidden} more {rows} no better than a cheaper one.")
+    if dropped := len(table.rows) - len(table.finished):
+        rows = "row was" if dropped == 1 else "rows were"
+        console.print(f"{dropped} more {rows} dropped early, far behind; --full finishes all.")
 
 
 def _cells(table: QueryTable, only_front: bool) -> tuple[list[str], list[list[str]]]:
-    rows = table.front() if only_front else table.rows
+    rows = table.front() if only_front else table.finished
     ordered = sorted(rows, key=lambda row: (row.macs, row.score), reverse=True)
     columns: dict[str, Callable[[Row], str]] = {
         "sub-network": lambda row: str(row.subnet),
@@ -177,7 +181,7 @@ def _label_ends(axes: Axes, front: tuple[Row, ...], cost: str) -> None:
 
 
 def _style(axes: Axes, table: QueryTable, cost: str) -> None:
-    costs = [_cost(row, cost) for row in table.rows]
+    costs = [_cost(row, cost) for row in table.finished]
     if max(costs) / min(costs) >= _LOG_FROM:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

@@ -32,6 +32,8 @@ class Purpose(IntEnum):
     """Initial weights."""
     LABEL_NOISE = 7
     """Which labels are wrong."""
+    RACE = 8
+    """Order in which a race between sub-networks takes the select images."""
 
 
 def generator(seed: int, purpose: Purpose, *position: int) -> np.random.Generator:

@@ -16,8 +16,11 @@ from mutualnet.space import Subnet
 
 __all__ = ["FORMAT_VERSION", "QueryTable", "Row"]
 
-FORMAT_VERSION = 1
-"""Version of the stored table; raised when an older reader would misread it."""
+FORMAT_VERSION = 2
+"""Version of the stored table; raised when an older reader would misread it. Since 2 a table may
+hold rows that were dropped early; tables of version 1 hold none and are read as they are."""
+
+_READABLE = (1, FORMAT_VERSION)
 
 _FORMAT = "mutualnet.query_table"
 _SUBNET_FIELDS = (
@@ -54,7 +57,11 @@ class Row:
     """On the test split, which chooses nothing."""
     test_standard_error: float | None = None
     dominated: bool = False
-    """Whether another row scores at least as well for no more MACs, and better in one of them."""
+    """Whether another row scores at least as well for no more MACs, and better in one of them; a
+    dropped row counts as dominated."""
+    dropped_for: Subnet | None = None
+    """None for a finished row. Otherwise the sub-network that costs no more and scored better on
+    the `num_samples` images after which this one was dropped; its score is provisional."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.subnet, Subnet):
@@ -74,13 +81,21 @@ class Row:
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ValueError(f"{name} must be >= 0, got {value} for {self.subnet}")
+        if self.dropped_for is not None and not isinstance(self.dropped_for, Subnet):
+            raise TypeError(f"dropped_for must be a Subnet or None, got {self.dropped_for!r}")
         if not isinstance(self.dominated, bool):
             raise TypeError(f"dominated must be true or false, got {self.dominated!r}")
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its score is final, so that it may be chosen."""
+        return self.dropped_for is None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return values | {"subnet": self.subnet.to_dict()}
+        dropped_for = None if self.dropped_for is None else self.dropped_for.to_dict()
+        return values | {"subnet": self.subnet.to_dict(), "dropped_for": dropped_for}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Row:
@@ -98,9 +113,14 @@ class Row:
         for f in fields(cls):
             if f.default is MISSING and f.name not in values:
                 raise ValueError(f"a row needs the field {f.name!r}")
-        if not isinstance(values["subnet"], Mapping):
-            raise TypeError(f"subnet must be an object, got {values['subnet']!r}")
-        return cls(**{**values, "subnet": Subnet.from_dict(values["subnet"])})
+        read = dict(values)
+        for name in ("subnet", "dropped_for"):
+            if name == "dropped_for" and read.get(name) is None:
+                continue
+            if not isinstance(read[name], Mapping):
+                raise TypeError(f"{name} must be an object, got {read[name]!r}")
+            read[name] = Subnet.from_dict(read[name])
+        return cls(**read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +140,8 @@ class QueryTable:
             if row.subnet in seen:
                 raise ValueError(f"a query table has one row per sub-network, got two {row.subnet}")
             seen.add(row.subnet)
+        if not self.finished:
+            raise ValueError("a query table needs at least one finished row, got dropped ones only")
         try:
             # A round trip keeps the table equal to what is stored and apart from the caller's dict.
             plain = json.loads(json.dumps(self.meta, allow_nan=False))
@@ -135,12 +157,37 @@ class QueryTable:
             ValueError: If there is no row, or a sub-network comes twice.
         """
         rows = tuple(rows)
-        front = {row.subnet for row in _front(rows, "macs")}
+        front = {row.subnet for row in _front(_finished(rows), "macs")}
         marked = tuple(replace(row, dominated=row.subnet not in front) for row in rows)
         return cls(marked, dict(meta or {}))
 
+    @property
+    def finished(self) -> tuple[Row, ...]:
+        """Rows with a final score: all of them, but for those that a race dropped."""
+        return _finished(self.rows)
+
+    def row(self, subnet: Subnet) -> Row:
+        """Find the finished row of one sub-network.
+
+        Raises:
+            ValueError: If it is not in the table, or was dropped; the text says why.
+        """
+        found = {row.subnet: row for row in self.rows}.get(subnet)
+        if found is None:
+            raise ValueError(
+                f"the table must have a row for {subnet}, got {len(self.rows)} others. It holds "
+                "the grid of the space; calibrate and score others by themselves."
+            )
+        if not found.is_finished:
+            raise ValueError(
+                f"{subnet} was dropped while the table was made: after {found.num_samples} images "
+                f"it scored {found.score:.1f}, less than {found.dropped_for}, which costs "
+                "no more. To finish every row, make the table with --full."
+            )
+        return found
+
     def front(self, cost: Literal["macs", "latency_ms"] = "macs") -> tuple[Row, ...]:
-        """Rows that no other row dominates, the cheapest first.
+        """Finished rows that no other row dominates, the cheapest first.
 
         A row is dominated if another scores at least as well at no more cost and is better in one
         of the two; of equal rows all stay.
@@ -152,7 +199,7 @@ class QueryTable:
             raise ValueError(f"cost must be 'macs' or 'latency_ms', got {cost!r}")
         if cost == "latency_ms":
             self._check_latencies()
-        return _front(self.rows, cost)
+        return _front(self.finished, cost)
 
     def best(
         self,
@@ -161,7 +208,7 @@ class QueryTable:
         latency_ms: float | None = None,
         params: float | None = None,
     ) -> Row:
-        """Find the row with the highest score within all given budgets; of equals the cheapest.
+        """Find the finished row with the highest score within all budgets; of equals the cheapest.
 
         Args:
             macs: Most multiply-adds of one input.
@@ -169,8 +216,9 @@ class QueryTable:
             params: Most parameters.
 
         Raises:
-            ValueError: If no budget is given, one is not positive, no row meets them, or a row has
-                no latency when it is asked for.
+            ValueError: If no budget is given, one is not positive, no row meets them, a row has no
+                latency when it is asked for, or parameters are asked for and rows were dropped,
+                which looks at other costs.
         """
         given = {"macs": macs, "latency_ms": latency_ms, "params": params}
         budgets = {name: value for name, value in given.items() if value is not None}
@@ -181,13 +229,20 @@ class QueryTable:
                 raise ValueError(f"{name} must be > 0, got {budget}")
         if latency_ms is not None:
             self._check_latencies()
+        num_dropped = len(self.rows) - len(self.finished)
+        if params is not None and num_dropped:
+            raise ValueError(
+                f"a budget of params needs a table with every row finished, got {num_dropped} rows "
+                "dropped for others that have no more MACs, but may have more parameters. Make the "
+                "table with --full."
+            )
         fitting = [
-            row for row in self.rows if all(getattr(row, n) <= b for n, b in budgets.items())
+            row for row in self.finished if all(getattr(row, n) <= b for n, b in budgets.items())
         ]
         if not fitting:
             asked = " and ".join(f"{name} <= {value:,.12g}" for name, value in budgets.items())
             cheapest = {
-                name: min(self.rows, key=lambda row: getattr(row, name)) for name in budgets
+                name: min(self.finished, key=lambda row: getattr(row, name)) for name in budgets
             }
             named = ", ".join(
                 f"{row.subnet} with {name} {getattr(row, name):,.12g}"
@@ -219,9 +274,10 @@ class QueryTable:
             raise ValueError(f"not a whole query table: {error}") from None
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
             raise ValueError(f"not a query table: it must be a JSON object of format {_FORMAT!r}")
-        if content.get("format_version") != FORMAT_VERSION:
+        if content.get("format_version") not in _READABLE:
+            readable = " or ".join(map(str, _READABLE))
             raise ValueError(
-                f"format_version must be {FORMAT_VERSION}, got {content.get('format_version')!r}. "
+                f"format_version must be {readable}, got {content.get('format_version')!r}. "
                 "The table comes from another version of mutualnet: update, or make it again."
             )
         rows, meta = content.get("rows"), content.get("meta")
@@ -277,12 +333,17 @@ class QueryTable:
         return text.getvalue()
 
     def _check_latencies(self) -> None:
-        missing = [row for row in self.rows if row.latency_ms is None]
+        rows = self.finished
+        missing = [row for row in rows if row.latency_ms is None]
         if missing:
             raise ValueError(
-                f"latency_ms must be measured for every row, {len(missing)} of {len(self.rows)} "
+                f"latency_ms must be measured for every row, {len(missing)} of {len(rows)} "
                 f"have none, the first is {missing[0].subnet}. Make the table with latencies."
             )
+
+
+def _finished(rows: Iterable[Row]) -> tuple[Row, ...]:
+    return tuple(row for row in rows if row.is_finished)
 
 
 def _front(rows: Iterable[Row], cost: str) -> tuple[Row, ...]:

@@ -177,6 +177,24 @@ def plain_loader(images: LabelledImages, batch_size: int, *, num_workers: int) -
     return _loader(images, num_workers, batch_size=batch_size)
 
 
+def part_loader(
+    images: LabelledImages, batch_size: int, start: int, stop: int, *, seed: int, num_workers: int
+) -> DataLoader[Any]:
+    """Feed a part of a split, unaugmented; parts that follow each other are of one random order.
+
+    Args:
+        images: The select split.
+        batch_size: Images of a batch.
+        start: Place of the first image in an order of the seed.
+        stop: Place to end before.
+        seed: Of the run.
+        num_workers: Processes that load images; 0 loads in this one.
+    """
+    order = generator(seed, Purpose.RACE, 0).permutation(len(images))[start:stop].tolist()
+    batches = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
+    return _loader(images, num_workers, batch_sampler=batches)
+
+
 def _loader(data: Any, num_workers: int, **batches: Any) -> DataLoader[Any]:
     return DataLoader(
         data,

@@ -88,6 +88,14 @@ class Task(ABC):
     def new_score(self) -> ScoreAccumulator:
         """Start a score."""
 
+    def sample_scores(self, outputs: Any, batch: Any) -> Tensor | None:
+        """What each image adds to the score, (N,) in its unit, if the score is their mean.
+
+        None if it is not, as with mean average precision. Sub-networks are then not compared image
+        by image, and a table takes all of them through all images.
+        """
+        return None
+
     def batch_to(self, batch: Any, device: torch.device | str) -> Any:
         """Move every tensor of a batch to a device, in tuples, lists and mappings too."""
         if isinstance(batch, Tensor):

@@ -85,6 +85,10 @@ class Classification(Task):
             )
         return lines
 
+    def sample_scores(self, outputs: Any, batch: Any) -> Tensor:
+        """100 for each image whose class has the highest logit, 0 for others."""
+        return 100.0 * (logits_of(outputs).argmax(1) == _unpack(batch)[1])
+
     def new_score(self) -> "TopOneAccuracy":
         """Start counting right answers."""
         return TopOneAccuracy()
