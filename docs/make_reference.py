@@ -13,6 +13,8 @@ MODULES = {
     "mutualnet": mutualnet.__all__,
     "mutualnet.calibrate": ["calibrate"],
     "mutualnet.evaluate": ["evaluate", "build_table"],
+    "mutualnet.quick_table": ["race_table"],
+    "mutualnet.race": ["race"],
     "mutualnet.table": ["Row"],
     "mutualnet.data": ["load_data", "photo_transform", "DataSplits"],
     "mutualnet.models": ["create_model", "WideResNet", "CifarResNet", "CifarDenseNet"],

@@ -3,12 +3,13 @@
 import copy
 import sys
 
+import numpy as np
 import torch
 
 from mutualnet.calibrate import calibrate
 from mutualnet.config_text import override
 from mutualnet.data.feeding import calibration_loader, plain_loader
-from mutualnet.evaluate import evaluate
+from mutualnet.evaluate import evaluate, sample_scores
 from mutualnet.loop import TrainingModule
 from mutualnet.peers import peer_step
 from mutualnet.prepare import prepare
@@ -161,6 +162,7 @@ def check_table_parts() -> None:
     test = plain_loader(ready.data.test, 64, num_workers=0)
     scores = evaluate(supernet, test, subnets, task=ready.task)
     assert set(scores) == set(subnets)
+    images = sample_scores(supernet, test, subnets, task=ready.task)
     torch.distributed.destroy_process_group()  # from here on each is alone
     calibrate(supernet, loader(0, 1), subnets, **settings)
     for key, statistics in shared.items():
@@ -168,6 +170,8 @@ def check_table_parts() -> None:
         assert (statistics.num_samples, statistics.batch_size) == (5 * 64, 64)
         torch.testing.assert_close(statistics.mean, alone.mean)
         torch.testing.assert_close(statistics.var, alone.var)
+    assert np.array_equal(images, sample_scores(supernet, test, subnets, task=ready.task))
+    assert np.allclose(images.mean(1), [scores[subnet].value for subnet in subnets])
     assert {s: v.value for s, v in scores.items()} == {
         s: v.value for s, v in evaluate(supernet, test, subnets, task=ready.task).items()
     }
