@@ -32,7 +32,7 @@ def test_numbers_carry_units(text, expected):
         ("8m", "the unit of a budget must be .* got 'm'"),
         ("fast", "must be a number with a unit, 150M or 8ms, got 'fast'"),
         ("", "must be a number with a unit"),
-        ("-3M", "must be a number with a unit"),
+        ("-3M", "must be > 0 and finite, got '-3M'"),
         ("0M", "must be > 0 and finite, got '0M'"),
         ("1e999M", "must be > 0 and finite"),
     ],

@@ -85,11 +85,25 @@ def test_a_budget_is_kept(run, photo, capsys):
     [
         (["--budget", "1"], "a budget needs a unit"),
         (["--budget", "8parsecs"], "the unit of a budget must be"),
+        (["--budget", "-5M"], "a budget must be > 0 and finite, got '-5M'"),
+        (["--budget=-5M"], "a budget must be > 0 and finite, got '-5M'"),
+        (["--budget"], "--budget needs one value. See `mutualnet predict --help`"),
         (["--budget", "1K"], "no sub-network has macs <= 1,000; the cheapest is 0.25x8"),
     ],
 )
 def test_a_bad_budget_gets_one_line(run, photo, capsys, words, message):
     assert message in _line(capsys, ["predict", str(run), str(photo), *words])
+
+
+def test_bad_images_are_named_after_the_others_are_classified(run, photo, tmp_path, capsys):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(photo.read_bytes()[:100])
+    words = ["predict", str(run), str(photo), "none.png", str(broken), str(photo)]
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out.count(f"{photo}: ") == 2
+    assert captured.err.startswith("mutualnet: 2 of 4 images cannot be read: no image file none.p")
+    assert f"{broken} must be an image" in captured.err
 
 
 def test_missing_and_broken_files_get_one_line(run, photo, tmp_path, capsys):
@@ -106,8 +120,15 @@ def test_missing_and_broken_files_get_one_line(run, photo, tmp_path, capsys):
     ("words", "message"),
     [
         (["train", "digit_demo"], "Did you mean digits_demo"),
-        (["train", "digits_demo", "--epochs", "0"], "--epochs"),
-        (["train", "digits_demo", "--epochs", "many"], "--epochs"),
+        (
+            ["train", "digits_demo", "--epochs", "0"],
+            "--epochs must be a whole number >= 1, got '0'",
+        ),
+        (["train", "digits_demo", "--epochs", "many"], "--epochs must be a whole number >= 1, got"),
+        (["train", "digits_demo", "--seed", "x"], "--seed must be a whole number, got 'x'"),
+        (["train", "digits_demo", "--width-range", "x", "1"], "--width-range must be a number"),
+        (["train", "digits_demo", "--width-range", "-1", "1"], "0 < low <= high"),
+        (["train", "digits_demo", "--width-range", "1"], "--width-range needs 2 values"),
         (["train", "digits_demo", "--set", "optimizer.lx=1"], "Did you mean optimizer.lr?"),
         (["train", "digits_demo", "--data", "somewhere"], "path must be None for digits"),
         (["train", "cifar10_wrn16_1"], "cifar10"),

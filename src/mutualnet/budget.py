@@ -31,7 +31,7 @@ def parse_budget(text: str) -> Budget:
     Raises:
         ValueError: If there is no number, no unit or another unit, or the number is not positive.
     """
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ]*)\s*", text)
+    match = re.fullmatch(r"\s*([+-]?[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ]*)\s*", text)
     units = "K, M or G (multiply-adds), or us, ms or s (latency)"
     if match is None:
         raise ValueError(f"a budget must be a number with a unit, 150M or 8ms, got {text!r}")

@@ -10,10 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
-
-from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
-from jsonargparse.typing import PositiveInt
+from typing import NoReturn
 
 __all__ = ["main"]
 
@@ -31,17 +28,50 @@ _DESCRIPTION = """Train one network, run it at any budget.
 """
 
 
-class _Help(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the description's lines."""
+class _WordsError(Exception):
+    """The words of the command line are none that it knows."""
 
 
-def _demo(parser: ArgumentParser) -> None:
+class _Parser(argparse.ArgumentParser):
+    """Leaves it to its caller to say what is wrong, and says it in our words."""
+
+    def error(self, message: str) -> NoReturn:
+        text = message.removeprefix("argument ").replace(": must be ", " must be ", 1)
+        text = re.sub(r": expected (.+) argument(s?)$", r" needs \1 value\2", text)
+        raise _WordsError(f"{text}. See `{self.prog} --help`.")
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
+
+
+def _positive(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number >= 1, got {text!r}")
+    return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+
+
+def _demo(parser: _Parser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("runs/demo"), help="directory of the run (%(default)s)"
     )
 
 
-def _train(parser: ArgumentParser) -> None:
+def _train(parser: _Parser) -> None:
     parser.add_argument(
         "recipe",
         type=str,
@@ -51,8 +81,8 @@ def _train(parser: ArgumentParser) -> None:
         "--out", type=Path, help="directory of the run; must not exist (runs/RECIPE-TIME)"
     )
     parser.add_argument("--data", type=str, help="folder of the images")
-    parser.add_argument("--epochs", type=PositiveInt, help="passes over the train images")
-    parser.add_argument("--seed", type=int, help="of every random choice")
+    parser.add_argument("--epochs", type=_positive, help="passes over the train images")
+    parser.add_argument("--seed", type=_whole, help="of every random choice")
     parser.add_argument(
         "--resume", action="store_true", help="go on with the unfinished run of --out, if any"
     )
@@ -64,18 +94,18 @@ def _train(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--distill",
-        type=_OnOff,
+        choices=["on", "off"],
         help="on: narrower sub-networks learn from the largest one's output; off: from labels",
     )
     parser.add_argument(
         "--width-range",
-        type=float,
+        type=_number,
         nargs=2,
         metavar=("LOW", "HIGH"),
         help="smallest and largest width multiplier",
     )
     parser.add_argument(
-        "--resolutions", type=PositiveInt, nargs="+", help="sides of the inputs in pixels"
+        "--resolutions", type=_positive, nargs="+", help="sides of the inputs in pixels"
     )
     parser.add_argument(
         "--init",
@@ -85,7 +115,7 @@ def _train(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--teacher", type=str, help="trained network that all learn from: a run, or timm:NAME"
     )
-    parser.add_argument("--limit-steps", type=PositiveInt, help="stop after this many steps")
+    parser.add_argument("--limit-steps", type=_positive, help="stop after this many steps")
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -103,10 +133,7 @@ def _train(parser: ArgumentParser) -> None:
     )
 
 
-_OnOff = Literal["on", "off"]
-
-
-def _model(parser: ArgumentParser) -> None:
+def _model(parser: _Parser) -> None:
     """A network by name, and the size of its classifier."""
     parser.add_argument(
         "model",
@@ -114,11 +141,11 @@ def _model(parser: ArgumentParser) -> None:
         help="timm:NAME, torchvision:NAME, package.module:function, one of ours, or a timm NAME",
     )
     parser.add_argument(
-        "--num-classes", type=PositiveInt, default=1000, help="outputs of the classifier (1000)"
+        "--num-classes", type=_positive, default=1000, help="outputs of the classifier (1000)"
     )
 
 
-def _plan(parser: ArgumentParser) -> None:
+def _plan(parser: _Parser) -> None:
     _model(parser)
     parser.add_argument(
         "--budgets",
@@ -128,14 +155,14 @@ def _plan(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--resolutions",
-        type=PositiveInt,
+        type=_positive,
         nargs="+",
         default=[224, 192, 160, 128, 96],
         help="sides of the inputs to consider, in pixels (224 192 160 128 96)",
     )
 
 
-def _table(parser: ArgumentParser) -> None:
+def _table(parser: _Parser) -> None:
     parser.add_argument("run", type=Path, help="directory that `mutualnet train` wrote")
     parser.add_argument(
         "--full",
@@ -144,7 +171,7 @@ def _table(parser: ArgumentParser) -> None:
     )
 
 
-def _predict(parser: ArgumentParser) -> None:
+def _predict(parser: _Parser) -> None:
     parser.add_argument("run", type=Path, help="directory with a query table")
     parser.add_argument("images", type=Path, nargs="+", help="image files, of any size and mode")
     parser.add_argument(
@@ -154,11 +181,11 @@ def _predict(parser: ArgumentParser) -> None:
     )
 
 
-def _info(parser: ArgumentParser) -> None:
+def _info(parser: _Parser) -> None:
     _model(parser)
     parser.add_argument(
         "--width-range",
-        type=float,
+        type=_number,
         nargs=2,
         metavar=("LOW", "HIGH"),
         default=[0.25, 1.0],
@@ -166,14 +193,14 @@ def _info(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--resolutions",
-        type=PositiveInt,
+        type=_positive,
         nargs="+",
         default=[224, 192, 160, 128],
         help="sides of the inputs in pixels (224 192 160 128)",
     )
 
 
-_COMMANDS: dict[str, tuple[str, Callable[[ArgumentParser], None]]] = {
+_COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
     "demo": ("train, tabulate and predict on embedded images", _demo),
     "recipes": ("list what can be trained", lambda parser: None),
     "train": ("train by a recipe", _train),
@@ -184,20 +211,27 @@ _COMMANDS: dict[str, tuple[str, Callable[[ArgumentParser], None]]] = {
 }
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="mutualnet",
-        description=_DESCRIPTION,
-        formatter_class=_Help,
-        exit_on_error=False,
-        version=_version(),
-    )
-    commands = parser.add_subcommands(required=True, dest="command", title="commands")
+def _parser() -> _Parser:
+    layout = argparse.RawDescriptionHelpFormatter  # keeps the description's lines
+    parser = _Parser(prog="mutualnet", description=_DESCRIPTION, formatter_class=layout)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    commands = parser.add_subparsers(required=True, dest="command", title="commands")
     for name, (summary, add_arguments) in _COMMANDS.items():
-        command = ArgumentParser(description=summary[0].upper() + summary[1:] + ".")
-        add_arguments(command)
-        commands.add_subcommand(name, command, help=summary)
+        text = summary[0].upper() + summary[1:] + "."
+        add_arguments(commands.add_parser(name, help=summary, description=text, allow_abbrev=False))
     return parser
+
+
+def _with_negative_values(words: Sequence[str]) -> list[str]:
+    """Join `--budget -5M` to one word: argparse takes all but plain numbers for an option then."""
+    joined: list[str] = []
+    for word in words:
+        is_value = re.match(r"-[\d.]", word) and not re.fullmatch(r"-\d*\.?\d+", word)
+        if is_value and joined and re.fullmatch(r"--[\w-]+", joined[-1]):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _version() -> str:
@@ -206,10 +240,11 @@ def _version() -> str:
     return __version__
 
 
-def _run(command: str, values: Namespace) -> None:
-    # Imported late: `mutualnet --help` must not wait for PyTorch.
+def _run(values: argparse.Namespace) -> None:
+    # Imported late: `mutualnet --help` must neither wait for PyTorch nor need it.
     from mutualnet import commands
 
+    command = values.command
     if command == "demo":
         commands.demo(values.out)
     elif command == "recipes":
@@ -250,14 +285,7 @@ def _run(command: str, values: Namespace) -> None:
         )
 
 
-def _plain(value: Any) -> Any:
-    """A number of the parser's own class, such as PositiveInt, as what it stands for."""
-    if isinstance(value, list):
-        return [_plain(part) for part in value]
-    return int(value) if type(value) not in (int, bool) and isinstance(value, int) else value
-
-
-def _shorthands(values: Namespace) -> list[str]:
+def _shorthands(values: argparse.Namespace) -> list[str]:
     """Options that are short for single values of the recipe."""
     settings = []
     for key, value in (("model.init", values.init), ("teacher.name", values.teacher)):
@@ -268,13 +296,12 @@ def _shorthands(values: Namespace) -> list[str]:
     return settings
 
 
-def _complain(error: BaseException) -> None:
+def _complain(error: BaseException | str) -> None:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if "Traceback" in str(error):  # a loader's worker reports all of it; its last line says what
         lines = [lines[-1].partition("Error: ")[2] or lines[-1]]
     notes = getattr(error, "__notes__", [])
-    text = re.sub(r'Parser key "([\w.]+)":', r"--\1:", " ".join([*lines, *notes]))
-    print(f"mutualnet: {text}", file=sys.stderr)
+    print("mutualnet:", *lines, *notes, file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -297,18 +324,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Recipes, networks and tasks of the user's own are modules of the folder they work in.
     sys.path.append(str(Path.cwd()))
     try:
-        values = _parser().parse_args(None if arguments is None else list(arguments))
-        command = values.command
-        words = {name: _plain(value) for name, value in vars(values[command]).items()}
-        _run(command, Namespace(**words))
+        words = sys.argv[1:] if arguments is None else arguments
+        _run(_parser().parse_args(_with_negative_values(words)))
     except KeyboardInterrupt as error:
         print("mutualnet: interrupted.", *getattr(error, "__notes__", []), file=sys.stderr)
         return _INTERRUPTED
-    except ArgumentError as error:
+    except _WordsError as error:
         _complain(error)
         return _USER_ERROR
     except (ValueError, FileNotFoundError, PermissionError, IsADirectoryError) as error:
         _complain(error)
+        return _USER_ERROR
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "mutualnet":
+            raise
+        _complain(
+            f"{error.name} is not installed. The base install is for devices; to train and for all "
+            "commands: pip install 'mutualnet[train]'"
+        )
         return _USER_ERROR
     except OSError as error:  # a full disk, a vanished mount
         _complain(error)

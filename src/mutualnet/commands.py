@@ -6,7 +6,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -224,11 +224,13 @@ def _table_format(table: QueryTable) -> Format:
 
 
 def predict(path: Path, images: Sequence[Path], *, budget: str | None) -> None:
-    """Classify images with the best sub-network within a budget."""
+    """Classify images with the best sub-network within a budget.
+
+    Raises:
+        ValueError: If nothing meets the budget, or, once all others are classified, if some of the
+            images cannot be read. It names them.
+    """
     limit = parse_budget(budget) if budget is not None else None
-    for image in images:
-        if not image.is_file():
-            raise ValueError(f"no image file {image}")
     flush_denormals()
     run = load_run(path)
     row = _choose(run, limit)
@@ -239,20 +241,29 @@ def predict(path: Path, images: Sequence[Path], *, budget: str | None) -> None:
     module = run.supernet.extract(row.subnet).eval()
     module.to(memory_format=form.layout)  # type: ignore[call-overload]
     transform = photo_transform(run.recipe.data.name, run.recipe.space.resolutions[0])
+    unread: list[str] = []
     for image in images:
-        pixels = transform(_open(image))[None]
+        try:
+            pixels = _read_image(image, transform)[None]
+        except ValueError as error:
+            unread.append(str(error))
+            continue
         batch = task.scale((pixels, torch.zeros(1, dtype=torch.long)), row.subnet)
         with torch.inference_mode(), autocast_to(form.autocast, pixels.device):
             outputs = module(task.inputs(batch))
         for line in task.describe(outputs, run.info["class_names"]):
             console.print(f"  {image}: {line}")
+    if unread:
+        count = f"{len(unread)} of {len(images)} images cannot be read: "
+        raise ValueError(f"{count if len(images) > 1 else ''}{'; '.join(unread)}")
 
 
-def _open(path: Path) -> Image.Image:
+def _read_image(path: Path, transform: Callable[[Image.Image], torch.Tensor]) -> torch.Tensor:
+    if not path.is_file():
+        raise ValueError(f"no image file {path}")
     try:
         with Image.open(path) as image:
-            image.load()
-            return image.copy()
+            return transform(image)
     except Exception as error:  # Pillow's decoders raise anything on a broken file
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(f"{path} must be an image that can be read, got {reason[0]}") from None
