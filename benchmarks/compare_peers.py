@@ -25,7 +25,7 @@ from mutualnet.host import flush_denormals, tune_allocator  # noqa: E402
 from mutualnet.recipes import load_recipe  # noqa: E402
 from mutualnet.runs import load_run, networks_of  # noqa: E402
 from mutualnet.train import train  # noqa: E402
-from mutualnet.variations import with_epochs, with_method  # noqa: E402
+from mutualnet.variations import with_epochs, with_teaching  # noqa: E402
 
 METHODS = {
     "independent": ("independent", ()),
@@ -95,7 +95,7 @@ def _train_all(words: argparse.Namespace) -> None:
     for seed in words.seeds:
         for title in words.methods:
             method, changes = METHODS[title]
-            recipe = override(with_method(replace(base, seed=seed), method), changes)
+            recipe = override(with_teaching(replace(base, seed=seed), method), changes)
             out = words.out / f"{title.replace(' ', '-').replace(',', '')}-{seed}"
             train(recipe, out, resume=True)
             scores = [load_run(path).info["test"]["value"] for path in networks_of(out)]

@@ -35,7 +35,7 @@ MODULES = {
     "mutualnet.tasks": ["MultiLabel"],
     "mutualnet.config": ["Recipe"],
     "mutualnet.config_text": ["read_recipe", "write_recipe", "override"],
-    "mutualnet.variations": ["with_epochs", "with_method"],
+    "mutualnet.variations": ["with_epochs", "with_method", "with_teaching"],
     "mutualnet.recipes": ["load_recipe", "independent_grid"],
     "mutualnet.train": ["train"],
     "mutualnet.dryrun": ["dry_run"],

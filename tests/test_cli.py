@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mutualnet import commands
 from mutualnet.cli import main
-from mutualnet.config_text import read_recipe, write_recipe
+from mutualnet.config_text import override, read_recipe, write_recipe
 from mutualnet.recipes import load_recipe
 from mutualnet.runs import load_run
 from tests.small_runs import StoppedError, stop_after
@@ -222,7 +223,7 @@ def test_a_finished_run_is_not_trained_again_and_an_absent_one_begins(tmp_path, 
         (["--width-range", "0.9", "0.5"], "width_range must satisfy 0 < low <= high"),
         (["--init", "nowhere.pth"], "must come from timm:NAME, a run directory or a file"),
         (["--init", "timm:resnet0"], "timm has no network 'resnet0'"),
-        (["--method", "dml"], "method dml needs at least two networks"),
+        (["--teaching", "dml"], "method dml needs at least two networks"),
         (["--out", "file/run"], "--out must be a directory that can be made, got file/run"),
         (["--init", "file"], "file cannot be read as weights: it must be a safetensors file"),
         (["--teacher", "file"], "file must be a run directory that `mutualnet train` made, got a"),
@@ -243,9 +244,24 @@ def test_options_that_cannot_be_met_are_one_line(words, message, tmp_path, capsy
     assert not list(tmp_path.glob("runs/*"))
 
 
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [("dks", ("mutualnet", "dks")), ("independent", ("independent", "independent"))],
+)
+def test_a_way_of_teaching_may_still_be_named_by_method(method, expected, caplog):
+    recipe = override(load_recipe("digits_demo"), ["teaching.method=deep_supervision"])
+    assert commands._told_apart(None, None, recipe) == (None, None)
+    assert commands._told_apart("us_net", None, recipe) == ("us_net", None)
+    assert commands._told_apart("independent", "dml", recipe) == ("independent", "dml")
+    assert not caplog.records
+    name, teaching = commands._told_apart(method, None, recipe)
+    assert (name or recipe.method.name, teaching) == expected
+    assert f"is now chosen by --teaching {method}" in caplog.text
+
+
 def test_every_set_counts_and_peers_may_come_after_their_method(tmp_path):
     out = tmp_path / "run"
-    words = ["train", "digits_demo", "--out", str(out), "--limit-steps", "1", "--method", "dml"]
+    words = ["train", "digits_demo", "--out", str(out), "--limit-steps", "1", "--teaching", "dml"]
     words += ["--set", "peers=[{model: {name: wrn16_1}}]", "--set", "data.batch_size=30"]
     assert main([*words, "--set", *SMALL]) == 0
     recipe = read_recipe(out / "config.yaml")

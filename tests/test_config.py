@@ -11,8 +11,9 @@ from mutualnet.config import (
     TableConfig,
 )
 from mutualnet.config_text import override, read_recipe
+from mutualnet.methods import METHODS
 from mutualnet.recipes import load_recipe
-from mutualnet.space import RULES, ElasticSpace
+from mutualnet.space import ElasticSpace
 
 
 @pytest.fixture
@@ -102,9 +103,9 @@ def test_parts_check_themselves(make, message):
 
 
 def test_the_number_of_random_subnetworks_can_differ_from_the_methods():
-    assert MethodConfig(name="us_net", num_random=5).rule.num_random == 5
-    assert MethodConfig(name="us_net", num_random=5).rule.scales == "top"
-    assert MethodConfig(name="gradaug").rule == RULES["gradaug"]
+    assert MethodConfig(name="us_net", num_random=5).value.rule.num_random == 5
+    assert MethodConfig(name="us_net", num_random=5).value.rule.scales == "top"
+    assert MethodConfig(name="gradaug").value == METHODS["gradaug"]
 
 
 @pytest.mark.parametrize(

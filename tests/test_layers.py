@@ -14,6 +14,7 @@ ROOT = Path(mutualnet.__file__).parent
 ORDER = [
     # values, no torch
     "space",
+    "methods",
     "table",
     "race",
     "budget",
@@ -83,7 +84,7 @@ ORDER = [
 ]
 """A module imports only from modules before it; inside a folder, from its own too."""
 
-NO_TORCH = ("space", "table", "race", "budget", "seeding", "teaching")
+NO_TORCH = ("space", "methods", "table", "race", "budget", "seeding", "teaching")
 
 
 def _module_of(path: Path) -> str:
@@ -168,3 +169,9 @@ def test_the_public_names_load_and_others_do_not():
     assert set(mutualnet.__all__) <= set(dir(mutualnet))
     with pytest.raises(AttributeError, match="has no attribute 'supernett'"):
         mutualnet.supernett  # noqa: B018
+
+
+def test_an_old_public_name_works_and_says_the_new_one():
+    with pytest.warns(DeprecationWarning, match=r"mutualnet.RULES is now mutualnet.METHODS"):
+        rules = mutualnet.RULES
+    assert rules == {name: method.rule for name, method in mutualnet.METHODS.items()}

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from mutualnet.methods import METHODS
 from mutualnet.models.cifar import mobilenet_v1_cifar, wrn16_1
 from mutualnet.processes import synchronise_norms
 from mutualnet.sandwich import sandwich_step
-from mutualnet.space import RULES, ElasticSpace, Subnet
+from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.tasks.classification import Classification
 
@@ -44,7 +45,7 @@ def test_a_step_moves_each_widths_norms_by_its_own_gradient(supernet):
     half = Subnet(width_mult=0.5, resolution=16)
     plain = copy.deepcopy(supernet).extract(half, uncalibrated=True).train()
     nn.functional.cross_entropy(plain(batch[0]), batch[1]).backward()
-    subnets = RULES["s_net"].draw(SPACE, np.random.default_rng(0))
+    subnets = METHODS["s_net"].draw(SPACE, np.random.default_rng(0))
     assert [s.width_mult for s in subnets] == [1.0, 0.5, 0.25]
     sandwich_step(supernet, batch, subnets, task=Classification(), distill=False)
     own = {n: supernet.own_norms.owner(supernet.counts(half), n) for n in _norms(plain)}
@@ -101,7 +102,7 @@ def test_other_widths_and_ranges_are_refused(supernet):
     with pytest.raises(ValueError, match="needs a space with a list of widths"):
         Supernet(wrn16_1(4), ElasticSpace(resolutions=(16,)), own_norms=True)
     with pytest.raises(ValueError, match="every_width needs a space with a list"):
-        RULES["s_net"].draw(ElasticSpace(), np.random.default_rng(0))
+        METHODS["s_net"].draw(ElasticSpace(), np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("make", [wrn16_1, mobilenet_v1_cifar])

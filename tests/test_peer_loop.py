@@ -58,7 +58,7 @@ def test_supernets_that_are_peers_have_every_gradient_right():
         pair(DCM, "method.name=mutualnet", "space={width_range: [0.25, 1.0], resolutions: [12, 8]}")
     )
     recipe, batch = ready.recipe, next(iter(ready.loader()))
-    subnets = recipe.method.rule.draw(recipe.space, generator(recipe.seed, Purpose.DRAW, 0))
+    subnets = recipe.method.value.draw(recipe.space, generator(recipe.seed, Purpose.DRAW, 0))
     assert len(subnets) == 4
     slow = []
     models = copy.deepcopy([own.supernet.model for own in ready.learners])
@@ -232,7 +232,7 @@ def test_supernets_that_learn_in_turn_move_with_their_narrower_networks():
         pair("teaching.method=dml", "teaching.update=alternating", *SUPERNETS, "optimizer.lr=0.05")
     )
     recipe, batch = ready.recipe, next(iter(ready.loader()))
-    subnets = recipe.method.rule.draw(recipe.space, generator(recipe.seed, Purpose.DRAW, 0))
+    subnets = recipe.method.value.draw(recipe.space, generator(recipe.seed, Purpose.DRAW, 0))
     twins = copy.deepcopy([own.supernet for own in ready.learners])
     config = recipe.optimizer
     optimizers = [

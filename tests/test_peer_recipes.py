@@ -12,7 +12,7 @@ from mutualnet.config_text import write_recipe
 from mutualnet.data.noise import NoisyLabels
 from mutualnet.prepare import load_splits, prepare
 from mutualnet.space import Subnet
-from mutualnet.variations import with_method
+from mutualnet.variations import with_method, with_teaching
 from tests.small_runs import DCM, pair
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -112,10 +112,10 @@ def test_values_of_one_peer_are_set_by_its_number():
 
 def test_a_method_keeps_the_space_unless_asked():
     recipe = pair("space={width_range: [0.25, 1.0], resolutions: [12, 8]}", "method.name=mutualnet")
-    taught = with_method(recipe, "dcm")
+    taught = with_teaching(recipe, "dcm")
     assert (taught.space, taught.method) == (recipe.space, recipe.method)
     assert taught.teaching.method == "dcm"
-    alone = with_method(taught, "independent")
+    alone = with_method(with_teaching(taught, "independent"), "independent")
     assert alone.teaching.method == "independent"
     assert alone.space.width_range == (1.0, 1.0)
     wider = with_method(taught, None, width_range=(0.5, 1.0))
@@ -132,9 +132,9 @@ def test_single_values_of_a_peers_schedule_start_from_the_recipes_own():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--method", "kd"], "method kd needs a trained teacher"),
+        (["--teaching", "kd"], "method kd needs a trained teacher"),
         (
-            ["--method", "dcm", "--set", "model.heads=tests.plain_net:lost_heads"],
+            ["--teaching", "dcm", "--set", "model.heads=tests.plain_net:lost_heads"],
             "no module 'stage9'",
         ),
         (
@@ -149,7 +149,7 @@ def test_single_values_of_a_peers_schedule_start_from_the_recipes_own():
             ],
             "every network must be given once",
         ),
-        (["--set", "peers=[]", "--method", "dml"], "at least two networks"),
+        (["--set", "peers=[]", "--teaching", "dml"], "at least two networks"),
     ],
 )
 def test_mistakes_with_pairs_are_one_line(words, message, tmp_path, capsys, monkeypatch):

@@ -17,7 +17,7 @@ from mutualnet.models import WideResNet
 from mutualnet.prepare import load_splits, prepare
 from mutualnet.runs import load_run
 from mutualnet.train import train
-from mutualnet.variations import with_method
+from mutualnet.variations import with_teaching
 from tests.small_runs import DCM, SUPERNETS, StoppedError, assert_same_weights, pair, stop_after
 
 METHODS = ("independent", "deep_supervision", "dml", "dks", "dcm")
@@ -26,7 +26,7 @@ METHODS = ("independent", "deep_supervision", "dml", "dks", "dcm")
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_ends_with_two_plain_networks_and_their_scores(method, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
-        out = train(with_method(pair(), method), tmp_path / "run", limit_steps=3)
+        out = train(with_teaching(pair(), method), tmp_path / "run", limit_steps=3)
     info = json.loads((out / "run.json").read_text())
     assert info["networks"] == ["network1", "network2"]
     for name in info["networks"]:
@@ -55,7 +55,7 @@ def test_every_method_ends_with_two_plain_networks_and_their_scores(method, tmp_
 
 def test_a_teacher_teaches_every_network(tmp_path):
     first = train(pair().alone(0), tmp_path / "teacher", limit_steps=2)
-    recipe = with_method(pair(f"teacher.name={first}", "teacher.alpha=0.75"), "kd")
+    recipe = with_teaching(pair(f"teacher.name={first}", "teacher.alpha=0.75"), "kd")
     ready = prepare(recipe)
     module = TrainingModule(ready)
     module.take_step(next(iter(ready.loader())), 0)
@@ -150,7 +150,7 @@ def test_the_command_line_trains_a_pair_and_tells_both_errors(tmp_path, capsys, 
     monkeypatch.chdir(tmp_path)
     write_recipe(pair("teaching.method=independent"), tmp_path / "pair.yaml")
     words = ["train", "pair.yaml", "--epochs", "1", "--limit-steps", "2", "--out", "r"]
-    assert main([*words, "--method", "dcm"]) == 0
+    assert main([*words, "--teaching", "dcm"]) == 0
     shown = capsys.readouterr()
     for name in ("network1", "network2"):
         assert f"next: mutualnet table r/{name}" in shown.out
@@ -158,6 +158,6 @@ def test_the_command_line_trains_a_pair_and_tells_both_errors(tmp_path, capsys, 
             load_file(tmp_path / "r" / name / "weights.safetensors")
         )
     assert read_recipe(tmp_path / "r" / "config.yaml").teaching.method == "dcm"
-    teacher = ["--method", "kd", "--teacher", "r/network1"]
+    teacher = ["--teaching", "kd", "--teacher", "r/network1"]
     assert main([*words[:-1], "taught", *teacher]) == 0
     assert read_recipe(tmp_path / "taught" / "config.yaml").teacher.name == "r/network1"

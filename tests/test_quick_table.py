@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from mutualnet.evaluate import build_table
+from mutualnet.methods import METHODS
 from mutualnet.models.cifar import WideResNet
 from mutualnet.quick_table import race_ends, race_table
 from mutualnet.sandwich import sandwich_step
-from mutualnet.space import RULES, ElasticSpace
+from mutualnet.space import ElasticSpace
 from mutualnet.supernet import Supernet
 from mutualnet.tasks import Classification, MultiLabel
 
@@ -40,7 +41,7 @@ def trained():
     rng, train = np.random.default_rng(0), _batches(_images(1500, 0))
     for batch in train:
         optimizer.zero_grad()
-        sandwich_step(supernet, batch, RULES["mutualnet"].draw(SPACE, rng), task=TASK)
+        sandwich_step(supernet, batch, METHODS["mutualnet"].draw(SPACE, rng), task=TASK)
         optimizer.step()
     return supernet.eval(), train, _images(800, 1), _batches(_images(300, 2))
 

@@ -10,7 +10,7 @@ from mutualnet.recipes import RECIPES, independent_grid, load_recipe
 from mutualnet.runs import load_run, networks_of
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet import Supernet
-from mutualnet.variations import with_method
+from mutualnet.variations import with_method, with_teaching
 from tests.fixtures import WRITERS, write_image
 
 SMALL = [
@@ -170,7 +170,7 @@ def test_every_pair_is_held_to_its_papers_settings():
 @pytest.mark.parametrize("method", ["independent", "deep_supervision", "dml", "dks", "dcm"])
 def test_a_pair_is_one_switch_away_from_every_method(method):
     for name in (name for name in RECIPES if name.endswith("_pair")):
-        recipe = with_method(load_recipe(name), method)
+        recipe = with_teaching(load_recipe(name), method)
         assert recipe.teaching.method == method
         assert recipe.space == load_recipe(name).space
         assert recipe.graph.num_networks == 2
@@ -178,7 +178,7 @@ def test_a_pair_is_one_switch_away_from_every_method(method):
 
 def test_a_pair_learns_from_a_teacher_by_another_switch():
     for name in (name for name in RECIPES if name.endswith("_pair")):
-        recipe = with_method(override(load_recipe(name), ["teacher.name=runs/large"]), "kd")
+        recipe = with_teaching(override(load_recipe(name), ["teacher.name=runs/large"]), "kd")
         taught = [edge.student.network for edge in recipe.graph.edges if edge.teacher is not None]
         assert (taught, recipe.graph.frozen) == ([0, 1], {2})
 
@@ -213,10 +213,31 @@ def test_a_method_brings_the_space_that_it_trains():
     assert (scaled.width_range, scaled.resolutions) == ((1.0, 1.0), recipe.space.resolutions)
     fixed = with_method(recipe, "s_net").space
     assert (fixed.widths, fixed.resolutions) == ((1.0, 0.75, 0.5, 0.25), (224,))
-    with pytest.raises(ValueError, match=r"method must be one of"):
+    with pytest.raises(ValueError, match=r"method.name must be one of mutualnet, us_net"):
         with_method(recipe, "magic")
     with pytest.raises(ValueError, match="s_net trains a fixed list of widths"):
         override(recipe, ["method.name=s_net"])
+
+
+def test_a_method_brings_its_schedule_unless_the_recipe_had_another():
+    recipe = load_recipe("imagenet_mobilenet_v1")
+    assert with_method(recipe, "us_net").optimizer.schedule == "linear"
+    assert with_method(with_method(recipe, "us_net"), "gradaug").optimizer.schedule == "cosine"
+    stepped = override(recipe, ["optimizer.schedule=exponential"])
+    assert with_method(stepped, "us_net").optimizer.schedule == "exponential"
+
+
+def test_widths_that_a_method_never_trains_leave_the_space(caplog):
+    recipe = load_recipe("cifar10_wrn16_1")
+    alone = override(recipe, ["method.name=independent"])
+    assert alone.space.width_range == (1.0, 1.0)
+    assert alone.space.resolutions == recipe.space.resolutions  # run at all, trained at the top
+    assert "method independent trains the widths 1 alone" in caplog.text
+    ends = override(recipe, ["method.num_random=0"])
+    assert ends.space.widths == (1.0, 0.25)
+    caplog.clear()
+    assert override(ends, ["seed=5"]).space == ends.space
+    assert not caplog.records
 
 
 def test_the_independent_grid_has_every_configuration_once():

@@ -8,9 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mutualnet.methods import METHODS
 from mutualnet.models.cifar import wrn16_1
 from mutualnet.sandwich import sandwich_step
-from mutualnet.space import RULES, ElasticSpace, Subnet
+from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.tasks.classification import Classification
 
@@ -109,7 +110,7 @@ def test_it_learns_one_batch_at_every_width(supernet, batch):
     optimizer = torch.optim.SGD(supernet.parameters(), lr=0.1, momentum=0.9)
     for _ in range(30):
         optimizer.zero_grad()
-        sandwich_step(supernet, batch, RULES["mutualnet"].draw(SPACE, rng), task=task)
+        sandwich_step(supernet, batch, METHODS["mutualnet"].draw(SPACE, rng), task=task)
         optimizer.step()
     images, labels = batch
     for width in (1.0, 0.5, 0.25):
@@ -117,10 +118,10 @@ def test_it_learns_one_batch_at_every_width(supernet, batch):
         assert (module(images).argmax(1) == labels).float().mean() >= 5 / 6
 
 
-@pytest.mark.parametrize("name", sorted(RULES))
+@pytest.mark.parametrize("name", sorted(METHODS))
 def test_every_method_of_the_literature_runs(supernet, batch, name):
-    space = replace(SPACE, widths=(1.0, 0.5, 0.25)) if RULES[name].every_width else SPACE
-    draw = RULES[name].draw(space, np.random.default_rng(0))
+    space = replace(SPACE, widths=(1.0, 0.5, 0.25)) if METHODS[name].rule.every_width else SPACE
+    draw = METHODS[name].draw(space, np.random.default_rng(0))
     members = sandwich_step(supernet, batch, draw, task=Classification())
     assert len(members) == len(draw)
     assert all(p.grad is not None for p in supernet.parameters())
@@ -129,7 +130,7 @@ def test_every_method_of_the_literature_runs(supernet, batch, name):
 def test_a_network_trained_alone_at_half_width_touches_no_other_channel(batch):
     space = ElasticSpace(widths=(0.5,), resolutions=(12,))
     supernet = Supernet(wrn16_1(num_classes=5), space).train()
-    draw = RULES["independent"].draw(space, np.random.default_rng(0))
+    draw = METHODS["independent"].draw(space, np.random.default_rng(0))
     sandwich_step(supernet, batch, draw, task=Classification())
     gradient = supernet.model.stage3[0].conv1.weight.grad
     assert gradient[:32, :16].abs().sum() > 0

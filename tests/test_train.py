@@ -17,10 +17,11 @@ from mutualnet.config_text import override, read_recipe
 from mutualnet.dryrun import dry_run
 from mutualnet.host import flush_denormals, peak_memory_mib
 from mutualnet.loop import TrainingDivergedError
+from mutualnet.methods import METHODS
 from mutualnet.models.cifar import wrn16_1
 from mutualnet.probe import Format, choose_format
 from mutualnet.runs import load_run, new_run
-from mutualnet.space import RULES, ElasticSpace
+from mutualnet.space import ElasticSpace
 from mutualnet.supernet import Supernet
 from mutualnet.tasks.classification import Classification
 from mutualnet.train import train
@@ -64,7 +65,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(recipe, tm
     assert not torch.equal(first["stem.weight"], other["stem.weight"])
 
 
-@pytest.mark.parametrize("method", sorted(RULES))
+@pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_trains_and_reads_back(recipe, tmp_path, method):
     chosen = with_method(recipe, method)
     run = load_run(train(chosen, tmp_path / method, limit_steps=2))
@@ -158,7 +159,7 @@ def test_the_probe_chooses_among_what_is_left_open_and_changes_nothing():
     supernet = Supernet(wrn16_1(4), ElasticSpace(resolutions=(16,))).train()
     before = {n: v.clone() for n, v in supernet.model.state_dict().items()}
     batch = torch.randn(4, 3, 16, 16), torch.zeros(4, dtype=torch.long)
-    draw = RULES["mutualnet"].draw(supernet.space, np.random.default_rng(0))
+    draw = METHODS["mutualnet"].draw(supernet.space, np.random.default_rng(0))
     state = torch.get_rng_state()
     task = Classification()
     fixed = PrecisionConfig(precision="bf16", memory_format="channels_last")

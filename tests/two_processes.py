@@ -34,7 +34,7 @@ def check_gradient() -> None:
     """The averaged gradient is that of one process on the joined batch, BN in eval mode."""
     ready = prepare(_recipe())
     supernet = ready.learners[0].supernet
-    subnets = ready.recipe.method.rule.draw(ready.recipe.space, generator(0, Purpose.DRAW, 0))
+    subnets = ready.recipe.method.value.draw(ready.recipe.space, generator(0, Purpose.DRAW, 0))
     loader = calibration_loader(ready.data.calibration, 50, num_samples=200, seed=0, num_workers=0)
     keys = {supernet.key(s): s for s in subnets}
     # Narrow networks need statistics to run in eval mode; these come from the whole data.

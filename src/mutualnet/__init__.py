@@ -3,6 +3,7 @@
 The names below load on first use, so that a device that runs an artifact never imports torch.
 """
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,11 @@ if TYPE_CHECKING:
     from mutualnet.cost import CostModel, measure_latency
     from mutualnet.heads import AuxiliaryHeads, Head
     from mutualnet.losses import distillation_loss
+    from mutualnet.methods import METHODS, Method, SandwichRule
     from mutualnet.peers import peer_step
     from mutualnet.rules import ChannelRule
     from mutualnet.sandwich import sandwich_step
-    from mutualnet.space import RULES, ElasticSpace, SandwichRule, Subnet
+    from mutualnet.space import ElasticSpace, Subnet
     from mutualnet.supernet import Supernet
     from mutualnet.table import QueryTable
     from mutualnet.teaching import Edge, Node, TeachingGraph
@@ -22,13 +24,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "RULES",
+    "METHODS",
     "AuxiliaryHeads",
     "ChannelRule",
     "CostModel",
     "Edge",
     "ElasticSpace",
     "Head",
+    "Method",
     "MissingStatisticsError",
     "Node",
     "QueryTable",
@@ -45,17 +48,18 @@ __all__ = [
 # `calibrate` and `evaluate` are absent on purpose: importing a submodule binds its name on the
 # package, so a function of the same name here would be one or the other by order of imports.
 _HOMES = {
-    "RULES": "space",
+    "METHODS": "methods",
     "AuxiliaryHeads": "heads",
     "ChannelRule": "rules",
     "CostModel": "cost",
     "Edge": "teaching",
     "ElasticSpace": "space",
     "Head": "heads",
+    "Method": "methods",
     "MissingStatisticsError": "bank",
     "Node": "teaching",
     "QueryTable": "table",
-    "SandwichRule": "space",
+    "SandwichRule": "methods",
     "Subnet": "space",
     "Supernet": "supernet",
     "TeachingGraph": "teaching",
@@ -67,6 +71,13 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "RULES":
+        warnings.warn(
+            "mutualnet.RULES is now mutualnet.METHODS, whose values draw like those of RULES",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return {name: method.rule for name, method in __getattr__("METHODS").items()}
     if name not in _HOMES:
         raise AttributeError(f"module 'mutualnet' has no attribute {name!r}")
     try:

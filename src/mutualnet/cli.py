@@ -12,6 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from mutualnet.methods import METHODS
+from mutualnet.teaching import TEACHINGS
+
 __all__ = ["main"]
 
 _FAILED, _USER_ERROR, _INTERRUPTED = 1, 2, 130
@@ -89,8 +92,12 @@ def _train(parser: _Parser) -> None:
     parser.add_argument(
         "--method",
         type=str,
-        help="what of a network a step runs: mutualnet, us_net, us_net_multi_scale, multi_scale, "
-        "gradaug, s_net; or who teaches whom: deep_supervision, kd, dml, dks, dcm; or independent",
+        help=f"which sub-networks a step trains, and on what: {', '.join(METHODS)}",
+    )
+    parser.add_argument(
+        "--teaching",
+        type=str,
+        help=f"what full networks learn from besides labels: {', '.join(TEACHINGS)}",
     )
     parser.add_argument(
         "--distill",
@@ -258,6 +265,7 @@ def _run(values: argparse.Namespace) -> None:
             seed=values.seed,
             limit_steps=values.limit_steps,
             method=values.method,
+            teaching=values.teaching,
             width_range=None if values.width_range is None else tuple(values.width_range),
             resolutions=None if values.resolutions is None else tuple(values.resolutions),
             settings=[*_shorthands(values), *values.settings],

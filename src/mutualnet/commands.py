@@ -26,6 +26,7 @@ from mutualnet.data.feeding import calibration_loader, part_loader, plain_loader
 from mutualnet.dryrun import dry_run
 from mutualnet.evaluate import build_table
 from mutualnet.host import flush_denormals, tune_allocator
+from mutualnet.methods import METHODS
 from mutualnet.models import create_model
 from mutualnet.planning import propose_space
 from mutualnet.precision import autocast_to
@@ -40,8 +41,9 @@ from mutualnet.runs import PLOT, Run, load_run, networks_of, save_table
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable, Row
+from mutualnet.teaching import TEACHINGS
 from mutualnet.train import train
-from mutualnet.variations import with_epochs, with_method
+from mutualnet.variations import with_epochs, with_method, with_teaching
 
 __all__ = ["demo", "info", "list_recipes", "make_table", "plan", "predict", "start_training"]
 
@@ -71,6 +73,7 @@ def start_training(
     limit_steps: int | None,
     settings: Sequence[str],
     method: str | None = None,
+    teaching: str | None = None,
     width_range: tuple[float, float] | None = None,
     resolutions: tuple[int, ...] | None = None,
     is_dry_run: bool = False,
@@ -86,7 +89,9 @@ def start_training(
         seed: In place of the recipe's.
         limit_steps: Most steps.
         settings: `key=value` pairs that change single values.
-        method: In place of the recipe's, with the space that it trains.
+        method: Which sub-networks a step trains, in place of the recipe's, with the space that it
+            trains and its schedule.
+        teaching: Who learns from whom, in place of the recipe's.
         width_range: In place of the recipe's.
         resolutions: In place of the recipe's.
         is_dry_run: Write nothing, tell what it would take.
@@ -101,8 +106,11 @@ def start_training(
         chosen = with_epochs(chosen, epochs)
     if seed is not None:
         chosen = replace(chosen, seed=seed)
+    method, teaching = _told_apart(method, teaching, chosen)
     if method is not None or width_range is not None or resolutions is not None:
         chosen = with_method(chosen, method, width_range=width_range, resolutions=resolutions)
+    if teaching is not None:
+        chosen = with_teaching(chosen, teaching)
     if settings:
         chosen = override(chosen, settings)
     if resume and out is None:
@@ -118,6 +126,20 @@ def start_training(
             console.print(f"trained: {place}")
             for path in networks_of(place):
                 console.print(f"next: mutualnet table {path}")
+
+
+def _told_apart(
+    method: str | None, teaching: str | None, recipe: Recipe
+) -> tuple[str | None, str | None]:
+    """The two switches, where `--method` was written for a way of teaching as it once could be."""
+    if teaching is not None or method not in TEACHINGS:
+        return method, teaching
+    if method in METHODS and recipe.teaching.method == method:
+        return method, None
+    logger.warning(
+        "--method %s: who learns from whom is now chosen by --teaching %s", method, method
+    )
+    return method if method in METHODS else None, method
 
 
 def _print_dry_run(recipe: Recipe, limit_steps: int | None) -> None:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from mutualnet.space import RULES, ElasticSpace, SandwichRule
+from mutualnet.methods import METHODS, Method
+from mutualnet.space import ElasticSpace
 from mutualnet.teaching import (
     KD_ALPHA,
     KD_TAU,
+    TEACHINGS,
     TeachingGraph,
     dcm,
     deep_supervision,
     dks,
     dml,
     independent,
+    kd,
     with_teacher,
 )
+
+logger = logging.getLogger(__name__)
 
 __all__ = [
     "DataConfig",
@@ -173,7 +179,7 @@ class MethodConfig:
     """What one training step runs, and what it learns from."""
 
     name: str = "mutualnet"
-    """A key of `mutualnet.space.RULES`."""
+    """A key of `mutualnet.METHODS`."""
     num_random: int | None = None
     """Sub-networks of random width in a step; None keeps the method's own number."""
     distill: bool | None = None
@@ -181,32 +187,19 @@ class MethodConfig:
     None is the method's own choice: yes for all but `s_net`."""
 
     def __post_init__(self) -> None:
-        if self.name not in RULES:
-            raise ValueError(f"method.name must be one of {', '.join(RULES)}, got {self.name!r}")
+        _check_choice("method.name", self.name, tuple(METHODS))
         if self.num_random is not None and self.num_random < 0:
             raise ValueError(f"num_random must be >= 0, got {self.num_random}")
 
     @property
-    def rule(self) -> SandwichRule:
-        """The draws of the method."""
-        rule = RULES[self.name]
-        if self.num_random is None:
-            return rule
-        return replace(rule, num_random=self.num_random)
-
-    @property
-    def distills(self) -> bool:
-        """Whether narrower sub-networks learn from the largest one's output."""
-        return self.name != "s_net" if self.distill is None else self.distill
-
-    @property
-    def owns_norms(self) -> bool:
-        """Whether every width has BN weights of its own."""
-        return self.rule.every_width
-
-
-TEACHINGS = ("independent", "deep_supervision", "kd", "dml", "dks", "dcm")
-"""Who learns from whom, beside what runs in a step of one network."""
+    def value(self) -> Method:
+        """The method, with what is set here in place of its own."""
+        method = METHODS[self.name]
+        if self.num_random is not None:
+            method = replace(method, rule=replace(method.rule, num_random=self.num_random))
+        if self.distill is not None:
+            method = replace(method, distills=self.distill)
+        return method
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,8 +246,26 @@ class TeachingConfig:
         """Whether the method is about auxiliary heads."""
         return self.method in ("deep_supervision", "dks", "dcm")
 
-    def graph(self, num_networks: int) -> TeachingGraph:
-        """The method's graph, without a teacher."""
+    def graph(self, num_networks: int, teacher: TeacherConfig) -> TeachingGraph:
+        """Who learns from whom; the teacher, if there is one, is the last network.
+
+        Args:
+            num_networks: Those that learn.
+            teacher: A fixed one, which `kd` needs and which every method may have.
+
+        Raises:
+            ValueError: If the method needs a teacher and there is none.
+        """
+        if self.method == "kd":
+            if teacher.name is None:
+                raise ValueError("method kd needs a trained teacher: --teacher RUN or timm:NAME")
+            return kd(num_networks, alpha=teacher.alpha, tau=teacher.tau)
+        graph = self._among_peers(num_networks)
+        if teacher.name is None:
+            return graph
+        return with_teacher(graph, alpha=teacher.alpha, tau=teacher.tau)
+
+    def _among_peers(self, num_networks: int) -> TeachingGraph:
         if self.method == "deep_supervision":
             return deep_supervision(num_networks, self.head_names)
         if self.method == "dml":
@@ -362,15 +373,31 @@ class Recipe:
             raise ValueError(f"seed must be >= 0, got {self.seed}")
         if self.checkpoint_minutes < 0:
             raise ValueError(f"checkpoint_minutes must be >= 0, got {self.checkpoint_minutes}")
-        if self.method.owns_norms and self.space.widths is None:
-            raise ValueError(
-                "method s_net trains a fixed list of widths, but space.widths is null. Set it, for "
-                "example [0.25, 0.5, 0.75, 1.0]."
-            )
+        self._check_space()
         self._check_teaching()
         soft = [n for n in ("mixup_alpha", "cutmix_alpha") if getattr(self.data, n)]
         if soft and self.task != "classification":
             raise ValueError(f"{soft[0]} mixes class labels; task {self.task!r} has none")
+
+    def _check_space(self) -> None:
+        """Keep the widths that the method trains: others would be tabulated as if they were."""
+        method = self.method.value
+        if method.owns_norms and self.space.widths is None:
+            raise ValueError(
+                f"method {self.method.name} trains a fixed list of widths, but space.widths is "
+                "null. Set it, for example [0.25, 0.5, 0.75, 1.0]."
+            )
+        trained = method.rule.trained(self.space)
+        if trained == self.space:
+            return
+        logger.warning(
+            "method %s trains the widths %s alone: the others of the range from %g to %g are left "
+            "out of the space",
+            self.method.name,
+            ", ".join(f"{width:g}" for width in trained.widths or trained.width_range[1:]),
+            *self.space.width_range,
+        )
+        object.__setattr__(self, "space", trained)
 
     def _check_teaching(self) -> None:
         teaching = self.teaching
@@ -421,12 +448,7 @@ class Recipe:
                 "peers. Take a recipe for a pair, or set peers, for example --set "
                 "'peers=[{model: {name: wrn16_1}}]'."
             )
-        graph = self.teaching.graph(len(self.models))
-        if self.teacher.name is None:
-            if self.teaching.method == "kd":
-                raise ValueError("method kd needs a trained teacher: --teacher RUN or timm:NAME")
-            return graph
-        return with_teacher(graph, alpha=self.teacher.alpha, tau=self.teacher.tau)
+        return self.teaching.graph(len(self.models), self.teacher)
 
     def alone(self, number: int) -> Recipe:
         """The recipe of one of the networks by itself, as its finished run carries it."""

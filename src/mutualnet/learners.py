@@ -80,7 +80,7 @@ def make_learner(
     copied: set[str] = set()
     if config.init is not None and known is None:
         copied = set(copy_weights(model, config.init).copied)
-    supernet = Supernet(model, recipe.space, own_norms=recipe.method.owns_norms)
+    supernet = Supernet(model, recipe.space, own_norms=recipe.method.value.owns_norms)
     _check_runs(supernet, data, is_own_task=":" in recipe.task)
     if known is None:
         known = [f"model.{name}" for name, _ in model.named_parameters() if name in copied]

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._pytree import tree_map
 
 from mutualnet.config import OptimizerConfig
+from mutualnet.methods import SandwichRule
 from mutualnet.mixing import mix_images
 from mutualnet.optimizer import (
     forget_momentum,
@@ -27,7 +28,7 @@ from mutualnet.processes import average_gradients, current_ranks
 from mutualnet.sandwich import active_network, sandwich_step
 from mutualnet.schedules import learning_rate_factor
 from mutualnet.seeding import Purpose, generator, seed_of
-from mutualnet.space import SandwichRule, Subnet
+from mutualnet.space import Subnet
 from mutualnet.teaching import OUTPUT, Edge
 
 __all__ = ["STATE_VERSION", "TrainingDivergedError", "TrainingModule"]
@@ -163,7 +164,7 @@ class TrainingModule(L.LightningModule):
         optimizers = optimizers or self.steppers
         for optimizer in optimizers:
             optimizer.zero_grad()
-        subnets = recipe.method.rule.draw(recipe.space, generator(recipe.seed, Purpose.DRAW, step))
+        subnets = recipe.method.value.draw(recipe.space, generator(recipe.seed, Purpose.DRAW, step))
         share = ranks.size / ready.batches.size_of(step)
         terms = _Terms()
 
@@ -262,12 +263,12 @@ class TrainingModule(L.LightningModule):
             part,
             subnets if teacher is None else subnets[1:],
             task=ready.task,
-            distill=recipe.method.distills,
+            distill=recipe.method.value.distills,
             autocast=ready.form.autocast,
             weight=weight,
             teacher=teacher,
         )
-        names = _part_names(subnets, recipe.method.rule)[-len(members) :]
+        names = _part_names(subnets, recipe.method.value.rule)[-len(members) :]
         for name, member in zip(names, members, strict=True):
             kind = "ce" if member.target == "labels" else "kl"
             source = f"sub-network {member.subnet}"

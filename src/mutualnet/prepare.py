@@ -192,7 +192,7 @@ def prepare(
         images = torch.randn(size, data.in_channels, side, side, generator=noise)
         labels = torch.as_tensor(data.train.labels[:1]).expand(size, *data.train.labels.shape[1:])
         batch = images.to(device), labels.to(device)
-        draw = recipe.method.rule.draw(recipe.space, generator(0, Purpose.DRAW, 0))
+        draw = recipe.method.value.draw(recipe.space, generator(0, Purpose.DRAW, 0))
         form = from_first(choose_format(learners[0].supernet, batch, draw, task, recipe.precision))
     for learner in learners:
         learner.parts.to(memory_format=form.layout)  # type: ignore[call-overload]

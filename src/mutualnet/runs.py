@@ -276,7 +276,7 @@ def load_run(path: Path) -> Run:
         **recipe.model.kwargs,
     )
     _load(model, path / WEIGHTS)
-    supernet = Supernet(model, recipe.space, own_norms=recipe.method.owns_norms).eval()
+    supernet = Supernet(model, recipe.space, own_norms=recipe.method.value.owns_norms).eval()
     if supernet.own_norms is not None:
         _load(supernet.own_norms, path / NORMS)
     table = None

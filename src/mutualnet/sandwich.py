@@ -49,8 +49,8 @@ def sandwich_step(
     Args:
         supernet: The network, on the batch's device. Its modules keep their train or eval mode.
         batch: At the top resolution; lower ones are made from it on its device, once each.
-        subnets: The largest first, usually `RULES["mutualnet"].draw(supernet.space, rng)`. What is
-            drawn makes the method: `mutualnet.space.RULES` has those of the literature.
+        subnets: The largest first, usually `METHODS["mutualnet"].draw(supernet.space, rng)`. What
+            is drawn makes the method: `mutualnet.METHODS` has those of the literature.
         task: Scales a batch, computes the loss on labels and the distillation loss.
         distill: Whether the narrower ones learn from the largest one's detached output (in-place
             distillation). If not, they learn from labels too.

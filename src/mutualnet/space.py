@@ -1,14 +1,12 @@
-"""What can be chosen: one sub-network, the space of all of them, the draws of one training step."""
+"""What can be chosen: one sub-network, and the space of all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-
-__all__ = ["RULES", "ElasticSpace", "SandwichRule", "Subnet"]
+__all__ = ["ElasticSpace", "Subnet"]
 
 _TOLERANCE = 1e-9
 """Two width multipliers closer than this are the same (0.05 * 20 is not 1.0 in floating point)."""
@@ -193,85 +191,3 @@ class ElasticSpace:
         if subnet.num_frames is not None or subnet.depth_mult is not None:
             field = "num_frames" if subnet.num_frames is not None else "depth_mult"
             raise ValueError(f"{field} is not elastic in this space, leave it None")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SandwichRule:
-    """Which sub-networks one training step runs: the largest, the smallest and random ones.
-
-    The named settings of the literature are in `RULES`.
-
-    Source: Yu & Huang 2019, https://arxiv.org/abs/1903.05134, section 3.2 (widths);
-        Yang et al. 2020, https://arxiv.org/abs/1909.12978, section 3 (a resolution for each).
-    """
-
-    num_random: int = 2
-    """Sub-networks of random width."""
-    include_smallest: bool = True
-    """Whether the narrowest width runs in every step."""
-    scales: Literal["own", "shared", "top"] = "own"
-    """Resolution of the narrower ones: each its own draw, one draw for all, or always the top."""
-    fix_largest: bool = True
-    """Whether the largest always sees the top resolution; if not, it draws like the others."""
-    every_width: bool = False
-    """Whether every width of the space's list runs in every step, in place of random ones."""
-
-    def __post_init__(self) -> None:
-        if self.num_random < 0:
-            raise ValueError(f"num_random must be >= 0, got {self.num_random}")
-        if self.scales not in ("own", "shared", "top"):
-            raise ValueError(f"scales must be 'own', 'shared' or 'top', got {self.scales!r}")
-
-    def draw(self, space: ElasticSpace, rng: np.random.Generator) -> tuple[Subnet, ...]:
-        """Draw the sub-networks of one step, the largest first and then by falling width.
-
-        Args:
-            space: Where to draw from.
-            rng: Source of every random choice; the same state gives the same draw.
-
-        Raises:
-            ValueError: If every width is to run and the space has a range instead of a list.
-        """
-        low, high = space.width_range
-        if self.every_width:
-            if space.widths is None:
-                raise ValueError("every_width needs a space with a list of widths, got a range")
-            widths = list(space.widths[1:])
-        elif space.widths is not None:
-            widths = [float(width) for width in rng.choice(space.widths, size=self.num_random)]
-        else:
-            widths = [float(width) for width in rng.uniform(low, high, size=self.num_random)]
-        if self.include_smallest and not self.every_width:
-            widths.append(low)
-        shared = self._resolution(space, rng)
-        top = space.resolutions[0]
-
-        def resolution() -> int:
-            if self.scales == "top":
-                return top
-            return shared if self.scales == "shared" else self._resolution(space, rng)
-
-        largest = Subnet(width_mult=high, resolution=top if self.fix_largest else resolution())
-        narrower = [
-            Subnet(width_mult=width, resolution=resolution())
-            for width in sorted(widths, reverse=True)
-        ]
-        return (largest, *narrower)
-
-    @staticmethod
-    def _resolution(space: ElasticSpace, rng: np.random.Generator) -> int:
-        return space.resolutions[int(rng.integers(len(space.resolutions)))]
-
-
-RULES: dict[str, SandwichRule] = {
-    "mutualnet": SandwichRule(),
-    "us_net": SandwichRule(scales="top"),
-    "us_net_multi_scale": SandwichRule(scales="shared", fix_largest=False),
-    "gradaug": SandwichRule(num_random=3, include_smallest=False),
-    "multi_scale": SandwichRule(
-        num_random=0, include_smallest=False, scales="shared", fix_largest=False
-    ),
-    "s_net": SandwichRule(num_random=0, include_smallest=False, scales="top", every_width=True),
-    "independent": SandwichRule(num_random=0, include_smallest=False, scales="top"),
-}
-"""The methods of the literature that differ only in what one step draws."""

@@ -10,6 +10,7 @@ __all__ = [
     "KD_ALPHA",
     "KD_TAU",
     "OUTPUT",
+    "TEACHINGS",
     "Edge",
     "Node",
     "TeachingGraph",
@@ -24,6 +25,8 @@ __all__ = [
 
 OUTPUT = "output"
 """Name of a network's own classifier among its heads."""
+TEACHINGS = ("independent", "deep_supervision", "kd", "dml", "dks", "dcm")
+"""Names of the literature's graphs, which the functions below make."""
 KD_ALPHA, KD_TAU = 0.9, 4.0
 """Share and temperature of a fixed teacher that are usual on CIFAR."""
 

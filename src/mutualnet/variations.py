@@ -1,13 +1,14 @@
-"""The same recipe for other epochs or another method."""
+"""The same recipe for other epochs, another method or another teaching."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
-from mutualnet.config import TEACHINGS, OptimizerConfig, Recipe
-from mutualnet.space import RULES
+from mutualnet.config import OptimizerConfig, Recipe
+from mutualnet.methods import Method
 
-__all__ = ["with_epochs", "with_method"]
+__all__ = ["with_epochs", "with_method", "with_teaching"]
 
 
 def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
@@ -43,49 +44,51 @@ def with_method(
     width_range: tuple[float, float] | None = None,
     resolutions: tuple[int, ...] | None = None,
 ) -> Recipe:
-    """A recipe for another method, with the space that this method trains.
+    """A recipe for another method, with the space that this method trains and its schedule.
 
-    `independent` and `multi_scale` train one width, the largest; `independent` and `s_net` one
-    resolution, the top one; `s_net` four widths, evenly spaced. `deep_supervision`, `kd`, `dml`,
-    `dks` and `dcm` change who teaches whom and leave the rest; with `independent` nobody teaches
-    another network.
+    The learning rate's schedule changes where it was the one of the method before.
 
     Args:
         recipe: Kept as it is.
-        name: A key of `mutualnet.space.RULES`, or a method of `TeachingConfig`; None for the
-            recipe's own.
+        name: A key of `mutualnet.METHODS`; None for the recipe's own.
         width_range: In place of the recipe's.
         resolutions: In place of the recipe's.
 
     Raises:
         ValueError: If there is no such method.
     """
-    if name in TEACHINGS:
-        recipe = replace(recipe, teaching=replace(recipe.teaching, method=name))
-        if name != "independent":
-            name = None
-            if width_range is None and resolutions is None:
-                return recipe
-    elif name is not None and name not in RULES:
-        known = dict.fromkeys((*RULES, *TEACHINGS))
-        raise ValueError(f"method must be one of {', '.join(known)}, got {name!r}")
-    name = name or recipe.method.name
-    method = replace(recipe.method, name=name)
-    space = recipe.space
-    low, high = width_range or space.width_range
-    sides = resolutions or space.resolutions
-    widths = None
-    if name in ("independent", "multi_scale"):
-        low = high
-    if name in ("independent", "s_net"):
-        sides = sides[:1]
-    if method.owns_norms:
-        widths = tuple(low + (high - low) * number / 3 for number in range(4))
-    space = replace(
-        space,
-        width_range=(low, high),
-        widths=widths,
-        resolutions=sides,
-        model_width_mult=max(space.full_width_mult, high),
+    method = replace(recipe.method, name=name or recipe.method.name)
+    before, after = recipe.method.value, method.value
+    peers = tuple(
+        replace(peer, optimizer=_with_schedule(peer.optimizer, before, after))
+        for peer in recipe.peers
     )
-    return replace(recipe, method=method, space=space)
+    return replace(
+        recipe,
+        method=method,
+        space=after.space(recipe.space, width_range=width_range, resolutions=resolutions),
+        optimizer=_with_schedule(recipe.optimizer, before, after),
+        peers=peers,
+    )
+
+
+_Optimizer = TypeVar("_Optimizer", OptimizerConfig, OptimizerConfig | None)
+
+
+def _with_schedule(config: _Optimizer, before: Method, after: Method) -> _Optimizer:
+    if config is None or config.schedule != before.schedule:
+        return config
+    return replace(config, schedule=after.schedule)
+
+
+def with_teaching(recipe: Recipe, name: str) -> Recipe:
+    """A recipe whose networks learn from each other in another way.
+
+    Args:
+        recipe: Kept as it is.
+        name: A method of `TeachingConfig`; with `independent` nobody teaches another network.
+
+    Raises:
+        ValueError: If there is no such way.
+    """
+    return replace(recipe, teaching=replace(recipe.teaching, method=name))
