@@ -213,7 +213,7 @@ def test_a_method_brings_the_space_that_it_trains():
     assert (scaled.width_range, scaled.resolutions) == ((1.0, 1.0), recipe.space.resolutions)
     fixed = with_method(recipe, "s_net").space
     assert (fixed.widths, fixed.resolutions) == ((1.0, 0.75, 0.5, 0.25), (224,))
-    with pytest.raises(ValueError, match=r"method.name must be one of mutualnet, us_net"):
+    with pytest.raises(ValueError, match=r"^method must be one of mutualnet, us_net"):
         with_method(recipe, "magic")
     with pytest.raises(ValueError, match="s_net trains a fixed list of widths"):
         override(recipe, ["method.name=s_net"])

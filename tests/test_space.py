@@ -1,4 +1,4 @@
-"""Sub-networks, spaces and draws as values."""
+"""Sub-networks and spaces as values."""
 
 import pytest
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from mutualnet.config import OptimizerConfig, Recipe
-from mutualnet.methods import Method
+from mutualnet.methods import METHODS, Method
 
 __all__ = ["with_epochs", "with_method", "with_teaching"]
 
@@ -57,7 +57,10 @@ def with_method(
     Raises:
         ValueError: If there is no such method.
     """
-    method = replace(recipe.method, name=name or recipe.method.name)
+    name = name or recipe.method.name
+    if name not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {name!r}")
+    method = replace(recipe.method, name=name)
     before, after = recipe.method.value, method.value
     peers = tuple(
         replace(peer, optimizer=_with_schedule(peer.optimizer, before, after))
