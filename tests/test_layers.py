@@ -19,6 +19,7 @@ ORDER = [
     "race",
     "budget",
     "seeding",
+    "selection",
     "teaching",
     "user_functions",
     # maths

@@ -175,7 +175,7 @@ def _make_table(path: Path, is_full: bool) -> QueryTable:
     data = load_splits(recipe)
     if data.data_id != run.info["data_id"]:
         raise ValueError(
-            f"{recipe.data.path} must hold the data that {path} was trained on, got others: the "
+            f"{recipe.data.place} must hold the data that {path} was trained on, got others: the "
             "splits differ, so that test images may have been trained on."
         )
     run.supernet.to(training_device())
@@ -203,12 +203,16 @@ def _make_table(path: Path, is_full: bool) -> QueryTable:
             "task": plain_task(recipe),
             "train_batches": calibration,
             "select_batches": plain_loader(data.select, size, num_workers=workers),
-            "test_batches": plain_loader(data.test, size, num_workers=workers),
+            "test_batches": (
+                None
+                if data.selection.kind == "test"
+                else plain_loader(data.test, size, num_workers=workers)
+            ),
             "data_id": data.data_id,
             "num_calibration_samples": recipe.table.num_calibration_samples,
             "latency_runs": recipe.table.latency_runs,
             "autocast": form.autocast,
-            "meta": {"format": str(form)},
+            "meta": {"format": str(form), "select": data.selection.to_dict()},
             "work": work,
         }
         if is_full:

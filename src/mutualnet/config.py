@@ -77,7 +77,11 @@ class DataConfig:
     batch_size: int = 128
     """Images of a step, over all processes."""
     select_share: float = 0.1
-    """Share of the train images held out to choose the table's winners."""
+    """Share of the train images held out to choose the table's winners; 0 trains on all of them,
+    and a tenth of what was trained on chooses."""
+    select_from: Literal["train", "test"] = "train"
+    """`test` chooses them on test images, which then tell nothing about new ones; it needs
+    `select_share` 0."""
     train_share: float = 1.0
     """Share of every class of the other train images to use, for comparisons in little time."""
     augment: str = "standard"
@@ -94,14 +98,24 @@ class DataConfig:
     """Share of the train images whose class is replaced by another, drawn by the seed."""
     balance: Literal["none", "loss", "sampling"] = "none"
     """What makes rare classes count as much as others: weights of the loss, or of the draws."""
+    max_damaged_share: float = 0.01
+    """Share of each split's photos that may be damaged; others take their place."""
     num_workers: int = 0
     """Processes that load images; 0 loads in the training process."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 2:
             raise ValueError(f"batch_size must be >= 2, which BN needs, got {self.batch_size}")
-        if not 0 < self.select_share < 1:
-            raise ValueError(f"select_share must lie in (0, 1), got {self.select_share}")
+        if not 0 <= self.select_share < 1:
+            raise ValueError(f"select_share must lie in [0, 1), got {self.select_share}")
+        _check_choice("select_from", self.select_from, ("train", "test"))
+        if self.select_from == "test" and self.select_share:
+            raise ValueError(
+                f"select_from=test would leave the select_share={self.select_share} of train "
+                "unused. Set data.select_share=0 too."
+            )
+        if not 0 <= self.max_damaged_share < 1:
+            raise ValueError(f"max_damaged_share must lie in [0, 1), got {self.max_damaged_share}")
         if self.num_workers < 0:
             raise ValueError(f"num_workers must be >= 0, got {self.num_workers}")
         if not 0 < self.train_share <= 1:
@@ -113,6 +127,11 @@ class DataConfig:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
         _check_choice("policy", self.policy, ("none", "autoaugment", "fast_autoaugment"))
         _check_choice("balance", self.balance, ("none", "loss", "sampling"))
+
+    @property
+    def place(self) -> str:
+        """The folder, or the name of data that need none."""
+        return self.path or self.name
 
 
 @dataclass(frozen=True, kw_only=True)

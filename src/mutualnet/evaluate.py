@@ -16,6 +16,7 @@ from mutualnet.cost import CostModel, Latency, measure_latency
 from mutualnet.precision import autocast_to
 from mutualnet.processes import current_ranks, from_first, gather
 from mutualnet.progress import WorkProgress
+from mutualnet.selection import Selection
 from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable, Row
@@ -180,7 +181,7 @@ def build_table(
 ) -> QueryTable:
     """Calibrate, score and time every sub-network of the grid, and find the best per budget.
 
-    The select split alone chooses the front; its rows are then scored once on the test split.
+    The select batches alone choose the front; its rows are then scored once on the test split.
     Latency is that of the extracted sub-network, one image at a time. `race_table` makes nearly the
     same table in a fraction of the time.
 
@@ -188,7 +189,7 @@ def build_table(
         supernet: The trained network. Its BN bank is filled for every row.
         task: Scales batches and keeps score.
         train_batches: For BN statistics, with training augmentation and of one size.
-        select_batches: The split that chooses.
+        select_batches: The split that chooses; `meta["select"]` tells where they are not held out.
         test_batches: The split that is reported, None if there is none.
         data_id: Hash that names the data.
         subnets: Which rows; by default the space's grid.
@@ -250,7 +251,8 @@ def finished_table(
         num_samples=num_calibration_samples,
         autocast=autocast,
     )
-    work.part(f"scoring {len(chosen)} sub-networks on the select split", scoring + timing + testing)
+    selection = Selection.of(meta)
+    work.part(f"scoring {len(chosen)} sub-networks on {selection}", scoring + timing + testing)
     watched = work.watch(select_batches, effort.of_batch())
     scores = evaluate(supernet, watched, chosen, task=task, autocast=autocast)
     latencies: dict[Subnet, Latency] = {}

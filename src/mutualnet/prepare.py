@@ -15,7 +15,7 @@ from mutualnet.config import DataConfig, Recipe
 from mutualnet.data import DataSplits, load_data
 from mutualnet.data.feeding import TrainBatches, train_loader
 from mutualnet.data.noise import NoisyLabels
-from mutualnet.data.splits import SomeImages, hash_data, stratified_split
+from mutualnet.data.splits import hash_data
 from mutualnet.learners import Learner, make_learner, make_teacher
 from mutualnet.peers import check_apart
 from mutualnet.probe import Format, choose_format
@@ -52,21 +52,25 @@ def load_splits(recipe: Recipe) -> DataSplits:
     Raises:
         ValueError: If there are none such.
     """
+    damaged = recipe.data.max_damaged_share
     try:
         data = load_data(
             recipe.data.name,
             recipe.data.path,
             resolution=recipe.space.resolutions[0],
             select_share=recipe.data.select_share,
+            select_from=recipe.data.select_from,
+            train_share=recipe.data.train_share,
             seed=recipe.seed,
             augment=recipe.data.augment,
             policy=recipe.data.policy,
             cutout=recipe.data.cutout,
+            **({} if damaged == DataConfig.max_damaged_share else {"max_damaged_share": damaged}),
         )
     except ValueError as error:
-        hint = " The path is given by --data." if str(error).startswith("path must") else ""
-        raise ValueError(f"{error}{hint}") from None
-    data = _with_share(data, recipe.data.train_share, recipe.seed)
+        if not str(error).startswith("path must"):
+            raise
+        raise ValueError(f"{str(error).rstrip('.')}. The path is given by --data.") from None
     if not recipe.data.label_noise:
         return data
     noisy = NoisyLabels(
@@ -74,22 +78,6 @@ def load_splits(recipe: Recipe) -> DataSplits:
     )
     parts = {"train": (noisy.corrupted.astype(str), noisy.labels[noisy.corrupted].tolist())}
     return replace(data, train=noisy, data_id=hash_data(data.data_id, parts))
-
-
-def _with_share(data: DataSplits, share: float, seed: int) -> DataSplits:
-    """The data with a part of the train images, the same share of every class."""
-    if share == 1:
-        return data
-    labels = data.train.labels
-    _, kept = stratified_split(
-        labels if labels.ndim == 1 else np.zeros(len(labels), dtype=np.int64),
-        share,
-        seed=seed,
-        purpose="train",
-        class_names=data.class_names if labels.ndim == 1 else ("images",),
-    )
-    parts = {"train": (kept.astype(str), labels[kept].tolist())}
-    return replace(data, train=SomeImages(data.train, kept), data_id=hash_data(data.data_id, parts))
 
 
 def plain_task(recipe: Recipe) -> Task:
@@ -145,7 +133,7 @@ def training_task(recipe: Recipe, data: DataSplits) -> Task:
     even = len(labels) / data.num_classes
     return Classification(
         label_smoothing=recipe.label_smoothing,
-        class_weights=tuple((even / counts).tolist()) if is_weighted else None,
+        class_weights=tuple((even / counts.clip(1)).tolist()) if is_weighted else None,
     )
 
 

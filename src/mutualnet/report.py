@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from rich.console import Console
 from rich.table import Table
 
+from mutualnet.selection import Selection
 from mutualnet.table import QueryTable, Row
 
 __all__ = ["plot_frontier", "print_table", "table_markdown"]
@@ -121,6 +122,9 @@ def print_table(table: QueryTable, console: Console, only_front: bool = True) ->
     if dropped := len(table.rows) - len(table.finished):
         rows = "row was" if dropped == 1 else "rows were"
         console.print(f"{dropped} more {rows} dropped early, far behind; --full finishes all.")
+    chosen = Selection.of(table.meta)
+    if chosen.suffix:
+        console.print(f"Chosen on {chosen}.")
 
 
 def _cells(table: QueryTable, only_front: bool) -> tuple[list[str], list[list[str]]]:
@@ -143,7 +147,7 @@ def _cells(table: QueryTable, only_front: bool) -> tuple[list[str], list[list[st
 
 
 def _score_name(table: QueryTable) -> str:
-    return str(table.meta.get("score_name", "score"))
+    return f"{table.meta.get('score_name', 'score')}{Selection.of(table.meta).suffix}"
 
 
 def _measured(value: float | None, standard_error: float | None) -> str:

@@ -43,7 +43,8 @@ class Row:
 
     subnet: Subnet
     score: float
-    """On the select split, higher is better; for classification top-1 accuracy in %."""
+    """On the images that choose, which `meta["select"]` names; higher is better. For
+    classification top-1 accuracy in %."""
     standard_error: float
     """Of the score, in its unit."""
     num_samples: int

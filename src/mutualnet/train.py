@@ -135,8 +135,8 @@ def _module(ready: Prepared, state: dict[str, Any] | None) -> TrainingModule:
         )
     if state["data_id"] != ready.data.data_id:
         raise ValueError(
-            f"{ready.recipe.data.path} must hold the data that the interrupted run began with, got "
-            "others. Restore them, or remove the unfinished run."
+            f"{ready.recipe.data.place} must hold the data that the interrupted run began with, "
+            "got others. Restore them, or remove the unfinished run."
         )
     if state["num_ranks"] != current_ranks().size:
         logger.warning(
@@ -160,6 +160,7 @@ def _facts(module: TrainingModule, started: float, seconds: float) -> dict[str, 
         "mean": list(ready.data.mean),
         "std": list(ready.data.std),
         "data_id": ready.data.data_id,
+        "select": ready.data.selection.to_dict(),
         "training_format": str(ready.form),
         "steps": module.done,
         "resumed_after_step": module.start or None,

@@ -16,7 +16,6 @@ from mutualnet.data.splits import (
     SplitSettings,
     check_augment,
     hash_data,
-    stratified_split,
 )
 
 MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)
@@ -112,13 +111,7 @@ def _load_cifar(
                 f"{part} labels must be in 0..{num_classes - 1}, got {labels.min()}.."
                 f"{labels.max()} in {path}"
             )
-    train, select = stratified_split(
-        arrays.train_labels,
-        settings.select_share,
-        seed=settings.seed,
-        purpose="select",
-        class_names=arrays.class_names,
-    )
+    train, select = settings.hold_out_select(arrays.train_labels, arrays.class_names)
     test = np.arange(len(arrays.test_labels))
     resolution = settings.resolution
     plain = ArrayTransform(resolution=resolution, mean=MEAN, std=STD)
@@ -142,6 +135,7 @@ def _load_cifar(
             },
         ),
         eval_transform=photo_transform(resolution),
+        selection=settings.selection,
     )
 
 

@@ -122,5 +122,5 @@ class ImageFiles(LabelledImages):
                 f"at most {allowed} of the {len(self)} {self.split} images may be damaged "
                 f"(max_damaged_share={self.max_damaged_share}), got {num_damaged}: "
                 f"{shorten([str(path) for path in self.damaged])}. "
-                "Repair or remove them, or raise max_damaged_share."
+                "Repair or remove them, or raise data.max_damaged_share."
             )

@@ -57,13 +57,7 @@ def load_digits(
     rest, test = stratified_split(
         labels, TEST_SHARE, seed=0, purpose="test", class_names=class_names
     )
-    kept, held_out = stratified_split(
-        labels[rest],
-        settings.select_share,
-        seed=settings.seed,
-        purpose="select",
-        class_names=class_names,
-    )
+    kept, held_out = settings.hold_out_select(labels[rest], class_names)
     train, select = rest[kept], rest[held_out]
     plain = ArrayTransform(resolution=resolution, mean=MEAN, std=STD)
     augmented = ArrayTransform(
@@ -91,4 +85,5 @@ def load_digits(
             },
         ),
         eval_transform=photo_transform(resolution),
+        selection=settings.selection,
     )

@@ -5,8 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mutualnet.data.folders import check_apart, list_files, list_folders
-from mutualnet.data.photos import EXTENSIONS, Files, hold_out, photo_splits, train_transform
+from mutualnet.data.photos import (
+    EXTENSIONS,
+    Files,
+    hold_out,
+    hold_out_select,
+    photo_splits,
+    train_transform,
+)
 from mutualnet.data.splits import DataSplits, SplitSettings, shorten
+from mutualnet.selection import Selection
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +77,10 @@ def load_imagefolder(
     else:
         test = _list_files(path, test_dir, class_names)
     if val_dir is None:
-        train, select = hold_out(train, settings.select_share, settings.seed, "select", class_names)
+        train, select = hold_out_select(train, settings, class_names)
+        selection = settings.selection
     else:
+        selection = Selection(kind="folder")
         select = _list_files(path, val_dir, class_names)
         logger.info("select split: all of %s; select_share is not used", val_dir)
 
@@ -82,6 +92,7 @@ def load_imagefolder(
         changed,
         settings.resolution,
         max_damaged_share,
+        selection,
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from torchvision.transforms import v2
 
 from mutualnet.data.imagefolder import load_imagefolder
-from mutualnet.data.photos import Files, hold_out, photo_splits, train_transform
+from mutualnet.data.photos import Files, hold_out_select, photo_splits, train_transform
 from mutualnet.data.splits import DataSplits, SplitSettings, shorten
 
 __all__ = ["load_food101", "load_imagenet", "load_indoor67"]
@@ -106,9 +106,7 @@ def _splits(
         if strange:
             raise ValueError(f"the {part} list has classes that train lacks: {shorten(strange)}")
         parts[part] = Files(files, [numbers[Path(file).parent.name] for file in files])
-    train, select = hold_out(
-        parts["train"], settings.select_share, settings.seed, "select", class_names
-    )
+    train, select = hold_out_select(parts["train"], settings, class_names)
     return photo_splits(
         name,
         root,
@@ -117,4 +115,5 @@ def _splits(
         changed,
         settings.resolution,
         max_damaged_share,
+        settings.selection,
     )

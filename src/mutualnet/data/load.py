@@ -3,12 +3,13 @@
 import difflib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
 from torch import Tensor
 
 from mutualnet.data import cifar, digits, imagefolder, listed, multilabel, photos
+from mutualnet.data.shares import choose_from, use_share
 from mutualnet.data.splits import DataSplits, SplitSettings
 
 LOADERS: dict[str, Callable[..., DataSplits]] = {
@@ -59,6 +60,8 @@ def load_data(
     *,
     resolution: int,
     select_share: float = 0.1,
+    select_from: Literal["train", "test"] = "train",
+    train_share: float = 1.0,
     seed: int = 0,
     augment: str = "standard",
     policy: str = "none",
@@ -73,7 +76,10 @@ def load_data(
             `multilabel` (a folder with `labels.csv`).
         path: Folder that holds the data; None for digits.
         resolution: Side of the images to produce, in pixels: the largest of the space.
-        select_share: Share of the train images held out to choose the table's winners, in (0, 1).
+        select_share: Share of the train images held out to choose the table's winners, in [0, 1).
+            With 0 all are trained on, and a tenth of those chooses.
+        select_from: `test` chooses on the test split, which then tells nothing about new images.
+        train_share: Share of every class of the other train images to use, in (0, 1].
         seed: Which images are held out. The test split never depends on it.
         augment: `standard` or `none`; photos also know `wide_crop`, whose random crops go
             down to 0.08 of the area instead of 0.25.
@@ -104,7 +110,9 @@ def load_data(
         policy=policy,
         cutout=cutout,
     )
-    return LOADERS[name](None if path is None else Path(path).expanduser(), settings, **options)
+    place = None if path is None else Path(path).expanduser()
+    data = use_share(LOADERS[name](place, settings, **options), train_share, seed)
+    return choose_from(data, select_from, select_share=select_share, seed=seed)
 
 
 LOADER_OPTIONS: dict[str, set[str]] = {

@@ -72,8 +72,19 @@ def load_multilabel(
             )
         train, test = everything[splits == "train"], everything[splits == "test"]
     else:
-        train, test = _hold_out(everything, names, TEST_SHARE, 0, "test")
-    train, select = _hold_out(train, names, settings.select_share, settings.seed, "select")
+        # By a hash of the names alone: labels that come together have no strata.
+        train, test = stratified_split(
+            np.zeros(len(names), dtype=np.int64),
+            TEST_SHARE,
+            seed=0,
+            purpose="test",
+            class_names=("images",),
+            keys=names,
+        )
+    kept, chosen = settings.hold_out_select(
+        np.zeros(len(train), dtype=np.int64), ("images",), [names[i] for i in train]
+    )
+    train, select = train[kept], train[chosen]
     changed = train_transform(settings)
     plain = photo_transform(settings.resolution)
     parts = {"train": train, "select": select, "test": test}
@@ -100,24 +111,10 @@ def load_multilabel(
         data_id=hash_data("multilabel", {p: _facts(rows, parts[p]) for p in parts}),
         eval_transform=plain,
         task="multilabel",
+        selection=settings.selection,
     )
 
 
 def _facts(rows: list[dict[str, str]], positions: np.ndarray) -> tuple[list[str], list[str]]:
     """Names and labels of some images."""
     return [rows[i]["file"] for i in positions], [rows[i]["labels"] for i in positions]
-
-
-def _hold_out(
-    positions: np.ndarray, names: list[str], share: float, seed: int, purpose: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """By a hash of the names alone: labels that come together have no strata."""
-    kept, held_out = stratified_split(
-        np.zeros(len(positions), dtype=np.int64),
-        share,
-        seed=seed,
-        purpose=purpose,
-        class_names=("images",),
-        keys=[names[i] for i in positions],
-    )
-    return positions[kept], positions[held_out]

@@ -25,6 +25,7 @@ from mutualnet.data.splits import (
     stratified_split,
 )
 from mutualnet.processes import current_ranks
+from mutualnet.selection import Selection
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -130,6 +131,14 @@ def hold_out(
     return files.take(kept), files.take(held_out)
 
 
+def hold_out_select(
+    files: Files, settings: SplitSettings, class_names: Sequence[str]
+) -> tuple[Files, Files]:
+    """Train and select files; see `SplitSettings.hold_out_select`."""
+    kept, chosen = settings.hold_out_select(files.labels, class_names, files.names)
+    return files.take(kept), files.take(chosen)
+
+
 def photo_splits(
     name: str,
     root: Path,
@@ -138,6 +147,7 @@ def photo_splits(
     changed: v2.Compose,
     resolution: int,
     max_damaged_share: float,
+    selection: Selection,
 ) -> DataSplits:
     """The splits of photos in files; copies of train files in the others are counted in a warning.
 
@@ -149,6 +159,7 @@ def photo_splits(
         changed: What train photos go through.
         resolution: Side of the images, in pixels.
         max_damaged_share: Share of a split's files that may be damaged, in [0, 1). One always may.
+        selection: What the select files are.
     """
     if current_ranks().is_first:
         warn_of_copies(root, parts, len(class_names))
@@ -171,4 +182,5 @@ def photo_splits(
         resolution=resolution,
         data_id=hash_data(name, dict(parts)),
         eval_transform=plain,
+        selection=selection,
     )

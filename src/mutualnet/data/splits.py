@@ -4,7 +4,7 @@ import hashlib
 import random
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from mutualnet.selection import Selection
 
 
 class LabelledImages(Dataset[tuple[Tensor, Any]]):
@@ -84,7 +86,7 @@ class SplitSettings:
     resolution: int
     """Side of the images to produce, in pixels."""
     select_share: float = 0.1
-    """Share of the train images held out, in (0, 1)."""
+    """Share of the train images held out, in [0, 1); with 0 the select images are all of train."""
     seed: int = 0
     """Which images are held out."""
     augment: str = "standard"
@@ -93,6 +95,35 @@ class SplitSettings:
     """`autoaugment` or `fast_autoaugment`: what a search has found, on CIFAR-10 or ImageNet."""
     cutout: int = 0
     """Side of the square that Cutout blanks, in pixels of the result; 0 for none."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.select_share < 1:
+            raise ValueError(f"select_share must be in [0, 1), got {self.select_share}")
+
+    @property
+    def selection(self) -> Selection:
+        """What the select images of `hold_out_select` are."""
+        if self.select_share == 0:
+            return Selection(kind="trained")
+        return Selection(kind="held_out", share=self.select_share)
+
+    def hold_out_select(
+        self,
+        labels: Sequence[int] | np.ndarray,
+        class_names: Sequence[str],
+        keys: Sequence[str] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of the train and of the select images; see `stratified_split`."""
+        if self.select_share == 0:
+            return np.arange(len(labels)), np.arange(len(labels))
+        return stratified_split(
+            labels,
+            self.select_share,
+            seed=self.seed,
+            purpose="select",
+            class_names=class_names,
+            keys=keys,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +138,7 @@ class DataSplits:
     train: LabelledImages
     """Images to learn from, with the training augmentation."""
     select: LabelledImages
-    """Images held out to choose the table's winners."""
+    """Images that choose the table's winners."""
     test: LabelledImages
     """Images to report on, once. They never depend on the seed."""
     class_names: tuple[str, ...]
@@ -124,6 +155,8 @@ class DataSplits:
     """What the test images went through: a PIL image of any mode or size to (C, H, W)."""
     task: str = "classification"
     """What the labels are for: `classification` or `multilabel`."""
+    selection: Selection = field(default_factory=Selection)
+    """What the select images are."""
 
     @property
     def calibration(self) -> LabelledImages:
@@ -168,7 +201,8 @@ def stratified_split(
         Positions that stay and positions that are held out, both ascending.
 
     Raises:
-        ValueError: If share is not in (0, 1) or a class has fewer than two images.
+        ValueError: If share is not in (0, 1), leaves no class an image, or a class has fewer than
+            two.
     """
     if not 0 < share < 1:
         raise ValueError(f"{purpose}_share must be in (0, 1), got {share}")
@@ -180,15 +214,42 @@ def stratified_split(
             f"every class must have at least 2 images to hold some out for {purpose}, got fewer "
             f"in {shorten(few)}. Add images or leave the class out."
         )
+    if (np.round(share * counts) >= counts).all():
+        raise ValueError(
+            f"{purpose}_share={share} leaves nothing to train on: the largest of "
+            f"{len(class_names)} classes has {counts.max()} images. Lower it."
+        )
+    chosen = pick_share(labels, share, seed=seed, purpose=purpose, keys=keys, num_left=1)
+    return np.setdiff1d(np.arange(len(labels)), chosen), chosen
+
+
+def pick_share(
+    labels: np.ndarray,
+    share: float,
+    *,
+    seed: int,
+    purpose: str,
+    keys: Sequence[str] | None = None,
+    num_left: int = 0,
+) -> np.ndarray:
+    """Positions of a share of every class, at least one image each, ascending.
+
+    Args:
+        labels: Class number of each image.
+        share: In (0, 1].
+        seed: Another seed chooses other images.
+        purpose: The same seed chooses other images for another.
+        keys: What identifies each image, its position by default.
+        num_left: Images of each class that stay in any case.
+    """
     names = map(str, range(len(labels))) if keys is None else keys
     ranks = np.array([_rank(f"{purpose}/{seed}/{key}") for key in names])
-    held_out = []
-    for label, count in enumerate(counts):
+    picked = []
+    for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        num_held_out = min(max(1, round(share * int(count))), int(count) - 1)
-        held_out.append(members[np.argsort(ranks[members], kind="stable")[:num_held_out]])
-    chosen = np.sort(np.concatenate(held_out))
-    return np.setdiff1d(np.arange(len(labels)), chosen), chosen
+        count = min(max(1, round(share * len(members))), len(members) - num_left)
+        picked.append(members[np.argsort(ranks[members], kind="stable")[:count]])
+    return np.sort(np.concatenate(picked))
 
 
 def hash_data(
