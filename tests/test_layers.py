@@ -56,6 +56,7 @@ ORDER = [
     "config_text",
     "variations",
     "host",
+    "batch_checks",
     "sandwich",
     "peers",
     "probe",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._pytree import tree_map
 
+from mutualnet.batch_checks import NonFiniteImagesError
 from mutualnet.config import OptimizerConfig
 from mutualnet.methods import SandwichRule
 from mutualnet.mixing import mix_images
@@ -174,11 +175,17 @@ class TrainingModule(L.LightningModule):
 
         for part in self._parts(batch):
             weight = len(ready.task.inputs(part)) * share
-            if recipe.has_teaching:
-                self._teach(part, subnets, weight, terms, move if self._in_turn else None)
-            else:
-                for number in range(len(ready.learners)):
-                    terms.add(self._sandwich(number, part, subnets, weight), weight)
+            try:
+                if recipe.has_teaching:
+                    self._teach(part, subnets, weight, terms, move if self._in_turn else None)
+                else:
+                    for number in range(len(ready.learners)):
+                        terms.add(self._sandwich(number, part, subnets, weight), weight)
+            except NonFiniteImagesError as error:
+                raise TrainingDivergedError(
+                    f"the images of step {step + 1} hold values that are not finite numbers. The "
+                    f"weights were not updated by it: {error}"
+                ) from None
         if not self._in_turn:
             norms = [self._average_and_check(own, terms, batch, step) for own in self._sets]
             for numbers, optimizer, norm in zip(self._sets, optimizers, norms, strict=True):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mutualnet.batch_checks import BatchCheck
 from mutualnet.heads import AuxiliaryHeads
 from mutualnet.precision import autocast_to
 from mutualnet.running_statistics import kept_running_statistics
@@ -68,7 +69,10 @@ def peer_step(
 
     Raises:
         ValueError: If networks and graph do not fit, one network is given twice, two share weights,
-            or peers have different classes.
+            or peers have different classes; if an image is not finite or a label out of range. On
+            an accelerator values are read for the first 8 batches alone, since reading them waits
+            for the device.
+        TypeError: If images or labels are of the wrong type.
 
     Source: Zhang et al. 2018, https://arxiv.org/abs/1706.00384, algorithm 1 (alternating updates);
         Yao and Sun 2020, https://arxiv.org/abs/2008.06964 (joint update).
@@ -108,6 +112,7 @@ class _Step:
         self.networks, self.heads = networks, heads
         self.batch, self.graph, self.task = batch, graph, task
         self.inputs = task.inputs(batch)
+        self.check = BatchCheck(networks[0], task, batch)
         self.autocast = autocast
         self.outputs: dict[Node, Any] = {}
         self.targets: dict[Node, Any] = {}
@@ -123,6 +128,8 @@ class _Step:
             else:
                 self.outputs |= self._run(number)
         _check_classes(self.outputs, self.graph)
+        if any(edge.teacher is None for edge in self.graph.edges):
+            self.check.labels(self.outputs[Node(0)])
         self.targets = {node: self.task.detach(value) for node, value in self.outputs.items()}
 
     def teaches(self, number: int, students: Sequence[int]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from mutualnet.batch_checks import BatchCheck
 from mutualnet.precision import autocast_to
 from mutualnet.shared_gradients import ignore_layout_warning
 from mutualnet.space import Subnet
@@ -64,12 +65,16 @@ def sandwich_step(
         One member per sub-network, in their order. Losses stay on the device.
 
     Raises:
-        ValueError: If there is no sub-network, or one lies outside the supernet's space.
+        TypeError: If images or labels are of the wrong type.
+        ValueError: If there is no sub-network, or one lies outside the supernet's space; if an
+            image is not finite or a label out of range. On an accelerator values are read for the
+            first 8 batches alone, since reading them waits for the device.
 
     Source: Yang et al. 2020, https://arxiv.org/abs/1909.12978, section 3.1, algorithm 1.
     """
     if not subnets:
         raise ValueError("subnets must hold at least one sub-network, got none")
+    check, is_checked = BatchCheck(supernet, task, batch), False
     scaled: dict[int, Any] = {}
     members: list[Member] = []
     for subnet in subnets:
@@ -81,6 +86,9 @@ def sandwich_step(
         with active_network(supernet, subnet) as network:
             with autocast_to(autocast, inputs.device):
                 outputs = network(inputs)
+                if not (is_taught or is_checked):
+                    check.labels(outputs)
+                    is_checked = True
                 if is_taught:
                     loss = task.distill_loss(outputs, teacher)
                 else:

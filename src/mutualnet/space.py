@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -10,6 +11,10 @@ __all__ = ["ElasticSpace", "Subnet"]
 
 _TOLERANCE = 1e-9
 """Two width multipliers closer than this are the same (0.05 * 20 is not 1.0 in floating point)."""
+
+
+def _is_side(value: float) -> bool:
+    return 1 <= value < math.inf and value == int(value)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +39,9 @@ class Subnet:
     def __post_init__(self) -> None:
         if not self.width_mult > 0:
             raise ValueError(f"width_mult must be > 0, got {self.width_mult}")
-        if self.resolution < 1 or self.resolution != int(self.resolution):
+        if self.width_mult == math.inf:
+            raise ValueError("width_mult must be finite, got inf")
+        if not _is_side(self.resolution):
             raise ValueError(f"resolution must be a whole number >= 1, got {self.resolution}")
         if self.num_frames is not None and self.num_frames < 1:
             raise ValueError(f"num_frames must be >= 1, got {self.num_frames}")
@@ -108,13 +115,13 @@ class ElasticSpace:
         if len(self.width_range) != 2:
             raise ValueError(f"width_range must be (low, high), got {self.width_range}")
         low, high = (float(width) for width in self.width_range)
-        if not 0 < low <= high:
+        if not 0 < low <= high < math.inf:
             raise ValueError(
                 f"width_range must satisfy 0 < low <= high, got {tuple(self.width_range)}. "
                 "Width 1.0 is the base network."
             )
         object.__setattr__(self, "width_range", (low, high))
-        if not self.resolutions or any(r < 1 or r != int(r) for r in self.resolutions):
+        if not self.resolutions or not all(map(_is_side, self.resolutions)):
             raise ValueError(
                 f"resolutions must be whole numbers of pixels >= 1, got {tuple(self.resolutions)}"
             )

@@ -61,6 +61,19 @@ class Task(ABC):
     def supervised_loss(self, outputs: Any, batch: Any) -> Tensor:
         """Scalar loss against the labels, averaged over the batch."""
 
+    def check_labels(self, outputs: Any, batch: Any, *, reads_values: bool) -> None:  # noqa: B027
+        """Refuse labels that the loss cannot take; the default takes everything.
+
+        Args:
+            outputs: The network's, for the batch.
+            batch: What the labels are of.
+            reads_values: Whether the labels' values may be read, which waits for their device.
+
+        Raises:
+            TypeError: If they are of the wrong type.
+            ValueError: If they are of the wrong shape or out of range.
+        """
+
     @abstractmethod
     def distill_loss(self, outputs: Any, teacher_outputs: Any, tau: float = 1.0) -> Tensor:
         """Scalar loss against another network's outputs at a temperature.

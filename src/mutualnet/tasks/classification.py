@@ -62,6 +62,35 @@ class Classification(Task):
         )
         return losses.mean()
 
+    def check_labels(self, outputs: Any, batch: Any, *, reads_values: bool) -> None:
+        """Refuse what is neither class numbers (N) int64 nor probabilities (N, K).
+
+        Raises:
+            TypeError: If class numbers are not int64, or probabilities not floating point.
+            ValueError: If shapes do not fit, or a class number is not one of the K.
+        """
+        shape, labels = tuple(logits_of(outputs).shape), _unpack(batch)[1]
+        if labels.dim() == 1 and labels.dtype != torch.int64:
+            raise TypeError(
+                f"class numbers must be int64, got {labels.dtype}. Convert them: labels.long()."
+            )
+        if labels.dim() != 1 and not labels.is_floating_point():
+            raise TypeError(f"probabilities of classes must be floats, got {labels.dtype}")
+        if tuple(labels.shape) not in (shape, shape[:1]):
+            raise ValueError(
+                f"labels must be class numbers ({shape[0]},) or probabilities {shape} for outputs "
+                f"{shape}, got {tuple(labels.shape)}"
+            )
+        if reads_values and labels.dim() == 1 and len(labels):
+            low, high = (int(value) for value in labels.aminmax())
+            if low < 0 or high >= shape[1]:
+                raise ValueError(
+                    f"class numbers must lie in 0..{shape[1] - 1}, got {low}..{high}. Number the "
+                    "classes from 0, or build the network with more."
+                )
+        if reads_values and labels.dim() == 2 and not bool(labels.isfinite().all()):
+            raise ValueError("probabilities of classes must be finite numbers, got others")
+
     def distill_loss(self, outputs: Any, teacher_outputs: Any, tau: float = 1.0) -> Tensor:
         """Kullback-Leibler divergence from the teacher in nats, averaged over the batch.
 

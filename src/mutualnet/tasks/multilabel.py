@@ -52,6 +52,18 @@ class MultiLabel(Task):
         targets = batch[1].to(logits.dtype)
         return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
 
+    def check_labels(self, outputs: Any, batch: Any, *, reads_values: bool) -> None:
+        """Refuse targets that are not (N, K) of values in [0, 1].
+
+        Raises:
+            ValueError: If the shape does not fit, or a value lies outside.
+        """
+        shape, targets = tuple(logits_of(outputs).shape), batch[1]
+        if tuple(targets.shape) != shape:
+            raise ValueError(f"targets must be {shape} as the outputs, got {tuple(targets.shape)}")
+        if reads_values and not bool(((targets >= 0) & (targets <= 1)).all()):
+            raise ValueError("targets must lie in [0, 1], got others")
+
     def distill_loss(self, outputs: Any, teacher_outputs: Any, tau: float = 1.0) -> Tensor:
         """Divergence of each label's two outcomes from the teacher's, averaged like the loss.
 
