@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import warnings
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.weak import TensorWeakRef
 
 from mutualnet.channels import Index
@@ -69,6 +71,8 @@ class GradientRoute:
         lock: Shared by all sub-networks of one model.
     """
 
+    _watching: ClassVar[bool] = False
+
     __slots__ = (
         "_base",
         "_parameter",
@@ -112,6 +116,9 @@ class GradientRoute:
         """Bring gradients of this narrow parameter to the full one."""
         self._parameter = TensorWeakRef(parameter)
         parameter._gradient_route = self  # type: ignore[attr-defined]
+        if not GradientRoute._watching:
+            register_optimizer_step_pre_hook(_refuse_unfit)
+            GradientRoute._watching = True
 
     @property
     def parameter(self) -> Tensor | None:
@@ -209,3 +216,30 @@ class GradientRoute:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
         return None
+
+
+def _refuse_unfit(optimizer: Optimizer, *_: Any) -> None:
+    """Stop an optimizer over a sub-network's parameters that it would step wrongly."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            route = getattr(parameter, "_gradient_route", None)
+            if route is None or route.is_cut:
+                continue
+            if group.get("fused") and not _is_one_block(parameter):
+                raise RuntimeError(
+                    f"a fused optimizer must not hold {route.name!r} of a sub-network: it takes a "
+                    "parameter for one block of memory, and a view into a wider one is not. Pass "
+                    "foreach=True instead of fused=True, or optimize the supernet's parameters()."
+                )
+            if route.is_gathered:
+                raise RuntimeError(
+                    f"an optimizer must not hold {route.name!r} of a sub-network: behind a "
+                    "concatenation it is a copy, and the step would be lost. Optimize the "
+                    "supernet's parameters(), or extract() the sub-network first."
+                )
+
+
+def _is_one_block(parameter: nn.Parameter) -> bool:
+    """Whether a parameter fills its memory without gaps."""
+    is_last = parameter.dim() == 4 and parameter.is_contiguous(memory_format=torch.channels_last)
+    return parameter.is_contiguous() or is_last

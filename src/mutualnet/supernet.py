@@ -21,7 +21,7 @@ from mutualnet.bank import (
     write_statistics,
 )
 from mutualnet.channels import ChannelPlan, Index
-from mutualnet.clock import WeightClock
+from mutualnet.clock import WeightsVersion
 from mutualnet.narrow import narrow_module, take
 from mutualnet.norms import OwnNorms
 from mutualnet.rules import ChannelRule, architecture_name
@@ -101,13 +101,13 @@ class Supernet(nn.Module):
     def _prepare(self) -> None:
         """Make what is neither copied nor saved."""
         self.gradient_lock = GradientLock()
-        self._clock = WeightClock(self)
+        self._weights = WeightsVersion(self)
         self._pool: OrderedDict[tuple[int, ...], nn.Module] = OrderedDict()
         self._pool_size = 256
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        for name in ("gradient_lock", "_clock", "_pool", "_pool_size"):
+        for name in ("gradient_lock", "_weights", "_pool", "_pool_size"):
             state.pop(name)
         # Versions count within this object's life only; what is fresh now is marked for the copy.
         state["_fresh"] = [k for k, s in self.bank.items() if self._is_fresh(s)]
@@ -256,11 +256,11 @@ class Supernet(nn.Module):
     @property
     def weights_version(self) -> int:
         """A number that changes whenever a weight does."""
-        return self._clock.version()
+        return self._weights.current()
 
     def weights_changed(self) -> None:
         """Declare all BN statistics stale, after an edit without trace such as `p.data.mul_(2)`."""
-        self._clock.ticks += 1
+        self._weights.count += 1
 
     def _is_fresh(self, statistics: BNStatistics) -> bool:
         return statistics.weights_version == self.weights_version

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.autograd.graph import get_gradient_edge
 
 from mutualnet.bank import (
     BankKey,
+    BNBank,
     BNStatistics,
     MissingStatisticsError,
     write_statistics,
@@ -19,10 +20,7 @@ from mutualnet.bank import (
 from mutualnet.narrow import take
 from mutualnet.shared_gradients import GradientRoute
 
-if TYPE_CHECKING:
-    from mutualnet.supernet import Supernet
-
-__all__ = ["SharedLeaf", "SubnetTie", "tie_of"]
+__all__ = ["FullNetwork", "SharedLeaf", "SubnetTie", "tie_of"]
 
 
 class SharedLeaf:
@@ -114,14 +112,29 @@ class SharedLeaf:
         self.route.is_cut = True
 
 
+class FullNetwork(Protocol):
+    """What a sub-network needs to know of its supernet."""
+
+    model: nn.Module
+    bank: BNBank
+
+    def statistics(self, key: BankKey) -> BNStatistics | None:
+        """Fresh BN statistics of a sub-network, None if there are none."""
+        ...
+
+    def weights_changed(self) -> None:
+        """Declare all BN statistics stale."""
+        ...
+
+
 class SubnetTie:
     """What a sub-network does before each forward pass to stay one with its supernet.
 
     Copies and pickles of a sub-network are cut loose: they are ordinary modules.
     """
 
-    def __init__(self, supernet: Supernet, key: BankKey, label: str) -> None:
-        self.supernet: Supernet | None = supernet
+    def __init__(self, supernet: FullNetwork, key: BankKey, label: str) -> None:
+        self.supernet: FullNetwork | None = supernet
         self.key = key
         self.label = label
         self.leaves: list[SharedLeaf] = []
@@ -173,7 +186,7 @@ class SubnetTie:
                 if buffer is not None and like is not None:
                     narrow._buffers[name] = buffer.to(like.device, like.dtype)
 
-    def _load_statistics(self, supernet: Supernet) -> None:
+    def _load_statistics(self, supernet: FullNetwork) -> None:
         statistics = supernet.statistics(self.key)
         if statistics is None:
             reason = "stale BN statistics: weights changed since calibration"
