@@ -13,6 +13,7 @@ ROOT = Path(mutualnet.__file__).parent
 
 ORDER = [
     # values, no torch
+    "numbers",
     "space",
     "methods",
     "table",
@@ -53,6 +54,7 @@ ORDER = [
     # training
     "calibrate",
     "config",
+    "plain_yaml",
     "config_text",
     "variations",
     "host",
@@ -72,6 +74,7 @@ ORDER = [
     "prepare",
     "mixing",
     "loop",
+    "divergence",
     "callbacks",
     "outcome",
     "train",
@@ -86,7 +89,7 @@ ORDER = [
 ]
 """A module imports only from modules before it; inside a folder, from its own too."""
 
-NO_TORCH = ("space", "methods", "table", "race", "budget", "seeding", "teaching")
+NO_TORCH = ("numbers", "space", "methods", "table", "race", "budget", "seeding", "teaching")
 
 
 def _module_of(path: Path) -> str:

@@ -18,6 +18,8 @@ from mutualnet.teaching import TEACHINGS
 __all__ = ["main"]
 
 _FAILED, _USER_ERROR, _INTERRUPTED = 1, 2, 130
+_NO_MEMORY = "out of memory|alloc.* memory"
+"""How PyTorch reports it."""
 
 _DESCRIPTION = """Train one network, run it at any budget.
 
@@ -354,7 +356,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a vanished mount
         _complain(error)
         return _FAILED
-    except RuntimeError as error:
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or re.search(_NO_MEMORY, str(error)):
+            lines = str(error).splitlines() or ["none is left"]
+            _complain(f"memory is exhausted ({lines[0]}). Use smaller images or batches.")
+            return _USER_ERROR
         if not type(error).__module__.startswith("mutualnet."):
             raise
         _complain(error)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mutualnet.methods import METHODS, Method
+from mutualnet.numbers import check_numbers
 from mutualnet.space import ElasticSpace
 from mutualnet.teaching import (
     KD_ALPHA,
@@ -57,6 +59,7 @@ class ModelConfig:
     `package.module:function` that returns some by name; None is by this network's own name."""
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         for key in self.kwargs:
             if not isinstance(key, str):
                 raise ValueError(f"model.kwargs must have names, got {key!r}")
@@ -104,6 +107,7 @@ class DataConfig:
     """Processes that load images; 0 loads in the training process."""
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.batch_size < 2:
             raise ValueError(f"batch_size must be >= 2, which BN needs, got {self.batch_size}")
         if not 0 <= self.select_share < 1:
@@ -164,6 +168,7 @@ class OptimizerConfig:
     """Keep a moving average of the weights, and end with it: its share of the old at each step."""
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not self.lr > 0:
             raise ValueError(f"lr must be > 0, got {self.lr}")
         if self.epochs < 1:
@@ -206,6 +211,7 @@ class MethodConfig:
     None is the method's own choice: yes for all but `s_net`."""
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_choice("method.name", self.name, tuple(METHODS))
         if self.num_random is not None and self.num_random < 0:
             raise ValueError(f"num_random must be >= 0, got {self.num_random}")
@@ -248,6 +254,7 @@ class TeachingConfig:
     """One optimizer over all networks, or one each; `clip_norm` then is each network's own."""
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_choice("teaching.method", self.method, TEACHINGS)
         _check_choice("head_variant", self.head_variant, ("standard", "narrow", "apfc"))
         _check_choice("update", self.update, ("joint", "alternating"))
@@ -323,6 +330,7 @@ class TeacherConfig:
     """Temperature of both distributions, > 0. Apprentice's has 1."""
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha must lie in [0, 1], got {self.alpha}")
         if not self.tau > 0:
@@ -349,6 +357,7 @@ class TableConfig:
     """Images of a batch, None for that of training."""
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.num_calibration_samples < 2:
             raise ValueError(
                 f"num_calibration_samples must be >= 2, got {self.num_calibration_samples}"
@@ -386,6 +395,12 @@ class Recipe:
     """Time between two states to go on from after an interruption; 0 writes one at every step."""
 
     def __post_init__(self) -> None:
+        check_numbers(self)
+        if not re.fullmatch(r"\w[\w .+=-]{0,99}", self.name):  # it begins the name of a directory
+            raise ValueError(
+                "name must begin with a letter or digit and have no more than 100 letters, digits, "
+                f"spaces and _ . + = -, got {self.name[:100]!r}"
+            )
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing}")
         if self.seed < 0:

@@ -24,6 +24,7 @@ from mutualnet.config import (
     TeacherConfig,
     TeachingConfig,
 )
+from mutualnet.plain_yaml import read_yaml
 from mutualnet.space import ElasticSpace
 
 __all__ = ["override", "read_recipe", "recipe_values", "write_recipe"]
@@ -211,9 +212,11 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
         if not isinstance(place, dict):
             raise ValueError(f"{key} must name a value of one peer, such as {key}.model.name")
         try:
-            place[last] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ValueError(f"the value of {key} must be YAML, got {text!r}") from None
+            place[last] = read_yaml(text)
+        except ValueError as error:
+            raise ValueError(
+                f"the value of {key} must be YAML, got {text[:100]!r} ({error})"
+            ) from None
     return _build(values)
 
 
@@ -243,9 +246,9 @@ def read_recipe(path: Path) -> Recipe:
         ValueError: If the file is not YAML, lacks a key, or has an unknown or ill-typed one.
     """
     try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} must hold YAML ({_one_line(error)})") from None
+        values = read_yaml(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} must hold YAML ({error})") from None
     if not isinstance(values, dict):
         raise ValueError(
             f"{path} must hold a recipe's keys and values, got {type(values).__name__}"

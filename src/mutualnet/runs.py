@@ -314,7 +314,7 @@ def _read_info(path: Path) -> dict[str, Any]:
             raise _missing(path, name)
     try:
         info = json.loads((path / INFO).read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path / INFO} is damaged ({error}). Train again.") from None
     if not isinstance(info, dict) or info.get("format") not in (_RUN, _PEERS):
         raise ValueError(f"{path / INFO} was not written by `mutualnet train`")
@@ -326,6 +326,12 @@ def _read_info(path: Path) -> dict[str, Any]:
     for key, kind in _FACTS[info["format"]].items():
         if not isinstance(info.get(key), kind):
             raise ValueError(f"{path / INFO} is damaged (no {key}). Train again.")
+    for key in ("networks", "class_names"):
+        wrong = [name for name in info.get(key, ()) if not isinstance(name, str)]
+        if wrong:
+            raise ValueError(
+                f"{path / INFO} is damaged ({key} must be text, got {wrong[0]!r:.80}). Train again."
+            )
     if info["format"] == _RUN and not (path / WEIGHTS).is_file():
         raise _missing(path, WEIGHTS)
     return info

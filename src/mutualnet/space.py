@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from mutualnet.numbers import check_numbers
+
 __all__ = ["ElasticSpace", "Subnet"]
 
 _TOLERANCE = 1e-9
 """Two width multipliers closer than this are the same (0.05 * 20 is not 1.0 in floating point)."""
+_MAX_WIDTH, _MAX_SIDE, _MAX_GRID = 64.0, 4096, 4096
+"""What a space may have at most: width multiplier, pixels of a side, sub-networks of the grid."""
 
 
 def _is_side(value: float) -> bool:
@@ -106,6 +110,7 @@ class ElasticSpace:
     """Width multiplier of the model as given: by default 1, or the top of the range if wider."""
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.widths is not None:
             if not self.widths:
                 raise ValueError("widths must name at least one width multiplier, got none")
@@ -125,6 +130,10 @@ class ElasticSpace:
             raise ValueError(
                 f"resolutions must be whole numbers of pixels >= 1, got {tuple(self.resolutions)}"
             )
+        if max(self.resolutions) > _MAX_SIDE:
+            raise ValueError(
+                f"resolutions must be at most {_MAX_SIDE} pixels, got {max(self.resolutions)}"
+            )
         sides = tuple(sorted({int(side) for side in self.resolutions}, reverse=True))
         object.__setattr__(self, "resolutions", sides)
         if not self.width_step > 0:
@@ -136,12 +145,29 @@ class ElasticSpace:
                 f"model_width_mult must be at least the top of width_range, got "
                 f"{self.model_width_mult} < {high}. Build the model as wide as the widest of them."
             )
+        if self.full_width_mult > _MAX_WIDTH:
+            raise ValueError(
+                f"width multipliers must be at most {_MAX_WIDTH:g}, got {self.full_width_mult:g}. "
+                "Width 1.0 is the base network."
+            )
+        num_widths = self._num_steps + 1 if self.widths is None else len(self.widths)
+        if num_widths * len(sides) > _MAX_GRID:
+            raise ValueError(
+                f"the grid must have at most {_MAX_GRID} sub-networks, got {num_widths:.4g} widths "
+                f"at {len(sides)} resolutions. Raise width_step, which is {self.width_step:g}."
+            )
 
     @property
     def full_width_mult(self) -> float:
         """Width multiplier of the model as given: its channels are the full ones."""
         assert self.model_width_mult is not None  # set above
         return self.model_width_mult
+
+    @property
+    def _num_steps(self) -> float:
+        """Steps between the two ends, not rounded: there may be more than can be counted."""
+        low, high = self.width_range
+        return (high - low) / self.width_step
 
     @property
     def largest(self) -> Subnet:
@@ -158,8 +184,9 @@ class ElasticSpace:
         if self.widths is not None:
             return self.widths
         low, high = self.width_range
-        count = int((high - low) / self.width_step + 1e-6)
-        steps = {round(low + i * self.width_step, 9) for i in range(count + 1)}
+        steps = {
+            round(low + i * self.width_step, 9) for i in range(int(self._num_steps + 1e-6) + 1)
+        }
         # The top replaces a step that falls on it, so that rounding never makes two of one.
         inner = {width for width in steps if high - width > 1e-6}
         return tuple(sorted(inner | {high}, reverse=True))

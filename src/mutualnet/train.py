@@ -23,6 +23,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from mutualnet.callbacks import CapacityGap, EpochLines, ProgressBar, StateWriter
 from mutualnet.checkpoints import latest_state, write_state
 from mutualnet.config import Recipe
+from mutualnet.divergence import check_learned
 from mutualnet.loop import STATE_VERSION, TrainingModule
 from mutualnet.outcome import are_scored, final_scores, save_networks
 from mutualnet.prepare import Prepared, prepare
@@ -67,7 +68,8 @@ def train(
     Raises:
         ValueError: If `out` exists, the recipe does not fit its data or model, or an unfinished run
             is in the way or was of another recipe.
-        TrainingDivergedError: If a loss is not finite. It names the sub-network and the step.
+        TrainingDivergedError: If a loss is not finite, or training ended with useless weights or
+            losses. It names the sub-network or the loss, and the step.
     """
     if limit_steps is not None:
         if limit_steps < 1:
@@ -95,6 +97,7 @@ def train(
             # What comes may fail or be stopped; training is not to be lost with it.
             write_state(partial / STATES, module.done, module.state())
         module.finish()
+        check_learned(module)
         facts = _facts(module, started, seconds)
         scores = final_scores(ready)
         if current_ranks().is_first:
@@ -121,7 +124,7 @@ def _format_of(partial: Path) -> Format | None:
     """The format that the interrupted run had chosen: a probe may choose another now."""
     try:
         return Format(*json.loads((partial / FORMAT).read_text()))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 

@@ -10,6 +10,7 @@ import torchvision
 from torch import nn
 
 from mutualnet.models import cifar, cifar_densenet, cifar_resnet, scaled
+from mutualnet.structure import first_line
 from mutualnet.user_functions import find_function
 
 OWN_MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -48,19 +49,20 @@ def create_model(spec: str, *, num_classes: int, in_channels: int = 3, **kwargs:
     for name, count in (("num_classes", num_classes), ("in_channels", in_channels)):
         if count < 1:
             raise ValueError(f"{name} must be >= 1, got {count}")
-    for name in ("pretrained", "weights", "weights_backbone"):
+    for name in ("pretrained", "weights", "weights_backbone", "checkpoint_path"):
         if kwargs.pop(name, None):
             raise ValueError(
-                f"create_model never downloads, got {name}. Build the network and call its "
-                "load_state_dict with weights of your own."
+                f"create_model never reads or downloads weights, got {name}. In a recipe "
+                "model.init names them; elsewhere call the network's load_state_dict."
             )
     try:
         return _create(spec, num_classes, in_channels, kwargs)
-    except TypeError as error:
-        if not kwargs:
+    except Exception as error:  # constructors refuse arguments in any way
+        if not kwargs or isinstance(error, ValueError):
             raise
         raise ValueError(
-            f"network {spec} must take the arguments {', '.join(kwargs)}, got {error}"
+            f"network {spec} must take the arguments {', '.join(kwargs)}, got "
+            f"{type(error).__name__}: {first_line(error)}"
         ) from None
 
 

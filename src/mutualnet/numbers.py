@@ -1,0 +1,41 @@
+"""What must hold of every number that a user sets: it is finite, and a machine can count it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any
+
+__all__ = ["check_numbers"]
+
+_END = 2**53
+"""From here on floats skip whole numbers."""
+
+
+def check_numbers(config: Any) -> None:
+    """Refuse a dataclass with a number that is infinite, not a number, or too large to count with.
+
+    Args:
+        config: Its lists and mappings are looked into, other dataclasses are not.
+
+    Raises:
+        ValueError: If there is one. It names the field.
+    """
+    for field in fields(config):
+        for value in _numbers(getattr(config, field.name)):
+            if isinstance(value, int) and abs(value) >= _END:
+                raise ValueError(f"{field.name} must lie below 2**53, got a larger number")
+            if not math.isfinite(value):
+                raise ValueError(f"{field.name} must be a finite number, got {value}")
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, int | float):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _numbers(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _numbers(part)
