@@ -31,7 +31,7 @@ DEEP = "[" * 100_000 + "]" * 100_000
         ({"resolutions": (100_000,)}, "resolutions must be at most 4096 pixels, got 100000"),
         ({"width_step": 1e-12}, r"the grid must have at most 4096 sub-networks, got 7.5e\+11 wid"),
         (
-            {"width_step": 1e-308, "width_range": (1, 64)},
+            {"width_step": 1e-307, "width_range": (1, 64)},
             "the grid .* got inf widths at 4 resolutions",
         ),
         ({"width_step": float("nan")}, "width_step must be a finite number, got nan"),
