@@ -21,6 +21,7 @@ from mutualnet.models import (
     resnet110_cifar,
     resnet164_cifar,
     wrn16_1,
+    wrn16_2,
     wrn16_4,
     wrn28_4,
     wrn28_10,
@@ -43,6 +44,7 @@ def count_macs(model: nn.Module, resolution: int) -> float:
     ("factory", "params_m", "macs_m"),
     [
         (wrn16_1, 0.18, 27),
+        (wrn16_2, 0.70, 101),
         (wrn16_4, 2.77, 393),
         (wrn28_4, 5.87, 846),
         (wrn28_10, 36.54, 5243),

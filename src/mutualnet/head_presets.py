@@ -153,7 +153,7 @@ def _mobilenet_v2_heads(block13: str, block16: str) -> Heads:
 HEAD_PRESETS: dict[str, Callable[[], Heads]] = {
     **{
         f"wrn{d}_{k}": partial(wide_resnet_heads, d, k)
-        for d, k in ((16, 1), (16, 4), (28, 4), (28, 10))
+        for d, k in ((16, 1), (16, 2), (16, 4), (28, 4), (28, 10))
     },
     **{f"resnet{d}_cifar": partial(cifar_resnet_heads, d) for d in (20, 32, 56, 110)},
     "resnet164_cifar": partial(cifar_resnet_heads, 164, bottleneck=True),

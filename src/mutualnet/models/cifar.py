@@ -107,6 +107,11 @@ def wrn16_1(num_classes: int = 100, in_channels: int = 3, dropout: float = 0.0) 
     return WideResNet(16, 1, num_classes, dropout, in_channels)
 
 
+def wrn16_2(num_classes: int = 100, in_channels: int = 3, dropout: float = 0.0) -> WideResNet:
+    """WRN-16-2: 0.70 M parameters and 101 M MACs at 32 px for 100 classes."""
+    return WideResNet(16, 2, num_classes, dropout, in_channels)
+
+
 def wrn16_4(num_classes: int = 100, in_channels: int = 3, dropout: float = 0.0) -> WideResNet:
     """WRN-16-4: 2.77 M parameters and 393 M MACs at 32 px for 100 classes."""
     return WideResNet(16, 4, num_classes, dropout, in_channels)

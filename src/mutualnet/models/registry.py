@@ -24,6 +24,7 @@ OWN_MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet110_cifar": cifar_resnet.resnet110_cifar,
     "resnet164_cifar": cifar_resnet.resnet164_cifar,
     "wrn16_1": cifar.wrn16_1,
+    "wrn16_2": cifar.wrn16_2,
     "wrn16_4": cifar.wrn16_4,
     "wrn28_4": cifar.wrn28_4,
     "wrn28_10": cifar.wrn28_10,
