@@ -27,7 +27,7 @@ MODULES = {
         "dcm",
         "with_teacher",
     ],
-    "mutualnet.peers": ["Lesson"],
+    "mutualnet.peers": ["PeerStepResult"],
     "mutualnet.blocks": ["Blocks"],
     "mutualnet.head_presets": ["head_preset", "wide_resnet_heads", "cifar_resnet_heads"],
     "mutualnet.tasks.base": ["Task", "Score"],

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mutualnet.peers import peer_step
+from mutualnet.peers import peer_step, peer_step_in_turn
 from mutualnet.teaching import (
     dks,
     dml,
@@ -47,13 +47,11 @@ def test_alternating_updates_are_the_papers_algorithm(count):
     seen = []
     optimizers = [torch.optim.SGD(model.parameters(), 0.3) for model in models]
 
-    def update(number, lesson):
-        seen.append((number, sorted(map(str, lesson.losses))))
-        optimizers[number].step()
-        optimizers[number].zero_grad()
-
     for _ in range(2):
-        peer_step(models, tiny_batch(), dml(count), task=TASK, update=update)
+        for number, result in peer_step_in_turn(models, tiny_batch(), dml(count), task=TASK):
+            seen.append((number, sorted(map(str, result.losses))))
+            optimizers[number].step()
+            optimizers[number].zero_grad()
         _alternate_slowly(twins, tiny_batch(), 0.3)
     for model, twin in zip(models, twins, strict=True):
         for mine, slow in zip(model.parameters(), twin.parameters(), strict=True):
@@ -64,7 +62,7 @@ def test_alternating_updates_are_the_papers_algorithm(count):
 
 def test_alternating_updates_count_a_batch_once_in_running_statistics():
     models, _ = tiny_networks(2)
-    peer_step(models, tiny_batch(), dml(2), task=TASK, update=lambda number, lesson: None)
+    assert len(list(peer_step_in_turn(models, tiny_batch(), dml(2), task=TASK))) == 2
     assert [int(model.early[1].num_batches_tracked) for model in models] == [1, 1]
     assert {model.early[1].momentum for model in models} == {0.1}
     twin = Tiny(0).train()
@@ -76,16 +74,14 @@ def test_a_callers_autocast_does_not_hide_the_new_predictions():
     models, _ = tiny_networks(2)
     optimizer = torch.optim.SGD(models[0].parameters(), lr=1.0)
     images = tiny_batch()[0]
-
-    def update(number, lesson):
-        if number == 0:
-            optimizer.step()
-
     with torch.autocast("cpu", torch.bfloat16):
-        lesson = peer_step(models, tiny_batch(), dml(2), task=TASK, update=update)
+        turns = peer_step_in_turn(models, tiny_batch(), dml(2), task=TASK)
+        next(turns)
+        optimizer.step()
+        _, result = next(turns)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         expected = models[0](images)
-    torch.testing.assert_close(lesson.outputs[0], expected)
+    torch.testing.assert_close(result.outputs[0], expected)
 
 
 @pytest.mark.parametrize(
@@ -105,22 +101,20 @@ def test_in_turn_only_networks_that_others_learn_from_run_again(graph, runs):
 
     for number, model in enumerate(models):
         model.register_forward_hook(counter(number))
-    peer_step(models, tiny_batch(), graph, task=TASK, heads=heads, update=lambda *_: None)
+    list(peer_step_in_turn(models, tiny_batch(), graph, task=TASK, heads=heads))
     assert counts == runs
 
 
-def test_a_joint_step_differs_from_an_alternating_one():
+def test_a_joint_step_differs_from_one_in_turn():
     models, _ = tiny_networks(2)
     twins = copy.deepcopy(models)
-    for group, in_turn in ((models, False), (twins, True)):
-        optimizers = [torch.optim.SGD(model.parameters(), 0.5) for model in group]
-
-        def update(number, lesson, optimizers=optimizers):
-            optimizers[number].step()
-
-        peer_step(group, tiny_batch(), dml(2), task=TASK, update=update if in_turn else None)
-        if not in_turn:
-            for optimizer in optimizers:
-                optimizer.step()
+    one, other = (
+        [torch.optim.SGD(m.parameters(), 0.5) for m in group] for group in (models, twins)
+    )
+    peer_step(models, tiny_batch(), dml(2), task=TASK)
+    for optimizer in one:
+        optimizer.step()
+    for number, _ in peer_step_in_turn(twins, tiny_batch(), dml(2), task=TASK):
+        other[number].step()
     assert torch.equal(models[0].head.weight, twins[0].head.weight)
     assert not torch.equal(models[1].head.weight, twins[1].head.weight)

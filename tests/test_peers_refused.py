@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mutualnet.heads import AuxiliaryHeads, Head
-from mutualnet.peers import peer_step
+from mutualnet.peers import peer_step, peer_step_in_turn
 from mutualnet.teaching import (
     Edge,
     Node,
@@ -40,7 +40,8 @@ def test_impossible_steps_are_refused():
     refuses(message, (first, other), dml(2))
     moved = Edge(student=Node(0), teacher=Node(1), detach=False)
     soft = TeachingGraph((moved, *independent(2).edges))
-    refuses("need detached teachers", pair, soft, update=lambda *_: None)
+    with pytest.raises(ValueError, match="updates in turn need detached teachers"):
+        peer_step_in_turn(pair, tiny_batch(), soft, task=TASK)
     assert first.head.weight.grad is None
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mutualnet.heads import AuxiliaryHeads, Head
     from mutualnet.losses import distillation_loss
     from mutualnet.methods import METHODS, Method, SandwichRule
-    from mutualnet.peers import peer_step
+    from mutualnet.peers import peer_step, peer_step_in_turn
     from mutualnet.rules import ChannelRule
     from mutualnet.sandwich import sandwich_step
     from mutualnet.space import ElasticSpace, Subnet
@@ -42,6 +42,7 @@ __all__ = [
     "distillation_loss",
     "measure_latency",
     "peer_step",
+    "peer_step_in_turn",
     "sandwich_step",
 ]
 
@@ -66,6 +67,7 @@ _HOMES = {
     "distillation_loss": "losses",
     "measure_latency": "cost",
     "peer_step": "peers",
+    "peer_step_in_turn": "peers",
     "sandwich_step": "sandwich",
 }
 

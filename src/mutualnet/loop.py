@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,14 +23,14 @@ from mutualnet.optimizer import (
     parameter_groups,
     set_learning_rate,
 )
-from mutualnet.peers import Lesson, peer_step
+from mutualnet.peers import PeerStepResult, peer_step, peer_step_in_turn
 from mutualnet.prepare import Prepared
 from mutualnet.processes import average_gradients, current_ranks
 from mutualnet.sandwich import active_network, sandwich_step
 from mutualnet.schedules import learning_rate_factor
 from mutualnet.seeding import Purpose, generator, seed_of
 from mutualnet.space import Subnet
-from mutualnet.teaching import OUTPUT, Edge
+from mutualnet.teaching import OUTPUT, Edge, TeachingGraph
 
 __all__ = ["STATE_VERSION", "TrainingDivergedError", "TrainingModule"]
 
@@ -169,18 +169,14 @@ class TrainingModule(L.LightningModule):
         share = ranks.size / ready.batches.size_of(step)
         terms = _Terms()
 
-        def move(number: int) -> None:
-            norm = self._average_and_check([number], terms, batch, step)
-            self._clip_and_step([number], optimizers[number], norm)
-
         for part in self._parts(batch):
             weight = len(ready.task.inputs(part)) * share
             try:
-                if recipe.has_teaching:
-                    self._teach(part, subnets, weight, terms, move if self._in_turn else None)
-                else:
-                    for number in range(len(ready.learners)):
-                        terms.add(self._sandwich(number, part, subnets, weight), weight)
+                for number, found in self._learn(part, subnets, weight):
+                    terms.add(found, weight)
+                    if self._in_turn:
+                        norm = self._average_and_check([number], terms, batch, step)
+                        self._clip_and_step([number], optimizers[number], norm)
             except NonFiniteImagesError as error:
                 raise TrainingDivergedError(
                     f"the images of step {step + 1} hold values that are not finite numbers. The "
@@ -214,26 +210,26 @@ class TrainingModule(L.LightningModule):
 
     # ---------------------------------------------------------------------------------- learning
 
+    def _learn(
+        self, part: Any, subnets: tuple[Subnet, ...], weight: float
+    ) -> Iterator[tuple[int, list[tuple[_Term, Tensor]]]]:
+        """Add up the gradients of every network in turn; yields its number and its losses."""
+        if self.recipe.has_teaching:
+            yield from self._teach(part, subnets, weight)
+            return
+        for number in range(len(self.ready.learners)):
+            yield number, list(self._sandwich(number, part, subnets, weight))
+
     def _teach(
-        self,
-        part: Any,
-        subnets: tuple[Subnet, ...],
-        weight: float,
-        terms: _Terms,
-        move: Callable[[int], None] | None,
-    ) -> None:
-        """The graph's terms for the largest sub-networks, then each network's narrower ones."""
-        ready = self.ready
+        self, part: Any, subnets: tuple[Subnet, ...], weight: float
+    ) -> Iterator[tuple[int, list[tuple[_Term, Tensor]]]]:
+        """Let networks learn from each other and their narrower ones from them.
 
-        def learn(number: int, lesson: Lesson) -> None:
-            own = {e: loss for e, loss in lesson.losses.items() if e.student.network == number}
-            terms.add(((_of_edge(edge), loss) for edge, loss in own.items()), weight)
-            if subnets[1:]:
-                output = lesson.outputs[number]
-                terms.add(self._sandwich(number, part, subnets, weight, output), weight)
-            if move is not None:
-                move(number)
-
+        Yields:
+            Number of a network whose gradient is there, and its losses. With updates in turn it
+            must be moved before the next one is asked for.
+        """
+        ready, step = self.ready, peer_step_in_turn if self._in_turn else _peer_step_at_once
         with ExitStack() as stack:
             networks = [
                 stack.enter_context(active_network(own.supernet, subnets[0]))
@@ -241,7 +237,7 @@ class TrainingModule(L.LightningModule):
             ]
             if ready.teacher is not None:
                 networks.append(ready.teacher)
-            lesson = peer_step(
+            for number, result in step(
                 networks,
                 ready.task.scale(part, subnets[0]),
                 self.graph,
@@ -249,11 +245,12 @@ class TrainingModule(L.LightningModule):
                 heads={n: own.heads for n, own in enumerate(ready.learners) if own.heads},
                 autocast=ready.form.autocast,
                 weight=weight,
-                update=None if move is None else learn,
-            )
-        if move is None:
-            for number in range(len(ready.learners)):
-                learn(number, lesson)
+            ):
+                terms = [(_of_edge(edge), loss) for edge, loss in result.losses.items()]
+                if subnets[1:]:
+                    output = result.outputs[number]
+                    terms += self._sandwich(number, part, subnets, weight, output)
+                yield number, terms
 
     def _sandwich(
         self,
@@ -390,6 +387,16 @@ class TrainingModule(L.LightningModule):
 def _is_inner(edge: Edge) -> bool:
     """Whether an auxiliary head takes part."""
     return any(node is not None and node.head != OUTPUT for node in (edge.student, edge.teacher))
+
+
+def _peer_step_at_once(
+    networks: Sequence[nn.Module], batch: Any, graph: TeachingGraph, **options: Any
+) -> Iterator[tuple[int, PeerStepResult]]:
+    """A joint step, in the form of one in turn: each network that learns with its own losses."""
+    result = peer_step(networks, batch, graph, **options)
+    for number in sorted({edge.student.network for edge in graph.edges}):
+        own = {e: loss for e, loss in result.losses.items() if e.student.network == number}
+        yield number, PeerStepResult(losses=own, outputs=result.outputs)
 
 
 def _of_edge(edge: Edge) -> _Term:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -19,18 +19,17 @@ from mutualnet.structure import mode_of
 from mutualnet.tasks.base import Task
 from mutualnet.teaching import Edge, Node, TeachingGraph
 
-__all__ = ["Lesson", "check_apart", "peer_step"]
+__all__ = ["PeerStepResult", "check_apart", "peer_step", "peer_step_in_turn"]
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
-    """What networks learned in one step."""
+class PeerStepResult:
+    """Losses and outputs of the networks of one step."""
 
     losses: dict[Edge, Tensor]
     """Scalar of each term, detached and without its weight, in the order of the edges."""
     outputs: tuple[Any, ...]
-    """Each network's own output for the batch, detached. With alternating updates it is the new
-    prediction, which the networks after it learned from; the last one's is from before."""
+    """Each network's own output for the batch, detached."""
 
 
 def peer_step(
@@ -42,14 +41,11 @@ def peer_step(
     heads: Mapping[int, AuxiliaryHeads] | None = None,
     autocast: torch.dtype | None = None,
     weight: float = 1.0,
-    update: Callable[[int, Lesson], None] | None = None,
-) -> Lesson:
+) -> PeerStepResult:
     """Run every network once on a batch, and add up the gradients of all terms of a graph.
 
     The caller zeroes the gradients before and steps one optimizer over all networks, or one each,
-    after. With `update` they learn in turn instead, as in deep mutual learning: each network's
-    gradient is computed and its weights are moved, before the next one learns from the new
-    predictions of those before it.
+    after. `peer_step_in_turn` updates them one after the other instead.
 
     Args:
         networks: As many as the graph is about, on the batch's device. They keep their train or
@@ -61,8 +57,6 @@ def peer_step(
         autocast: Precision of the forward passes, such as torch.bfloat16; None for the weights'.
         weight: Factor of all gradients, for a batch that is a part of a step's: its share of the
             images. The losses that are returned are without it.
-        update: Called with a network's number and its part of the lesson when its gradient is
-            there, to step its optimizer. None for one joint step by the caller.
 
     Returns:
         The losses of all terms, and what each network put out. Losses stay on the device.
@@ -74,27 +68,66 @@ def peer_step(
             for the device.
         TypeError: If images or labels are of the wrong type.
 
-    Source: Zhang et al. 2018, https://arxiv.org/abs/1706.00384, algorithm 1 (alternating updates);
-        Yao and Sun 2020, https://arxiv.org/abs/2008.06964 (joint update).
+    Source: Yao and Sun 2020, https://arxiv.org/abs/2008.06964 (joint update).
     """
-    heads = heads or {}
-    if not isinstance(heads, Mapping):
-        raise ValueError("heads must be given by number of the network, such as {0: heads}")
-    _check(networks, graph, heads)
-    if update is not None and not all(edge.detach for edge in graph.edges):
-        raise ValueError("alternating updates need detached teachers: every edge's detach=True")
     step = _Step(networks, heads, batch, graph, task, autocast)
     step.run_all()
-    learners = [number for number in range(len(networks)) if number not in graph.frozen]
-    if update is None:
-        step.learn(learners, weight)
-        return step.lesson(learners)
-    for number in learners:
+    learners = step.learners()
+    step.learn(learners, weight)
+    return step.result(learners)
+
+
+def peer_step_in_turn(
+    networks: Sequence[nn.Module],
+    batch: Any,
+    graph: TeachingGraph,
+    *,
+    task: Task,
+    heads: Mapping[int, AuxiliaryHeads] | None = None,
+    autocast: torch.dtype | None = None,
+    weight: float = 1.0,
+) -> Iterator[tuple[int, PeerStepResult]]:
+    """Let the networks learn one after the other, as in deep mutual learning.
+
+    A network's gradient is there when its number is yielded; the caller steps its optimizer, and
+    the networks after it learn from its new predictions:
+
+        for number, result in peer_step_in_turn(networks, batch, dml(2), task=task):
+            optimizers[number].step()
+
+    Args:
+        networks: As for `peer_step`.
+        batch: As for `peer_step`.
+        graph: As for `peer_step`; its teachers must be detached.
+        task: As for `peer_step`.
+        heads: As for `peer_step`.
+        autocast: As for `peer_step`.
+        weight: As for `peer_step`.
+
+    Yields:
+        Number of a network that learns, and its losses. The outputs are the new predictions of the
+        networks that had their turn before it, and the first ones of the others.
+
+    Raises:
+        ValueError: As `peer_step` does, and if a teacher is not detached.
+        TypeError: If images or labels are of the wrong type.
+
+    Source: Zhang et al. 2018, https://arxiv.org/abs/1706.00384, algorithm 1.
+    """
+    if not all(edge.detach for edge in graph.edges):
+        raise ValueError("updates in turn need detached teachers: every edge's detach=True")
+    step = _Step(networks, heads, batch, graph, task, autocast)
+    step.run_all()
+    return _turns(step, weight)
+
+
+def _turns(step: _Step, weight: float) -> Iterator[tuple[int, PeerStepResult]]:
+    learners = step.learners()
+    for turn, number in enumerate(learners, start=1):
         step.learn([number], weight)
-        update(number, step.lesson([number]))
-        if step.teaches(number, learners[learners.index(number) + 1 :]):
+        yield number, step.result([number])
+        if step.teaches(number, learners[turn:]):
             step.refresh(number)
-    return step.lesson(learners)
 
 
 class _Step:
@@ -103,12 +136,16 @@ class _Step:
     def __init__(
         self,
         networks: Sequence[nn.Module],
-        heads: Mapping[int, AuxiliaryHeads],
+        heads: Mapping[int, AuxiliaryHeads] | None,
         batch: Any,
         graph: TeachingGraph,
         task: Task,
         autocast: torch.dtype | None,
     ) -> None:
+        heads = heads or {}
+        if not isinstance(heads, Mapping):
+            raise ValueError("heads must be given by number of the network, such as {0: heads}")
+        _check(networks, graph, heads)
         self.networks, self.heads = networks, heads
         self.batch, self.graph, self.task = batch, graph, task
         self.inputs = task.inputs(batch)
@@ -117,6 +154,10 @@ class _Step:
         self.outputs: dict[Node, Any] = {}
         self.targets: dict[Node, Any] = {}
         self.losses: dict[Edge, Tensor] = {}
+
+    def learners(self) -> list[int]:
+        """Numbers of the networks that learn."""
+        return [n for n in range(len(self.networks)) if n not in self.graph.frozen]
 
     def run_all(self) -> None:
         """Every network once; frozen ones without gradients."""
@@ -165,9 +206,9 @@ class _Step:
             with ignore_layout_warning():
                 total.backward()  # type: ignore[no-untyped-call]
 
-    def lesson(self, numbers: Sequence[int]) -> Lesson:
-        """What some of the networks learned, and what all put out last."""
-        return Lesson(
+    def result(self, numbers: Sequence[int]) -> PeerStepResult:
+        """Losses of some of the networks, and what all put out last."""
+        return PeerStepResult(
             losses={
                 edge: self.losses[edge]
                 for edge in self.graph.edges
