@@ -66,6 +66,7 @@ ORDER = [
     "optimizer",
     "checkpoints",
     "weights",
+    "weight_init",
     "progress",
     "evaluate",
     "quick_table",

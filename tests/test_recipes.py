@@ -97,6 +97,8 @@ SETTINGS = {
     "cifar10_wrn28_10": ((0.9, 1), (32, 28, 24, 20), 200, 128, 0.1, 5e-4),
     "cifar100_wrn28_10": ((0.9, 1), (32, 28, 24, 20), 200, 128, 0.1, 5e-4),
     "food101_mobilenet_v1": ((0.25, 1), (224, 192, 160, 128), 100, 256, 0.1, 1e-4),
+    "indoor67_mobilenet_v1": ((0.25, 1), (224, 192, 160, 128), 100, 256, 0.1, 1e-4),
+    "cifar100_mobilenet_v1_transfer": ((0.25, 1), (224, 192, 160, 128), 100, 256, 0.1, 1e-4),
 }
 
 
@@ -110,8 +112,8 @@ def test_settings_are_the_papers(name):
     assert (optimizer.epochs, optimizer.lr, optimizer.weight_decay) == (epochs, lr, decay)
     assert recipe.data.batch_size == batch_size
     assert (optimizer.schedule, optimizer.momentum, optimizer.nesterov) == ("cosine", 0.9, True)
-    # ImageNet spares BN, biases and depthwise layers; the WRN recipes decay everything.
-    assert optimizer.decay_all == ("wrn" in name)
+    # Only ImageNet spares BN, biases and depthwise layers.
+    assert optimizer.decay_all != name.startswith("imagenet")
     assert recipe.data.augment == ("wide_crop" if "resnet50" in name else "standard")
 
 

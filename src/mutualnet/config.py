@@ -48,6 +48,9 @@ class ModelConfig:
     """`timm:NAME`, `torchvision:NAME`, `package.module:function`, or one of ours."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """More arguments of its constructor."""
+    weight_init: Literal["default", "mutualnet", "dcm"] = "default"
+    """How weights are drawn: `default` is the network's own, the others are those of the papers,
+    see `mutualnet.weight_init`."""
     init: str | None = None
     """Where weights come from: `timm:NAME` (pretrained), a run, or a file of them; None draws."""
     init_lr_mult: float = 1.0
@@ -65,6 +68,7 @@ class ModelConfig:
                 raise ValueError(f"model.kwargs must have names, got {key!r}")
             if key in ("num_classes", "in_channels"):
                 raise ValueError(f"model.kwargs must leave {key} out, which the data decide")
+        _check_choice("weight_init", self.weight_init, ("default", "mutualnet", "dcm"))
         if not 0 <= self.init_lr_mult <= 1:
             raise ValueError(f"init_lr_mult must lie in [0, 1], got {self.init_lr_mult}")
 

@@ -21,6 +21,7 @@ from mutualnet.seeding import Purpose, seed_of
 from mutualnet.structure import first_line, mode_of
 from mutualnet.supernet import Supernet
 from mutualnet.user_functions import call_function
+from mutualnet.weight_init import init_weights
 from mutualnet.weights import copy_weights, pretrained_model
 
 __all__ = ["Learner", "make_learner", "make_teacher"]
@@ -77,6 +78,8 @@ def make_learner(
         in_channels=data.in_channels,
         **config.kwargs,
     )
+    if config.weight_init != "default":
+        init_weights(model, config.weight_init)
     copied: set[str] = set()
     if config.init is not None and known is None:
         copied = set(copy_weights(model, config.init).copied)
@@ -89,6 +92,8 @@ def make_learner(
     heads = None
     if head_names:
         heads = _make_heads(recipe, number, supernet, data, head_names)
+        if config.weight_init != "default":
+            init_weights(heads, config.weight_init)
     if config.sync_bn:
         if device.type == "cpu":
             raise ValueError("sync_bn needs accelerators, got a CPU. Set model.sync_bn=false")
