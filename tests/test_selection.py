@@ -1,14 +1,16 @@
 """Which images choose the table's winners, and that every place says so."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mutualnet import QueryTable, commands
 from mutualnet.cli import main
-from mutualnet.commands import make_table
+from mutualnet.commands import make_table, predict
 from mutualnet.config import DataConfig
 from mutualnet.data import load_data
 from mutualnet.prepare import load_splits
@@ -92,6 +94,10 @@ def test_run_and_table_say_what_chose(tmp_path, capsys, caplog, setting, kind, s
     assert f"Chosen on {says}" in told
     assert f"top-1 accuracy (%){Selection(kind=kind).suffix}" in told
     assert QueryTable.load(run / "table.json").meta["select"]["kind"] == kind
+    image = tmp_path / "image.png"
+    Image.new("L", (8, 8)).save(image)
+    predict(run, [image], budget=None)
+    assert re.search(rf"score \d+\.\d{Selection(kind=kind).suffix}\n", capsys.readouterr().out)
     (row,) = table.rows
     assert (row.test_score is None) == (kind == "test")
     assert row.num_samples == {"trained": 136, "test": 450}[kind]

@@ -38,6 +38,7 @@ from mutualnet.quick_table import race_table
 from mutualnet.recipes import RECIPES, load_recipe
 from mutualnet.report import plot_frontier, print_table
 from mutualnet.runs import PLOT, Run, load_run, networks_of, save_table
+from mutualnet.selection import Selection
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable, Row
@@ -261,8 +262,8 @@ def predict(path: Path, images: Sequence[Path], *, budget: str | None) -> None:
     run = load_run(path)
     row = _choose(run, limit)
     console = _console()
-    console.print(_describe(row, limit))
     assert run.table is not None  # a row was chosen from it
+    console.print(f"{_describe(row, limit)}{Selection.of(run.table.meta).suffix}")
     form, task = _table_format(run.table), plain_task(run.recipe)
     module = run.supernet.extract(row.subnet).eval()
     module.to(memory_format=form.layout)  # type: ignore[call-overload]
