@@ -308,3 +308,13 @@ def test_take_selects_like_numpy():
     index = np.array([0, 2, 3])
     assert torch.equal(take(values, {0: slice(0, 2), 1: index}), values[:2][:, index])
     assert take(values, {0: slice(0, 2)}).data_ptr() == values.data_ptr()
+
+
+def test_of_equal_subnetworks_the_first_stands_for_all():
+    supernet = small()
+    grid = supernet.space.grid()
+    found = supernet.distinct(grid)
+    assert list(found) == list(dict.fromkeys(map(supernet.key, grid)))
+    assert len(found) < len(grid)
+    for key, subnet in found.items():
+        assert subnet == next(other for other in grid if supernet.key(other) == key)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mutualnet.losses import distillation_loss
 from mutualnet.space import Subnet
 from mutualnet.tasks import Classification, Score
+from mutualnet.tasks.scaling import ScaledBatch
 
 
 @pytest.fixture
@@ -132,3 +133,18 @@ def test_a_named_tuple_stays_one():
         label: int
 
     assert Classification().batch_to(Pair(torch.zeros(1), 1), "meta").image.device.type == "meta"
+
+
+def test_a_batch_is_scaled_once_for_every_resolution():
+    class Counting(Classification):
+        def scale(self, batch, subnet):
+            asked.append(subnet.resolution)
+            return super().scale(batch, subnet)
+
+    asked = []
+    scaled = ScaledBatch(Counting(), (torch.randn(2, 3, 16, 16), torch.zeros(2).long()))
+    for width in (1.0, 0.5):
+        for resolution in (16, 8):
+            images, _ = scaled.at(Subnet(width_mult=width, resolution=resolution))
+            assert images.shape[-1] == resolution
+    assert asked == [16, 8]

@@ -16,6 +16,7 @@ from mutualnet.processes import current_ranks, gather, sum_over_ranks
 from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.tasks.base import Task
+from mutualnet.tasks.scaling import ScaledBatch
 
 __all__ = ["StatisticsPool", "calibrate"]
 
@@ -23,10 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class StatisticsPool:
-    """Count, sum and sum of squares per channel, from means and variances of batches.
-
-    Pools are added by `merge`, in any order and however the batches were shared out.
-    """
+    """Count, sum and sum of squares per channel, from means and variances of batches."""
 
     def __init__(self, num_channels: int) -> None:
         self.count = torch.zeros(num_channels, dtype=torch.float64)
@@ -45,12 +43,6 @@ class StatisticsPool:
         self.count += count
         self.total += count * mean
         self.squares += var * (count - 1).clamp(min=0) + count * mean.square()
-
-    def merge(self, other: StatisticsPool) -> None:
-        """Take in what another pool has seen."""
-        self.count += other.count
-        self.total += other.total
-        self.squares += other.squares
 
     def mean(self) -> Tensor:
         """(C,) float32 mean over everything seen."""
@@ -154,7 +146,7 @@ def calibrate(
     """
     if num_samples < 2:
         raise ValueError(f"num_samples must be >= 2, got {num_samples}")
-    todo: dict[BankKey, Subnet] = {supernet.key(subnet): subnet for subnet in subnets}
+    todo = supernet.distinct(subnets)
     if not tracked_norms(supernet.model):
         logger.info("the model has no BN layers with running statistics: nothing to calibrate")
         return
@@ -174,13 +166,10 @@ def calibrate(
             behind = (number * ranks.size + ranks.rank) * batch_size
             if size != batch_size or (behind and behind + batch_size > num_samples):
                 break  # the last, smaller one, or enough
-            scaled: dict[int, Tensor] = {}
+            scaled = ScaledBatch(task, batch)
             for key, subnet in todo.items():
-                if subnet.resolution not in scaled:
-                    scaled[subnet.resolution] = task.inputs(task.scale(batch, subnet))
-                inputs = scaled[subnet.resolution]
                 with autocast_to(autocast, device):
-                    running[key].run(inputs)
+                    running[key].run(task.inputs(scaled.at(subnet)))
             seen += size
             if behind + (ranks.size + 1) * batch_size > num_samples:
                 break

@@ -21,6 +21,7 @@ from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable, Row
 from mutualnet.tasks.base import Score, Task
+from mutualnet.tasks.scaling import ScaledBatch
 
 __all__ = [
     "build_table",
@@ -62,14 +63,12 @@ def evaluate(
         MissingStatisticsError: If a sub-network is not calibrated.
         ValueError: If there is no batch.
     """
-    keys = {subnet: supernet.key(subnet) for subnet in subnets}
     ranks = current_ranks()
-    first = {key: subnet for subnet, key in reversed(keys.items())}
-    mine = list(first.values())[ranks.rank :: ranks.size]
+    mine = list(supernet.distinct(subnets).values())[ranks.rank :: ranks.size]
     computed: dict[Any, Score] = {}
     for part in gather(score_here(supernet, batches, mine, task=task, autocast=autocast)):
         computed |= {supernet.key(subnet): score for subnet, score in part.items()}
-    return {subnet: computed[key] for subnet, key in keys.items()}
+    return {subnet: computed[supernet.key(subnet)] for subnet in subnets}
 
 
 def score_here(
@@ -80,7 +79,19 @@ def score_here(
     task: Task,
     autocast: torch.dtype | None = None,
 ) -> dict[Subnet, Score]:
-    """The same in this process alone, for sub-networks of which no two are equal."""
+    """Score sub-networks in this process alone.
+
+    Args:
+        supernet: Its bank must hold fresh BN statistics of every sub-network.
+        batches: At the top resolution.
+        subnets: Which sub-networks, no two of them equal.
+        task: Scales batches and keeps score.
+        autocast: Precision of the forward passes, None for the weights' own.
+
+    Raises:
+        MissingStatisticsError: If a sub-network is not calibrated.
+        ValueError: If there is no batch.
+    """
     scores = [task.new_score() for _ in subnets]
 
     def count(number: int, outputs: Any, part: Any) -> None:
@@ -152,12 +163,9 @@ def _run(
     device = next(supernet.model.parameters()).device
     with torch.inference_mode():
         for batch in batches:
-            batch = task.batch_to(batch, device)
-            scaled: dict[int, Any] = {}
+            scaled = ScaledBatch(task, task.batch_to(batch, device))
             for number, (subnet, module) in enumerate(zip(subnets, modules, strict=True)):
-                if subnet.resolution not in scaled:
-                    scaled[subnet.resolution] = task.scale(batch, subnet)
-                part = scaled[subnet.resolution]
+                part = scaled.at(subnet)
                 with autocast_to(autocast, device):
                     outputs = module(task.inputs(part))
                 take(number, outputs, part)
@@ -295,7 +303,7 @@ class _Effort:
     def __init__(
         self, supernet: Supernet, subnets: Sequence[Subnet], costs: CostModel, task: Task
     ) -> None:
-        self.all = float(sum(costs.macs(s) for s in {supernet.key(s): s for s in subnets}.values()))
+        self.all = float(sum(map(costs.macs, supernet.distinct(subnets).values())))
         """Of one image."""
         self._task = task
 
@@ -361,13 +369,8 @@ def time_subnets(
     if not current_ranks().is_first:
         return from_first({})
     known: dict[Any, Latency] = {}
-    result = {}
-    for subnet in subnets:
-        key = supernet.key(subnet)
-        if key not in known:
-            module = supernet.extract(subnet)
-            side = subnet.resolution
-            shape = (1, supernet.plan.input_channels, side, side)
-            known[key] = measure_latency(module, shape, warmup=warmup, runs=runs, autocast=autocast)
-        result[subnet] = known[key]
-    return from_first(result)
+    for key, subnet in supernet.distinct(subnets).items():
+        shape = (1, supernet.plan.input_channels, subnet.resolution, subnet.resolution)
+        module = supernet.extract(subnet)
+        known[key] = measure_latency(module, shape, warmup=warmup, runs=runs, autocast=autocast)
+    return from_first({subnet: known[supernet.key(subnet)] for subnet in subnets})

@@ -99,7 +99,7 @@ def race_table(
         work.part(f"{task.score_name} is no mean over images: all rows are finished", 0)
     else:
         # Equal sub-networks are one candidate.
-        distinct = list({supernet.key(s): s for s in reversed(chosen)}.values())[::-1]
+        distinct = list(supernet.distinct(chosen).values())
         macs = {subnet: float(costs.macs(subnet)) for subnet in distinct}
         finishing = CALIBRATION_WORK * num_calibration_samples + num_select
         later = sum(macs.values()) * finishing / 2

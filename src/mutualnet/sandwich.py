@@ -16,6 +16,7 @@ from mutualnet.shared_gradients import ignore_layout_warning
 from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.tasks.base import Task
+from mutualnet.tasks.scaling import ScaledBatch
 
 __all__ = ["Member", "active_network", "sandwich_step"]
 
@@ -75,12 +76,10 @@ def sandwich_step(
     if not subnets:
         raise ValueError("subnets must hold at least one sub-network, got none")
     check, is_checked = BatchCheck(supernet, task, batch), False
-    scaled: dict[int, Any] = {}
+    scaled = ScaledBatch(task, batch)
     members: list[Member] = []
     for subnet in subnets:
-        if subnet.resolution not in scaled:
-            scaled[subnet.resolution] = task.scale(batch, subnet)
-        part = scaled[subnet.resolution]
+        part = scaled.at(subnet)
         inputs = task.inputs(part)
         is_taught = distill and teacher is not None
         with active_network(supernet, subnet) as network:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -141,6 +141,17 @@ class Supernet(nn.Module):
     def key(self, subnet: Subnet) -> BankKey:
         """Where the BN bank keeps the statistics of a sub-network."""
         return BankKey(self.counts(subnet), subnet.resolution, subnet.num_frames)
+
+    def distinct(self, subnets: Iterable[Subnet]) -> dict[BankKey, Subnet]:
+        """The first of every equal ones: the same channels at the same resolution.
+
+        Args:
+            subnets: Their order is kept.
+        """
+        found: dict[BankKey, Subnet] = {}
+        for subnet in subnets:
+            found.setdefault(self.key(subnet), subnet)
+        return found
 
     def is_full(self, subnet: Subnet) -> bool:
         """Whether a sub-network has every channel of the model."""
