@@ -16,11 +16,11 @@ ORDER = [
     "numbers",
     "space",
     "methods",
+    "selection",
     "table",
     "race",
     "budget",
     "seeding",
-    "selection",
     "teaching",
     "user_functions",
     # maths

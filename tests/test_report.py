@@ -1,8 +1,10 @@
 """What a person sees of a table."""
 
 import io
+from dataclasses import replace
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
@@ -44,7 +46,7 @@ def test_the_picture_is_drawn_and_not_blank(table, tmp_path, cost):
 def test_markdown_shows_the_front_the_dearest_first(table):
     lines = table_markdown(table).splitlines()
     assert len(lines) == 4
-    assert lines[0].startswith("| sub-network | top-1 accuracy (%) | M MACs |")
+    assert lines[0].startswith("| sub-network | top-1 accuracy (%) on select (chose) | M MACs |")
     assert lines[2].startswith("| 1x224 | 72.4 ± 0.4 | 569 |")
     assert len(table_markdown(table, only_front=False).splitlines()) == 5
 
@@ -56,6 +58,61 @@ def test_the_terminal_says_how_many_rows_it_leaves_out(table):
     assert "0.5x160" in text
     assert "1x128" not in text
     assert "1 more row" in text
+
+
+def _tested(table: QueryTable) -> QueryTable:
+    """The front scored on the test split too, where it is worse."""
+    front = {row.subnet for row in table.front()}
+    rows = [
+        replace(row, test_score=row.score - 10, test_standard_error=0.2)
+        if row.subnet in front
+        else row
+        for row in table.rows
+    ]
+    return QueryTable.from_rows(rows, table.meta)
+
+
+def _drawn(monkeypatch, table: QueryTable, tmp_path) -> tuple[str, list[float], str]:
+    """The vertical axis' name, the heights of the line, and the line's name."""
+    kept = []
+    inner = Figure.add_subplot
+    with monkeypatch.context() as patch:
+        patch.setattr(Figure, "add_subplot", lambda self: kept.append(inner(self)) or kept[0])
+        plot_frontier(table, tmp_path / "front.png")
+    (axes,) = kept
+    return axes.get_ylabel(), list(axes.lines[0].get_ydata()), axes.lines[0].get_label()
+
+
+def test_the_test_score_is_shown_where_there_is_one_and_every_split_is_named(table):
+    header, _, first, *_ = table_markdown(_tested(table)).splitlines()
+    assert "| top-1 accuracy (%) on test | top-1 accuracy (%) on select (chose) |" in header
+    assert first.startswith("| 1x224 | 62.4 ± 0.2 | 72.4 ± 0.4 |")
+    everything = table_markdown(_tested(table), only_front=False).splitlines()
+    assert everything[0] == header
+    assert everything[3].startswith("| 1x128 |  | 60.0 ± 0.4 |")
+
+
+def test_the_picture_shows_one_split_and_names_it(table, tmp_path, monkeypatch):
+    assert _drawn(monkeypatch, table, tmp_path) == (
+        "top-1 accuracy (%) on select",
+        [60.3, 72.4],
+        "best for its cost on select",
+    )
+    name, heights, line = _drawn(monkeypatch, _tested(table), tmp_path)
+    assert name == "top-1 accuracy (%) on test"
+    assert heights == pytest.approx([50.3, 62.4])
+    assert line == "best for its cost on select"
+
+
+@pytest.mark.parametrize(("kind", "split"), [("trained", "train"), ("test", "test")])
+def test_a_table_chosen_on_another_split_says_so(table, tmp_path, monkeypatch, kind, split):
+    chosen = QueryTable.from_rows(table.rows, table.meta | {"select": {"kind": kind}})
+    assert f"top-1 accuracy (%) on {split} (chose)" in table_markdown(chosen)
+    name, _, line = _drawn(monkeypatch, chosen, tmp_path)
+    assert name == f"top-1 accuracy (%) on {split}"
+    assert line == f"best for its cost on {split}"
+    assert [str(score) for score in chosen.scores(chosen.top)] == [f"72.4 on {split}"]
+    assert chosen.to_csv().splitlines()[1].endswith(f",{split}")
 
 
 def test_an_unknown_cost_is_refused(table, tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 from dataclasses import replace
 
@@ -245,3 +246,25 @@ def test_csv_has_a_line_per_row():
     assert [row["width_mult"] for row in rows] == ["1.0", "0.5"]
     assert [row["latency_ms"] for row in rows] == ["2.0", ""]
     assert rows[0]["dominated"] == "False"
+
+
+def test_of_rows_with_the_highest_score_the_cheapest_is_the_top():
+    dear, cheap, slow = (
+        _row(1.0, score=80.0, macs=900),
+        _row(0.5, score=80.0, macs=300, latency_ms=1.0),
+        _row(0.4, score=80.0, macs=300, latency_ms=2.0),
+    )
+    worse = _row(0.25, score=79.0, macs=100)
+    for rows in itertools.permutations([dear, cheap, slow, worse]):
+        assert QueryTable.from_rows(rows).top == cheap
+
+
+def test_the_score_to_quote_is_that_of_the_test_split():
+    row = _row(score=32.0, test_score=21.5)
+    table = QueryTable.from_rows([row])
+    assert [str(score) for score in table.scores(table.rows[0])] == [
+        "21.5 on test",
+        "32.0 on select",
+    ]
+    alone = QueryTable.from_rows([_row(score=32.0)])
+    assert [str(score) for score in alone.scores(alone.rows[0])] == ["32.0 on select"]

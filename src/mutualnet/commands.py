@@ -38,7 +38,6 @@ from mutualnet.quick_table import race_table
 from mutualnet.recipes import RECIPES, load_recipe
 from mutualnet.report import plot_frontier, print_table
 from mutualnet.runs import PLOT, Run, load_run, networks_of, save_table
-from mutualnet.selection import Selection
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable, Row
@@ -263,7 +262,7 @@ def predict(path: Path, images: Sequence[Path], *, budget: str | None) -> None:
     row = _choose(run, limit)
     console = _console()
     assert run.table is not None  # a row was chosen from it
-    console.print(f"{_describe(row, limit)}{Selection.of(run.table.meta).suffix}")
+    console.print(_describe(run, row, limit))
     form, task = _table_format(run.table), plain_task(run.recipe)
     module = run.supernet.extract(row.subnet).eval()
     module.to(memory_format=form.layout)  # type: ignore[call-overload]
@@ -300,16 +299,18 @@ def _choose(run: Run, limit: Budget | None) -> Row:
     if run.table is None:
         raise ValueError(f"{run.path} has no query table yet. Make it: mutualnet table {run.path}")
     if limit is None:
-        return max(run.table.finished, key=lambda row: row.score)
+        return run.table.top
     return run.table.best(macs=limit.macs, latency_ms=limit.latency_ms)
 
 
-def _describe(row: Row, limit: Budget | None) -> str:
+def _describe(run: Run, row: Row, limit: Budget | None) -> str:
+    assert run.table is not None
     cost = f"{row.macs / 1e6:.4g} M multiply-adds"
     if row.latency_ms is not None:
         cost += f", {row.latency_ms:.3g} ms"
     asked = f"within {limit}" if limit is not None else "best of all"
-    return f"{asked}: sub-network {row.subnet}, {cost}, score {row.score:.1f}"
+    scores = ", ".join(map(str, run.table.scores(row)))
+    return f"{asked}: sub-network {row.subnet}, {cost}, score {scores}"
 
 
 def info(

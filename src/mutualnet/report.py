@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mutualnet.selection import Selection
-from mutualnet.table import QueryTable, Row
+from mutualnet.space import Subnet
+from mutualnet.table import TEST, QueryTable, Row, SplitScore
 
 __all__ = ["plot_frontier", "print_table", "table_markdown"]
 
@@ -34,6 +35,8 @@ def plot_frontier(
     """Draw score over cost: a point for each sub-network, and a line along those worth running.
 
     Colours are resolutions, error bars one standard error, faint points dominated sub-networks.
+    The scores are those of one split, which the axis names: of the test split if every row worth
+    running has one, and then rows without it are left out; else of the split that chose.
 
     Args:
         table: What to draw.
@@ -46,29 +49,34 @@ def plot_frontier(
     """
     front = table.front(cost)
     on_front = {row.subnet for row in front}
+    split = TEST if all(row.test_score is not None for row in front) else table.select_split
+    points = {
+        row.subnet: found for row in table.finished if (found := _score_on(table, row, split))
+    }
     figure = Figure(figsize=(7.2, 4.4), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.plot(
         [_cost(row, cost) for row in front],
-        [row.score for row in front],
+        [points[row.subnet].value for row in front],
         color=_INK,
         linewidth=1.2,
         zorder=2,
-        label="best for its cost",
+        label=f"best for its cost on {table.select_split}",
     )
-    resolutions = sorted({row.subnet.resolution for row in table.finished}, reverse=True)
+    drawn = [row for row in table.finished if row.subnet in points]
+    resolutions = sorted({row.subnet.resolution for row in drawn}, reverse=True)
     # The two ends of the map are too dark and too pale to tell points from ink and paper.
     places = [0.1 + 0.75 * i / max(1, len(resolutions) - 1) for i in range(len(resolutions))]
     for resolution, place in zip(resolutions, places, strict=True):
         colour = matplotlib.colormaps["plasma"](place)
-        rows = [row for row in table.finished if row.subnet.resolution == resolution]
+        rows = [row for row in drawn if row.subnet.resolution == resolution]
         for strong in (False, True):
             some = [row for row in rows if (row.subnet in on_front) == strong]
             axes.errorbar(
                 [_cost(row, cost) for row in some],
-                [row.score for row in some],
-                yerr=[row.standard_error for row in some],
+                [points[row.subnet].value for row in some],
+                yerr=[points[row.subnet].standard_error or 0.0 for row in some],
                 fmt="o",
                 color=colour,
                 alpha=1.0 if strong else 0.25,
@@ -80,8 +88,9 @@ def plot_frontier(
                 zorder=3 if strong else 1,
             )
         axes.plot([], [], "o", color=colour, label=f"{resolution} px")
-    _label_ends(axes, front, cost)
-    _style(axes, table, cost)
+    _label_ends(axes, front, points, cost)
+    _style(axes, drawn, cost)
+    axes.set_ylabel(f"{table.score_name} on {split}")
     if title:
         axes.set_title(title, loc="left", color=_INK, fontsize=12)
     figure.savefig(path)
@@ -132,8 +141,7 @@ def _cells(table: QueryTable, only_front: bool) -> tuple[list[str], list[list[st
     ordered = sorted(rows, key=lambda row: (row.macs, row.score), reverse=True)
     columns: dict[str, Callable[[Row], str]] = {
         "sub-network": lambda row: str(row.subnet),
-        f"{_score_name(table)}": lambda row: _measured(row.score, row.standard_error),
-        "test": lambda row: _measured(row.test_score, row.test_standard_error),
+        **{_heading(table, split): _score_column(table, split) for split in _splits(table, rows)},
         "M MACs": lambda row: _millions(row.macs),
         "M params": lambda row: _millions(row.params),
         "ms (median)": lambda row: "" if row.latency_ms is None else f"{row.latency_ms:.3g}",
@@ -146,14 +154,29 @@ def _cells(table: QueryTable, only_front: bool) -> tuple[list[str], list[list[st
     return list(filled), [list(line) for line in zip(*filled.values(), strict=True)]
 
 
-def _score_name(table: QueryTable) -> str:
-    return f"{table.meta.get('score_name', 'score')}{Selection.of(table.meta).suffix}"
+def _splits(table: QueryTable, rows: Iterable[Row]) -> list[str]:
+    """The splits that rows have scores on, the one to quote first."""
+    found = {score.split for row in rows for score in table.scores(row)}
+    return sorted(found, key=lambda split: split != TEST)
 
 
-def _measured(value: float | None, standard_error: float | None) -> str:
-    if value is None:
+def _heading(table: QueryTable, split: str) -> str:
+    return f"{table.score_name} on {split}" + (" (chose)" if split == table.select_split else "")
+
+
+def _score_on(table: QueryTable, row: Row, split: str) -> SplitScore | None:
+    return next((score for score in table.scores(row) if score.split == split), None)
+
+
+def _score_column(table: QueryTable, split: str) -> Callable[[Row], str]:
+    return lambda row: _measured(_score_on(table, row, split))
+
+
+def _measured(score: SplitScore | None) -> str:
+    if score is None:
         return ""
-    return f"{value:.1f}" if standard_error is None else f"{value:.1f} ± {standard_error:.1f}"
+    error = "" if score.standard_error is None else f" ± {score.standard_error:.1f}"
+    return f"{score.value:.1f}{error}"
 
 
 def _millions(count: float) -> str:
@@ -165,7 +188,9 @@ def _cost(row: Row, cost: str) -> float:
     return row.macs / 1e6 if cost == "macs" else float(getattr(row, cost))
 
 
-def _label_ends(axes: Axes, front: tuple[Row, ...], cost: str) -> None:
+def _label_ends(
+    axes: Axes, front: Sequence[Row], points: Mapping[Subnet, SplitScore], cost: str
+) -> None:
     """Name the cheapest and the best sub-network; the colours tell the others' resolution."""
     below, above = ((8, -4), "left", "top"), ((-8, 6), "right", "bottom")
     for row, (offset, horizontal, vertical) in {
@@ -174,7 +199,7 @@ def _label_ends(axes: Axes, front: tuple[Row, ...], cost: str) -> None:
     }.items():
         axes.annotate(
             str(row.subnet),
-            (_cost(row, cost), row.score),
+            (_cost(row, cost), points[row.subnet].value),
             xytext=offset,
             textcoords="offset points",
             ha=horizontal,
@@ -184,8 +209,8 @@ def _label_ends(axes: Axes, front: tuple[Row, ...], cost: str) -> None:
         )
 
 
-def _style(axes: Axes, table: QueryTable, cost: str) -> None:
-    costs = [_cost(row, cost) for row in table.finished]
+def _style(axes: Axes, rows: Iterable[Row], cost: str) -> None:
+    costs = [_cost(row, cost) for row in rows]
     if max(costs) / min(costs) >= _LOG_FROM:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -194,7 +219,6 @@ def _style(axes: Axes, table: QueryTable, cost: str) -> None:
     axes.set_xlabel(
         "cost: millions of multiply-adds" if cost == "macs" else "cost: median latency, ms"
     )
-    axes.set_ylabel(_score_name(table))
     axes.grid(color="#e6e6e6", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

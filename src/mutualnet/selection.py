@@ -40,6 +40,11 @@ class Selection:
         return "the select split"
 
     @property
+    def split(self) -> str:
+        """Name of the split that chooses: `select`, `train` or `test`."""
+        return _NAMES.get(self.kind, "select")
+
+    @property
     def suffix(self) -> str:
         """What the score's name carries where the images flatter it: ` on train` or ` on test`."""
         return f" on {_NAMES[self.kind]}" if self.kind in _NAMES else ""

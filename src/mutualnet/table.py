@@ -12,9 +12,10 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from mutualnet.selection import Selection
 from mutualnet.space import Subnet
 
-__all__ = ["FORMAT_VERSION", "QueryTable", "Row"]
+__all__ = ["FORMAT_VERSION", "QueryTable", "Row", "SplitScore"]
 
 FORMAT_VERSION = 2
 """Version of the stored table; raised when an older reader would misread it. Since 2 a table may
@@ -22,6 +23,8 @@ hold rows that were dropped early; tables of version 1 hold none and are read as
 
 _READABLE = (1, FORMAT_VERSION)
 
+TEST = "test"
+"""Name of the split that chooses nothing."""
 _FORMAT = "mutualnet.query_table"
 _SUBNET_FIELDS = (
     "width_mult",
@@ -124,13 +127,28 @@ class Row:
         return cls(**read)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitScore:
+    """A score with the split that it was measured on."""
+
+    value: float
+    standard_error: float | None
+    """In the unit of the value."""
+    split: str
+    """Name of the split."""
+
+    def __str__(self) -> str:
+        return f"{self.value:.1f} on {self.split}"
+
+
 @dataclass(frozen=True, slots=True)
 class QueryTable:
     """All rows of one trained network, and where they were measured. Make it with `from_rows`."""
 
     rows: tuple[Row, ...]
     meta: dict[str, Any] = field(default_factory=dict)
-    """Score name, device, threads, batch, dtype, versions, data: plain values, for the reader."""
+    """Score name, device, threads, batch, dtype, versions, data: plain values, for the reader.
+    `select` tells which images choose, as `Selection.to_dict` has it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rows", tuple(self.rows))
@@ -186,6 +204,34 @@ class QueryTable:
                 "no more. To finish every row, make the table with --full."
             )
         return found
+
+    @property
+    def score_name(self) -> str:
+        """What the score is, with its unit."""
+        return str(self.meta.get("score_name", "score"))
+
+    @property
+    def select_split(self) -> str:
+        """Name of the split whose scores choose."""
+        return Selection.of(self.meta).split
+
+    def scores(self, row: Row) -> tuple[SplitScore, ...]:
+        """All scores of a row, the one to quote first: that of the test split where there is one.
+
+        The score that chose a row is the highest of many, and therefore too high.
+        """
+        chose = SplitScore(
+            value=row.score, standard_error=row.standard_error, split=self.select_split
+        )
+        if row.test_score is None or self.select_split == TEST:
+            return (chose,)
+        error = row.test_standard_error
+        return SplitScore(value=row.test_score, standard_error=error, split=TEST), chose
+
+    @property
+    def top(self) -> Row:
+        """The row with the highest score of all; of equals the cheapest."""
+        return min(self.finished, key=_preference)
 
     def front(self, cost: Literal["macs", "latency_ms"] = "macs") -> tuple[Row, ...]:
         """Finished rows that no other row dominates, the cheapest first.
@@ -322,7 +368,7 @@ class QueryTable:
         measured = [f.name for f in fields(Row) if f.name != "subnet"]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*_SUBNET_FIELDS, *measured])
+        writer.writerow([*_SUBNET_FIELDS, *measured, "score_split"])
         for row in self.rows:
             subnet = row.subnet.to_dict()
             if "group_widths" in subnet:
@@ -330,6 +376,7 @@ class QueryTable:
             writer.writerow(
                 [subnet.get(name) for name in _SUBNET_FIELDS]
                 + [getattr(row, name) for name in measured]
+                + [self.select_split]
             )
         return text.getvalue()
 
