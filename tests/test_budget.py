@@ -45,3 +45,9 @@ def test_anything_else_gets_one_line_that_tells_the_units(text, message):
 def test_a_budget_reads_well():
     assert str(parse_budget("1.5G")) == "1500M multiply-adds"
     assert str(parse_budget("0.2s")) == "200 ms"
+
+
+def test_two_budgets_hold_together():
+    both = parse_budget("150M") & parse_budget("8ms") & parse_budget("90M")
+    assert both == Budget(macs=90e6, latency_ms=8)
+    assert str(both) == "90M multiply-adds and 8 ms"

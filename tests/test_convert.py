@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from mutualnet.data import load_data
 from mutualnet.data.convert import read_image, to_rgb
-from mutualnet.data.photos import limit_aspect
+from mutualnet.data.preprocessing import CropEnds
 
 
 def test_a_photo_is_cropped_at_its_centre(photos):
@@ -31,10 +31,10 @@ def test_photos_of_any_shape_are_taken(photos, size):
 
 
 def test_only_the_far_ends_of_a_long_image_are_cut():
-    assert limit_aspect(Image.new("L", (20, 10))).size == (20, 10)
+    assert CropEnds()(Image.new("L", (20, 10))).size == (20, 10)
     long = Image.new("L", (101, 10))
     long.paste(255, (50, 0, 51, 10))
-    cut = limit_aspect(long)
+    cut = CropEnds()(long)
     assert cut.size == (20, 10)
     assert np.asarray(cut)[:, 10].min() == 255
 

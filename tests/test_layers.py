@@ -84,6 +84,7 @@ ORDER = [
     # surface
     "recipes",
     "report",
+    "prediction",
     "commands",
     "cli",
     "__main__",

@@ -14,15 +14,26 @@ _MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """Either the most multiply-adds of one input, or the highest latency."""
+    """The most multiply-adds of one input, the highest latency, or both."""
 
     macs: float | None = None
     latency_ms: float | None = None
 
     def __str__(self) -> str:
-        if self.macs is not None:
-            return f"{self.macs / 1e6:g}M multiply-adds"
-        return f"{self.latency_ms:g} ms"
+        parts = [] if self.macs is None else [f"{self.macs / 1e6:g}M multiply-adds"]
+        parts += [] if self.latency_ms is None else [f"{self.latency_ms:g} ms"]
+        return " and ".join(parts)
+
+    def __and__(self, other: Budget) -> Budget:
+        """What fits into both."""
+        return Budget(
+            macs=_least(self.macs, other.macs),
+            latency_ms=_least(self.latency_ms, other.latency_ms),
+        )
+
+
+def _least(*limits: float | None) -> float | None:
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def parse_budget(text: str) -> Budget:

@@ -86,8 +86,29 @@ def _train(parser: _Parser) -> None:
         "--out", type=Path, help="directory of the run; must not exist (runs/RECIPE-TIME)"
     )
     parser.add_argument("--data", type=str, help="folder of the images")
-    parser.add_argument("--epochs", type=_positive, help="passes over the train images")
-    parser.add_argument("--seed", type=_whole, help="of every random choice")
+    parser.add_argument(
+        "--model",
+        type=str,
+        help="network: timm:NAME, torchvision:NAME, package.module:function, one of ours, or a "
+        "timm NAME; model.kwargs and model.heads are then its defaults (model.name)",
+    )
+    parser.add_argument(
+        "--epochs", type=_positive, help="passes over the train images (optimizer.epochs)"
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=_positive,
+        help="images of a step, over all processes; the learning rate stays (data.batch_size)",
+    )
+    parser.add_argument(
+        "--lr", type=_number, help="highest learning rate, of every network (optimizer.lr)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=_whole,
+        help="processes that load images; 0: in the training process (data.num_workers)",
+    )
+    parser.add_argument("--seed", type=_whole, help="of every random choice (seed)")
     parser.add_argument(
         "--resume", action="store_true", help="go on with the unfinished run of --out, if any"
     )
@@ -182,12 +203,29 @@ def _table(parser: _Parser) -> None:
 
 def _predict(parser: _Parser) -> None:
     parser.add_argument("run", type=Path, help="directory with a query table")
-    parser.add_argument("images", type=Path, nargs="+", help="image files, of any size and mode")
+    parser.add_argument(
+        "images",
+        type=str,
+        nargs="+",
+        help="image files of any size and mode, folders of them, or quoted patterns ('a/**/*.jpg')",
+    )
     parser.add_argument(
         "--budget",
         type=str,
-        help="most multiply-adds (150M, 1.5G) or highest latency (8ms); without it the best of all",
+        action="append",
+        help="most multiply-adds (150M, 1.5G) or highest latency (8ms); given several times, all "
+        "of them hold; without it the best of all",
     )
+    output = parser.add_mutually_exclusive_group()
+    for name, what in (("json", "one JSON document"), ("csv", "one CSV table")):
+        output.add_argument(
+            f"--{name}",
+            dest="output",
+            action="store_const",
+            const=name,
+            default="text",
+            help=f"write {what} for programs, with all classes, to standard output",
+        )
 
 
 def _info(parser: _Parser) -> None:
@@ -268,6 +306,8 @@ def _run(values: argparse.Namespace) -> None:
             limit_steps=values.limit_steps,
             method=values.method,
             teaching=values.teaching,
+            lr=values.lr,
+            model=values.model,
             width_range=None if values.width_range is None else tuple(values.width_range),
             resolutions=None if values.resolutions is None else tuple(values.resolutions),
             settings=[*_shorthands(values), *values.settings],
@@ -277,7 +317,7 @@ def _run(values: argparse.Namespace) -> None:
     elif command == "table":
         commands.make_table(values.run, is_full=values.full)
     elif command == "predict":
-        commands.predict(values.run, values.images, budget=values.budget)
+        commands.predict(values.run, values.images, budget=values.budget, output=values.output)
     elif command == "plan":
         commands.plan(
             values.model,
@@ -298,7 +338,12 @@ def _run(values: argparse.Namespace) -> None:
 def _shorthands(values: argparse.Namespace) -> list[str]:
     """Options that are short for single values of the recipe."""
     settings = []
-    for key, value in (("model.init", values.init), ("teacher.name", values.teacher)):
+    for key, value in (
+        ("model.init", values.init),
+        ("teacher.name", values.teacher),
+        ("data.batch_size", values.batch_size),
+        ("data.num_workers", values.workers),
+    ):
         if value is not None:
             settings.append(f"{key}={json.dumps(value)}")
     if values.distill is not None:

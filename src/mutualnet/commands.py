@@ -6,7 +6,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from mutualnet.budget import Budget, parse_budget
 from mutualnet.config import Recipe
 from mutualnet.config_text import override
 from mutualnet.cost import CostModel
-from mutualnet.data import photo_transform
 from mutualnet.data.feeding import calibration_loader, part_loader, plain_loader
 from mutualnet.dryrun import dry_run
 from mutualnet.evaluate import build_table
@@ -29,7 +28,7 @@ from mutualnet.host import flush_denormals, tune_allocator
 from mutualnet.methods import METHODS
 from mutualnet.models import create_model
 from mutualnet.planning import propose_space
-from mutualnet.precision import autocast_to
+from mutualnet.prediction import Classifier, Output, choose_row, classify, find_images, write
 from mutualnet.prepare import load_splits, plain_task
 from mutualnet.probe import PLAIN, Format, faster_format
 from mutualnet.processes import current_ranks, from_first, process_group, training_device
@@ -43,7 +42,7 @@ from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable, Row
 from mutualnet.teaching import TEACHINGS
 from mutualnet.train import train
-from mutualnet.variations import with_epochs, with_method, with_teaching
+from mutualnet.variations import with_epochs, with_lr, with_method, with_model, with_teaching
 
 __all__ = ["demo", "info", "list_recipes", "make_table", "plan", "predict", "start_training"]
 
@@ -74,6 +73,8 @@ def start_training(
     settings: Sequence[str],
     method: str | None = None,
     teaching: str | None = None,
+    lr: float | None = None,
+    model: str | None = None,
     width_range: tuple[float, float] | None = None,
     resolutions: tuple[int, ...] | None = None,
     is_dry_run: bool = False,
@@ -92,6 +93,8 @@ def start_training(
         method: Which sub-networks a step trains, in place of the recipe's, with the space that it
             trains and its schedule.
         teaching: Who learns from whom, in place of the recipe's.
+        lr: Highest learning rate of every network, in place of the recipe's.
+        model: Name of the network, in place of the recipe's.
         width_range: In place of the recipe's.
         resolutions: In place of the recipe's.
         is_dry_run: Write nothing, tell what it would take.
@@ -111,6 +114,10 @@ def start_training(
         chosen = with_method(chosen, method, width_range=width_range, resolutions=resolutions)
     if teaching is not None:
         chosen = with_teaching(chosen, teaching)
+    if lr is not None:
+        chosen = with_lr(chosen, lr)
+    if model is not None:
+        chosen = with_model(chosen, model)
     if settings:
         chosen = override(chosen, settings)
     if resume and out is None:
@@ -244,71 +251,54 @@ def _scoring_format(run: Run, batch_size: int) -> Format:
     return from_first(faster_format(run.supernet, known, inputs))
 
 
-def _table_format(table: QueryTable) -> Format:
-    """The format that a table's scores and statistics were computed in; fp32 in older tables."""
-    return Format.parse(table.meta.get("format", str(PLAIN)))
-
-
-def predict(path: Path, images: Sequence[Path], *, budget: str | None) -> None:
+def predict(
+    path: Path,
+    images: Sequence[Path | str],
+    *,
+    budget: str | Sequence[str] | None = None,
+    output: Output = "text",
+) -> None:
     """Classify images with the best sub-network within a budget.
+
+    Args:
+        path: The run.
+        images: Files, folders (with all below), and patterns such as `photos/*.jpg`.
+        budget: One, or several that must all hold; none for the best of all.
+        output: Lines for people, or one document for programs.
 
     Raises:
         ValueError: If nothing meets the budget, or, once all others are classified, if some of the
             images cannot be read. It names them.
     """
-    limit = parse_budget(budget) if budget is not None else None
+    limit = Budget()
+    for text in [budget] if isinstance(budget, str) else budget or ():
+        limit &= parse_budget(text)
     flush_denormals()
     run = load_run(path)
-    row = _choose(run, limit)
-    console = _console()
-    assert run.table is not None  # a row was chosen from it
-    console.print(_describe(run, row, limit))
-    form, task = _table_format(run.table), plain_task(run.recipe)
-    module = run.supernet.extract(row.subnet).eval()
-    module.to(memory_format=form.layout)  # type: ignore[call-overload]
-    transform = photo_transform(run.recipe.data.name, run.recipe.space.resolutions[0])
-    unread: list[str] = []
-    for image in images:
-        try:
-            pixels = _read_image(image, transform)[None]
-        except ValueError as error:
-            unread.append(str(error))
-            continue
-        batch = task.scale((pixels, torch.zeros(1, dtype=torch.long)), row.subnet)
-        with torch.inference_mode(), autocast_to(form.autocast, pixels.device):
-            outputs = module(task.inputs(batch))
-        for line in task.describe(outputs, run.info["class_names"]):
-            console.print(f"  {image}: {line}")
-    if unread:
-        count = f"{len(unread)} of {len(images)} images cannot be read: "
-        raise ValueError(f"{count if len(images) > 1 else ''}{'; '.join(unread)}")
+    classifier = Classifier(run, choose_row(run, limit))
+    paths = list(find_images([str(image) for image in images]))
+    predictions = classify(classifier, paths)
+    if output == "text":
+        console = _console()
+        console.print(_describe(run, classifier.row, limit), markup=False)
+        errors = []
+        for found in predictions:
+            errors += [] if found.error is None else [found.error]
+            for line in found.lines:
+                console.print(f"  {found.file}: {line}", markup=False)
+    else:
+        errors = write(output, classifier, limit, predictions)
+    if errors:
+        count = f"{len(errors)} of {len(paths)} images cannot be read: "
+        raise ValueError(f"{count if len(paths) > 1 else ''}{'; '.join(errors)}")
 
 
-def _read_image(path: Path, transform: Callable[[Image.Image], torch.Tensor]) -> torch.Tensor:
-    if not path.is_file():
-        raise ValueError(f"no image file {path}")
-    try:
-        with Image.open(path) as image:
-            return transform(image)
-    except Exception as error:  # Pillow's decoders raise anything on a broken file
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f"{path} must be an image that can be read, got {reason[0]}") from None
-
-
-def _choose(run: Run, limit: Budget | None) -> Row:
-    if run.table is None:
-        raise ValueError(f"{run.path} has no query table yet. Make it: mutualnet table {run.path}")
-    if limit is None:
-        return run.table.top
-    return run.table.best(macs=limit.macs, latency_ms=limit.latency_ms)
-
-
-def _describe(run: Run, row: Row, limit: Budget | None) -> str:
+def _describe(run: Run, row: Row, limit: Budget) -> str:
     assert run.table is not None
     cost = f"{row.macs / 1e6:.4g} M multiply-adds"
     if row.latency_ms is not None:
         cost += f", {row.latency_ms:.3g} ms"
-    asked = f"within {limit}" if limit is not None else "best of all"
+    asked = "best of all" if limit == Budget() else f"within {limit}"
     scores = ", ".join(map(str, run.table.scores(row)))
     return f"{asked}: sub-network {row.subnet}, {cost}, score {scores}"
 

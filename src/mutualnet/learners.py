@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from mutualnet.data import DataSplits
 from mutualnet.head_presets import HEAD_PRESETS, as_variant, head_preset
 from mutualnet.heads import AuxiliaryHeads, Head
 from mutualnet.models import create_model
-from mutualnet.processes import synchronise_norms
+from mutualnet.processes import current_ranks, synchronise_norms
 from mutualnet.running_statistics import kept_running_statistics
 from mutualnet.runs import load_run
 from mutualnet.seeding import Purpose, seed_of
@@ -25,6 +26,8 @@ from mutualnet.weight_init import init_weights
 from mutualnet.weights import copy_weights, pretrained_model
 
 __all__ = ["Learner", "make_learner", "make_teacher"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,13 @@ def make_learner(
     if config.init is not None and known is None:
         copied = set(copy_weights(model, config.init).copied)
     supernet = Supernet(model, recipe.space, own_norms=recipe.method.value.owns_norms)
+    if current_ranks().is_first:
+        logger.info(
+            "%s: %d elastic channel groups, %d frozen layers",
+            config.name,
+            len(supernet.plan.groups),
+            sum(len(frozen.layers) for frozen in supernet.plan.frozen),
+        )
     _check_runs(supernet, data, is_own_task=":" in recipe.task)
     if known is None:
         known = [f"model.{name}" for name, _ in model.named_parameters() if name in copied]

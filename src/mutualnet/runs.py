@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from torch import nn
 
 from mutualnet.config import Recipe
 from mutualnet.config_text import read_recipe, recipe_values, write_recipe
+from mutualnet.data import photo_transform
+from mutualnet.data.preprocessing import Preprocessing, TaskScaling
 from mutualnet.models import create_model
 from mutualnet.processes import current_ranks, from_first
 from mutualnet.supernet import Supernet
@@ -31,6 +33,7 @@ __all__ = [
     "network_name",
     "networks_of",
     "new_run",
+    "preprocessing_of",
     "save_heads",
     "save_peers",
     "save_run",
@@ -55,6 +58,8 @@ class Run:
     recipe: Recipe
     supernet: Supernet
     """With the trained weights, in eval mode, and the BN bank if the table was made."""
+    preprocessing: Preprocessing
+    """From a PIL image to the network's input: `preprocessing(image, resolution)`."""
     info: dict[str, Any]
     """What `run.json` holds: class names, data, versions, times."""
     table: QueryTable | None
@@ -287,7 +292,29 @@ def load_run(path: Path) -> Run:
             weights_hash=supernet.weights_hash(),
             weights_version=supernet.weights_version,
         )
-    return Run(path=path, recipe=recipe, supernet=supernet, info=info, table=table)
+    return Run(
+        path=path,
+        recipe=recipe,
+        supernet=supernet,
+        info=info,
+        table=table,
+        preprocessing=_preprocessing(path, recipe, info),
+    )
+
+
+def preprocessing_of(recipe: Recipe) -> Preprocessing:
+    """What an image goes through before a network that was trained by a recipe."""
+    found = photo_transform(recipe.data.name, recipe.space.resolutions[0])
+    return replace(found, last=TaskScaling(task=recipe.task)) if ":" in recipe.task else found
+
+
+def _preprocessing(path: Path, recipe: Recipe, info: dict[str, Any]) -> Preprocessing:
+    if "preprocessing" not in info:  # of an earlier version
+        return preprocessing_of(recipe)
+    try:
+        return Preprocessing.from_values(info["preprocessing"])
+    except ValueError as error:
+        raise ValueError(f"{path / INFO} is damaged ({error}). Train again.") from None
 
 
 def _load(module: nn.Module, file: Path) -> None:

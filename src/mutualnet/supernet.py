@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -31,8 +30,6 @@ from mutualnet.tracing import trace_channels
 from mutualnet.views import SharedLeaf, SubnetTie, tie_of
 
 __all__ = ["Supernet"]
-
-logger = logging.getLogger(__name__)
 
 
 class Supernet(nn.Module):
@@ -90,13 +87,6 @@ class Supernet(nn.Module):
             ]
             self.own_norms = OwnNorms(model, self.plan, widths)
         self._prepare()
-        layers = [layer for f in self.plan.frozen for layer in f.layers]
-        logger.info(
-            "%s: %d elastic channel groups, %d frozen layers",
-            architecture_name(model),
-            len(self.plan.groups),
-            len(layers),
-        )
 
     def _prepare(self) -> None:
         """Make what is neither copied nor saved."""

@@ -29,7 +29,7 @@ from mutualnet.outcome import are_scored, final_scores, save_networks
 from mutualnet.prepare import Prepared, prepare
 from mutualnet.probe import Format
 from mutualnet.processes import current_ranks, from_first, training_device
-from mutualnet.runs import new_run
+from mutualnet.runs import new_run, preprocessing_of
 
 __all__ = ["train"]
 
@@ -162,6 +162,7 @@ def _facts(module: TrainingModule, started: float, seconds: float) -> dict[str, 
         "in_channels": ready.data.in_channels,
         "mean": list(ready.data.mean),
         "std": list(ready.data.std),
+        "preprocessing": preprocessing_of(recipe).to_values(),
         "data_id": ready.data.data_id,
         "select": ready.data.selection.to_dict(),
         "training_format": str(ready.form),

@@ -1,14 +1,14 @@
-"""The same recipe for other epochs, another method or another teaching."""
+"""The same recipe for other epochs, another learning rate, network, method or teaching."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TypeVar
 
-from mutualnet.config import OptimizerConfig, Recipe
+from mutualnet.config import ModelConfig, OptimizerConfig, Recipe
 from mutualnet.methods import METHODS, Method
 
-__all__ = ["with_epochs", "with_method", "with_teaching"]
+__all__ = ["with_epochs", "with_lr", "with_method", "with_model", "with_teaching"]
 
 
 def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
@@ -35,6 +35,57 @@ def _with_epochs(config: OptimizerConfig, epochs: int) -> OptimizerConfig:
     longest = max(0.25, config.warmup_epochs / config.epochs) * epochs
     warmup = min(config.warmup_epochs, longest)
     return replace(config, epochs=epochs, warmup_epochs=warmup, milestones=milestones)
+
+
+def with_lr(recipe: Recipe, lr: float) -> Recipe:
+    """A recipe for another highest learning rate, of all its networks.
+
+    Raises:
+        ValueError: If its networks have different ones, or `lr` is not positive.
+    """
+    _check_one("--lr", "optimizer.lr", [f"{own.lr:g}" for own in recipe.optimizers])
+    peers = tuple(
+        peer if peer.optimizer is None else replace(peer, optimizer=replace(peer.optimizer, lr=lr))
+        for peer in recipe.peers
+    )
+    return replace(recipe, optimizer=replace(recipe.optimizer, lr=lr), peers=peers)
+
+
+def with_model(recipe: Recipe, name: str) -> Recipe:
+    """A recipe for another network; constructor arguments and heads of the old one go with it.
+
+    Args:
+        recipe: Kept as it is. Peers of the same name as its network become the new one too.
+        name: As in `model.name`.
+
+    Raises:
+        ValueError: If its networks are different ones, or it starts from weights of the old one.
+    """
+    _check_one("--model", "model.name", [own.name for own in recipe.models])
+    models = [_with_name(own, name) for own in recipe.models]
+    peers = tuple(
+        replace(peer, model=model) for peer, model in zip(recipe.peers, models[1:], strict=True)
+    )
+    return replace(recipe, model=models[0], peers=peers)
+
+
+def _with_name(config: ModelConfig, name: str) -> ModelConfig:
+    if name == config.name:
+        return config
+    if config.init is not None:
+        raise ValueError(
+            f"--model {name} cannot start from {config.init}, which the recipe has for "
+            f"{config.name}. Add --set model.name={name} model.init=null, or weights of its own."
+        )
+    return replace(config, name=name, kwargs={}, heads=None)
+
+
+def _check_one(option: str, key: str, values: list[str]) -> None:
+    if len(set(values)) > 1:
+        raise ValueError(
+            f"{option} must fit every network, but the recipe's have {', '.join(values)}. Change "
+            f"them one by one: --set {key}=... peers.0.{key}=..."
+        )
 
 
 def with_method(

@@ -10,13 +10,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from mutualnet.data.augment import Augment
-from mutualnet.data.convert import to_rgb
 from mutualnet.data.draws import Draws
+from mutualnet.data.preprocessing import (
+    Decode,
+    Preprocessing,
+    Resize,
+    ResizeCentralSquare,
+    ScaleAndNormalize,
+    Step,
+    ToTensor,
+)
 from mutualnet.data.splits import LabelledImages
 
 
@@ -35,6 +41,11 @@ class ArrayTransform:
     finish: tuple[Augment, ...] = ()
     """Applied to the normalised floats last."""
 
+    def steps(self, side: int) -> tuple[Step, ...]:
+        """What images of a side go through, in pixels, apart from augmentation."""
+        resize = (Resize.between(side, self.resolution),) if side != self.resolution else ()
+        return (*resize, ScaleAndNormalize(mean=self.mean, std=self.std))
+
     def __call__(self, images: Tensor, draws: Draws | None = None) -> Tensor:
         """Map uint8 (N, C, H, W) to normalised floats (N, C, resolution, resolution).
 
@@ -47,43 +58,31 @@ class ArrayTransform:
         for change in self.augment:
             assert draws is not None
             images = change(images, draws)
-        x = images.float()
-        if x.shape[-2:] != (self.resolution, self.resolution):
-            # The rule by which a task scales a batch down. Only a strong reduction needs a filter.
-            shrinks = self.resolution < x.shape[-1]
-            x = F.interpolate(
-                x,
-                (self.resolution, self.resolution),
-                mode="bilinear",
-                align_corners=not shrinks,
-                antialias=shrinks,
-            )
-        std, mean = torch.tensor(self.std).view(-1, 1, 1), torch.tensor(self.mean).view(-1, 1, 1)
-        x = x * (1 / (255 * std)) - mean / std
+        x = images
+        for step in self.steps(images.shape[-1]):
+            x = step(x)
         for change in self.finish:
             assert draws is not None
             x = change(x, draws)
         return x
 
 
-@dataclass(frozen=True, kw_only=True)
-class PhotoTransform:
-    """Bring any photo to the size and channels of the data set, then treat it as a test image."""
+def photo_steps(native_side: int, transform: ArrayTransform) -> Preprocessing:
+    """Bring any photo to the size and channels of the data set, then treat it as a test image.
 
-    native_side: int
-    """Side of the data set's own images, in pixels: the photo's central square is resized to it."""
-    transform: ArrayTransform
-    """What test images go through."""
-
-    def __call__(self, image: Image.Image) -> Tensor:
-        """Map a PIL image of any mode or size to normalised floats (C, H, W)."""
-        image = to_rgb(image)
-        if len(self.transform.mean) == 1:
-            image = image.convert("L")
-        side = self.native_side
-        pixels = np.array(ImageOps.fit(image, (side, side), Image.Resampling.BILINEAR))
-        tensor = torch.from_numpy(pixels).view(1, side, side, -1).permute(0, 3, 1, 2)
-        return self.transform(tensor)[0]
+    Args:
+        native_side: Side of the data set's own images, in pixels: the photo's central square is
+            resized to it.
+        transform: What test images go through.
+    """
+    return Preprocessing(
+        (
+            Decode(mode="L" if len(transform.mean) == 1 else "RGB"),
+            ResizeCentralSquare(size=native_side),
+            ToTensor(),
+            *transform.steps(native_side),
+        )
+    )
 
 
 class ArrayImages(LabelledImages):

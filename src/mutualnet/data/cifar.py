@@ -9,8 +9,9 @@ import torch
 import torchvision.datasets
 from PIL import Image
 
-from mutualnet.data.arrays import ArrayImages, ArrayTransform, PhotoTransform
+from mutualnet.data.arrays import ArrayImages, ArrayTransform, photo_steps
 from mutualnet.data.augment import Augment, CropFlip, Cutout, PerImage, learned_policy
+from mutualnet.data.preprocessing import Preprocessing
 from mutualnet.data.splits import (
     DataSplits,
     SplitSettings,
@@ -34,10 +35,10 @@ class _Arrays(NamedTuple):
     class_names: tuple[str, ...]
 
 
-def photo_transform(resolution: int) -> PhotoTransform:
+def photo_transform(resolution: int) -> Preprocessing:
     """What turns a photo into an input, as for a test image; no data set is read."""
     plain = ArrayTransform(resolution=resolution, mean=MEAN, std=STD)
-    return PhotoTransform(native_side=SIDE, transform=plain)
+    return photo_steps(SIDE, plain)
 
 
 def load_cifar10(

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mutualnet.data.arrays import ArrayImages, ArrayTransform, PhotoTransform
+from mutualnet.data.arrays import ArrayImages, ArrayTransform, photo_steps
 from mutualnet.data.augment import Cutout, Jiggle
+from mutualnet.data.preprocessing import Preprocessing
 from mutualnet.data.splits import (
     DataSplits,
     SplitSettings,
@@ -21,10 +22,10 @@ TEST_SHARE = 0.25
 """Share of each class that is always the test split."""
 
 
-def photo_transform(resolution: int) -> PhotoTransform:
+def photo_transform(resolution: int) -> Preprocessing:
     """What turns a photo into an input, as for a test image; no data set is read."""
     plain = ArrayTransform(resolution=resolution, mean=MEAN, std=STD)
-    return PhotoTransform(native_side=8, transform=plain)
+    return photo_steps(8, plain)
 
 
 def load_digits(

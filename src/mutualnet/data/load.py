@@ -5,10 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
-from torch import Tensor
-
 from mutualnet.data import cifar, digits, imagefolder, listed, multilabel, photos
+from mutualnet.data.preprocessing import Preprocessing
 from mutualnet.data.shares import choose_from, use_share
 from mutualnet.data.splits import DataSplits, SplitSettings
 
@@ -24,7 +22,7 @@ LOADERS: dict[str, Callable[..., DataSplits]] = {
 }
 
 
-_PHOTOS: dict[str, Callable[[int], Callable[[Image.Image], Tensor]]] = {
+_PHOTOS: dict[str, Callable[[int], Preprocessing]] = {
     "cifar10": cifar.photo_transform,
     "cifar100": cifar.photo_transform,
     "digits": digits.photo_transform,
@@ -36,7 +34,7 @@ _PHOTOS: dict[str, Callable[[int], Callable[[Image.Image], Tensor]]] = {
 }
 
 
-def photo_transform(name: str, resolution: int) -> Callable[[Image.Image], Tensor]:
+def photo_transform(name: str, resolution: int) -> Preprocessing:
     """What turns a photo into an input for networks trained on a data set, without the data set.
 
     Args:

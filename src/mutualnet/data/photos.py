@@ -1,6 +1,6 @@
 """Photos in files: their transforms, and the three splits made of lists of files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,16 @@ from mutualnet.data.convert import to_rgb
 from mutualnet.data.copies import warn_of_copies
 from mutualnet.data.damaged import ImageFiles
 from mutualnet.data.draws import Draws
+from mutualnet.data.preprocessing import (
+    CenterCrop,
+    CropEnds,
+    Decode,
+    Normalize,
+    Preprocessing,
+    ResizeShortSide,
+    Scale,
+    ToTensor,
+)
 from mutualnet.data.splits import (
     DataSplits,
     SplitSettings,
@@ -46,7 +56,7 @@ class Files(NamedTuple):
         return Files([self.names[i] for i in positions], [self.labels[i] for i in positions])
 
 
-def train_transform(settings: SplitSettings) -> v2.Compose:
+def train_transform(settings: SplitSettings) -> Callable[[Image.Image], Tensor]:
     """What train photos go through: a learned policy takes the place of the changes of colour.
 
     Raises:
@@ -85,31 +95,20 @@ class _OneImage:
         return self.change(image[None], Draws.fresh(1))[0]
 
 
-def photo_transform(resolution: int) -> v2.Compose:
+def photo_transform(resolution: int) -> Preprocessing:
     """What turns a photo into an input, as for a test image; no data set is read."""
-    return v2.Compose(
-        [
-            to_rgb,
-            limit_aspect,
-            v2.Resize(round(resolution * 256 / 224)),
-            v2.CenterCrop(resolution),
-            *_to_tensor(),
-        ]
+    return Preprocessing(
+        (
+            Decode(mode="RGB"),
+            # They lie outside of the central square anyway.
+            CropEnds(),
+            ResizeShortSide(size=round(resolution * 256 / 224)),
+            CenterCrop(size=resolution),
+            ToTensor(),
+            Scale(),
+            Normalize(mean=MEAN, std=STD),
+        )
     )
-
-
-def limit_aspect(image: Image.Image) -> Image.Image:
-    """Cut the ends of an image more than twice as long as wide.
-
-    They lie outside of the central square anyway, and resizing a 1x5000 image by its short side
-    would need gigabytes.
-    """
-    width, height = image.size
-    keep = 2 * min(width, height)
-    if max(width, height) <= keep:
-        return image
-    left, top = max(0, (width - keep) // 2), max(0, (height - keep) // 2)
-    return image.crop((left, top, left + min(width, keep), top + min(height, keep)))
 
 
 def _to_tensor() -> list[torch.nn.Module]:
@@ -144,7 +143,7 @@ def photo_splits(
     root: Path,
     parts: dict[str, Files],
     class_names: Sequence[str],
-    changed: v2.Compose,
+    changed: Callable[[Image.Image], Tensor],
     resolution: int,
     max_damaged_share: float,
     selection: Selection,
@@ -164,7 +163,11 @@ def photo_splits(
     if current_ranks().is_first:
         warn_of_copies(root, parts, len(class_names))
     plain = photo_transform(resolution)
-    transforms = {"train": changed, "select": plain, "test": plain}
+    transforms: dict[str, Callable[[Image.Image], Tensor]] = {
+        "train": changed,
+        "select": plain,
+        "test": plain,
+    }
     images = {
         part: ImageFiles(
             root, *files, transforms[part], split=part, max_damaged_share=max_damaged_share

@@ -3,16 +3,16 @@
 import hashlib
 import random
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mutualnet.data.preprocessing import Preprocessing
 from mutualnet.selection import Selection
 
 
@@ -151,7 +151,7 @@ class DataSplits:
     """Side of the images, in pixels."""
     data_id: str
     """Hash of the names, the labels and the division, but not of the pixels."""
-    eval_transform: Callable[[Image.Image], Tensor]
+    eval_transform: Preprocessing
     """What the test images went through: a PIL image of any mode or size to (C, H, W)."""
     task: str = "classification"
     """What the labels are for: `classification` or `multilabel`."""

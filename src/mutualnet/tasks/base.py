@@ -93,6 +93,10 @@ class Task(ABC):
         pieces = zip(*(value.tensor_split(count) for value in values), strict=True)
         return [tree_unflatten(piece, structure) for piece in pieces]
 
+    def probabilities(self, outputs: Any) -> Tensor | None:
+        """Share of each class (N, K) in [0, 1], or None where outputs say something else."""
+        return None
+
     def describe(self, outputs: Any, class_names: Sequence[str]) -> list[str]:
         """What the outputs say, one line per image, for people."""
         return [str(output) for output in outputs]

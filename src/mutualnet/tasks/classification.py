@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mutualnet.data.preprocessing import ResizeToConfiguration
 from mutualnet.losses import distillation_loss
 from mutualnet.space import Subnet
 from mutualnet.tasks.base import Score, ScoreAccumulator, Task
@@ -101,10 +102,14 @@ class Classification(Task):
         student, teacher = logits_of(outputs), logits_of(teacher_outputs)
         return distillation_loss(student, teacher, tau, detach=False)
 
+    def probabilities(self, outputs: Any) -> Tensor:
+        """Share of each class (N, K); the shares of an image add up to 1."""
+        return logits_of(outputs).float().softmax(1)
+
     def describe(self, outputs: Any, class_names: Sequence[str]) -> list[str]:
         """The three likeliest classes with their probabilities."""
         lines = []
-        for shares in logits_of(outputs).float().softmax(1):
+        for shares in self.probabilities(outputs):
             best = shares.topk(min(3, len(shares)))
             lines.append(
                 ", ".join(
@@ -163,9 +168,7 @@ def _unpack(batch: Any) -> tuple[Tensor, Tensor]:
 
 def scale_images(images: Tensor, side: int) -> Tensor:
     """Resize images (N, C, H, W) to squares on their device; equal sizes pass through."""
-    if images.shape[-2:] == (side, side):
-        return images
-    return F.interpolate(images, (side, side), mode="bilinear", align_corners=True)
+    return ResizeToConfiguration()(images, side)
 
 
 def logits_of(outputs: Any) -> Tensor:

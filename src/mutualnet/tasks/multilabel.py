@@ -86,10 +86,14 @@ class MultiLabel(Task):
         """Start collecting scores."""
         return MeanAveragePrecision()
 
+    def probabilities(self, outputs: Any) -> Tensor:
+        """Share of each label (N, K), on its own."""
+        return logits_of(outputs).float().sigmoid()
+
     def describe(self, outputs: Any, class_names: Sequence[str]) -> list[str]:
         """Labels with a share of at least a half, and the most likely one in any case."""
         lines = []
-        for shares in logits_of(outputs).float().sigmoid():
+        for shares in self.probabilities(outputs):
             order = shares.argsort(descending=True).tolist()
             kept = [i for i in order if float(shares[i]) >= 0.5] or order[:1]
             parts = (f"{class_names[i]} {100 * float(shares[i]):.1f} %" for i in kept)

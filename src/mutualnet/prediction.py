@@ -1,0 +1,255 @@
+"""Image files in, classes out: by one sub-network of a run, for people or for programs."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mutualnet.budget import Budget
+from mutualnet.data.photos import EXTENSIONS
+from mutualnet.precision import autocast_to
+from mutualnet.prepare import plain_task
+from mutualnet.probe import PLAIN, Format
+from mutualnet.runs import Run
+from mutualnet.table import QueryTable, Row
+
+__all__ = ["Classifier", "Output", "Prediction", "choose_row", "classify", "find_images", "write"]
+
+logger = logging.getLogger(__name__)
+
+Output = Literal["text", "json", "csv"]
+
+FORMAT, FORMAT_VERSION = "mutualnet.predictions", 1
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a network says about an image file, or why it was not asked."""
+
+    file: str
+    lines: tuple[str, ...] = ()
+    """For people."""
+    probabilities: tuple[float, ...] | None = None
+    """Of every class, where the task has some."""
+    error: str | None = None
+    """Why the file cannot be read."""
+
+
+def find_images(words: Sequence[str]) -> Iterator[Path]:
+    """Files, the images in folders and below, and the images that quoted patterns match; sorted.
+
+    What is nowhere comes as it was written.
+    """
+    for word in words:
+        if not glob.has_magic(word) or os.path.lexists(word):
+            yield from _images_of(Path(word))
+            continue
+        # Not Path.glob, which takes no pattern that begins with a slash.
+        names = sorted(glob.glob(word, recursive=True))  # noqa: PTH207
+        found = [path for name in names for path in _some(name)]
+        yield from dict.fromkeys(found) if found else [Path(word)]
+
+
+def _some(name: str) -> list[Path]:
+    """A match of a pattern that is an image, or the images in one that is a folder."""
+    path = Path(name)
+    if path.is_dir():
+        return _below(path)
+    return [path] if name.lower().endswith(EXTENSIONS) else []
+
+
+def _images_of(path: Path) -> list[Path]:
+    return (_below(path) or [path]) if path.is_dir() else [path]
+
+
+def _below(folder: Path) -> list[Path]:
+    """Images in a folder and in those below, but for hidden ones."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(parent, name)
+            for name in names
+            if not name.startswith(".") and name.lower().endswith(EXTENSIONS)
+        ]
+    return sorted(found)
+
+
+def choose_row(run: Run, limit: Budget) -> Row:
+    """The best sub-network within a budget, of equals the cheapest.
+
+    Raises:
+        ValueError: If the run has no table, or nothing meets the budget.
+    """
+    if run.table is None:
+        raise ValueError(f"{run.path} has no query table yet. Make it: mutualnet table {run.path}")
+    if limit == Budget():
+        return run.table.top
+    return run.table.best(macs=limit.macs, latency_ms=limit.latency_ms)
+
+
+def table_format(table: QueryTable) -> Format:
+    """The format that a table's scores and statistics were computed in; fp32 in older tables."""
+    return Format.parse(table.meta.get("format", str(PLAIN)))
+
+
+class Classifier:
+    """One sub-network of a run by itself, ready for images.
+
+    Args:
+        run: With its table.
+        row: Which sub-network.
+    """
+
+    def __init__(self, run: Run, row: Row) -> None:
+        assert run.table is not None
+        self.run, self.row = run, row
+        self.form, self.task = table_format(run.table), plain_task(run.recipe)
+        self._module = run.supernet.extract(row.subnet).eval()
+        self._module.to(memory_format=self.form.layout)  # type: ignore[call-overload]
+
+    def outputs(self, image: Image.Image) -> Any:
+        """What the network gives for an image of any mode or size; logits (1, K) as a rule."""
+        return self._run(self.run.preprocessing(image))
+
+    def _run(self, pixels: Tensor) -> Any:
+        batch = self.task.scale((pixels[None], torch.zeros(1, dtype=torch.long)), self.row.subnet)
+        with torch.inference_mode(), autocast_to(self.form.autocast, pixels.device):
+            return self._module(self.task.inputs(batch))
+
+    def predict(self, path: Path) -> Prediction:
+        """Classify a file. One that cannot be read gives an `error` that names it."""
+        file = _shown(path)
+        if not path.is_file():
+            kind = "image in" if path.is_dir() else "image file"
+            return Prediction(file=file, error=f"no {kind} {file}")
+        try:
+            with Image.open(path) as image:
+                pixels = self.run.preprocessing(image)
+        except Exception as error:  # Pillow's decoders raise anything on a broken file
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            text = f"{file} must be an image that can be read, got {reason}"
+            return Prediction(file=file, error=text)
+        outputs = self._run(pixels)
+        shares = self.task.probabilities(outputs)
+        return Prediction(
+            file=file,
+            lines=tuple(self.task.describe(outputs, self.run.info["class_names"])),
+            probabilities=None if shares is None else tuple(_rounded(shares[0])),
+        )
+
+
+def classify(classifier: Classifier, paths: Sequence[Path]) -> Iterator[Prediction]:
+    """Classify files one after the other; long work is counted in the log."""
+    told = began = time.monotonic()
+    for number, path in enumerate(paths):
+        now = time.monotonic()
+        if now - told >= _SECONDS_BETWEEN_LINES:
+            left = (now - began) / number * (len(paths) - number)
+            logger.info("%d of %d images, %.0f s left", number, len(paths), left)
+            told = now
+        yield classifier.predict(path)
+
+
+def _rounded(shares: Tensor) -> list[float]:
+    return [round(share, 6) for share in shares.tolist()]
+
+
+def _shown(path: Path) -> str:
+    """A name that can be printed, also where it is not UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def write(
+    output: Literal["json", "csv"],
+    classifier: Classifier,
+    limit: Budget,
+    predictions: Iterator[Prediction],
+) -> list[str]:
+    """Write one document to standard output, and return what is wrong with some files."""
+    errors: list[str] = []
+    done = _noting(predictions, errors)
+    if output == "csv":
+        _write_csv(classifier, done)
+    else:
+        _write_json(classifier, limit, done)
+    return errors
+
+
+def _noting(predictions: Iterator[Prediction], errors: list[str]) -> Iterator[Prediction]:
+    for prediction in predictions:
+        if prediction.error is not None:
+            errors.append(prediction.error)
+        yield prediction
+
+
+def _write_json(classifier: Classifier, limit: Budget, predictions: Iterator[Prediction]) -> None:
+    run, row = classifier.run, classifier.row
+    assert run.table is not None
+    scores = [
+        {"split": s.split, "value": s.value, "standard_error": s.standard_error}
+        for s in run.table.scores(row)
+    ]
+    document = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "run": _shown(run.path),
+        "budget": {"macs": limit.macs, "latency_ms": limit.latency_ms},
+        "configuration": row.subnet.to_dict(),
+        "macs": row.macs,
+        "params": row.params,
+        "latency_ms": row.latency_ms,
+        "number_format": str(classifier.form),
+        "score_name": run.table.score_name,
+        "scores": scores,
+        "class_names": run.info["class_names"],
+        "predictions": [_plain(p, run.info["class_names"]) for p in predictions],
+    }
+    json.dump(document, sys.stdout, indent=1, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def _plain(prediction: Prediction, class_names: Sequence[str]) -> dict[str, Any]:
+    if prediction.error is not None:
+        return {"file": prediction.file, "error": prediction.error}
+    shares = prediction.probabilities
+    if shares is None:
+        return {"file": prediction.file, "text": list(prediction.lines)}
+    best = shares.index(max(shares))
+    return {
+        "file": prediction.file,
+        "class": class_names[best],
+        "probability": shares[best],
+        "probabilities": list(shares),
+    }
+
+
+def _write_csv(classifier: Classifier, predictions: Iterator[Prediction]) -> None:
+    run, row = classifier.run, classifier.row
+    assert run.table is not None
+    names = run.info["class_names"]
+    score = run.table.scores(row)[0]
+    facts = [str(row.subnet), row.macs, row.latency_ms, score.value, score.split]
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    heading = ["file", "class", "probability", "text", "error"]
+    heading += ["configuration", "macs", "latency_ms", "score", "score_split"]
+    table.writerow([*heading, *(f"probability of {name}" for name in names)])
+    for prediction in predictions:
+        found = _plain(prediction, names)
+        cells = [found.get(name, "") for name in ("file", "class", "probability")]
+        cells += [" ".join(found.get("text", [])), found.get("error", "")]
+        table.writerow([*cells, *facts, *(found.get("probabilities") or [""] * len(names))])

@@ -1,0 +1,102 @@
+"""Options of `train` that are short for keys of the recipe."""
+
+import logging
+
+import pytest
+
+from mutualnet import commands
+from mutualnet.cli import main
+from mutualnet.config_text import override
+from mutualnet.recipes import load_recipe
+from mutualnet.runs import load_run
+from mutualnet.train import train
+from mutualnet.variations import with_lr, with_model
+from tests.small_runs import digits, pair
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The recipes that `train` was told to train or to try, without doing it."""
+    recipes = []
+    for name in ("train", "_print_dry_run"):
+        monkeypatch.setattr(commands, name, lambda recipe, *_, **__: recipes.append(recipe))
+    monkeypatch.setattr(commands, "networks_of", lambda path: [path])
+    return recipes
+
+
+WORDS = ["--batch-size", "30", "--lr", "0.02", "--workers", "3", "--model", "timm:resnet18"]
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_each_is_short_for_its_key(asked, more):
+    assert main(["train", "digits_demo", *WORDS, *more]) == 0
+    (recipe,) = asked
+    assert (recipe.data.batch_size, recipe.data.num_workers) == (30, 3)
+    assert (recipe.optimizer.lr, recipe.model.name) == (0.02, "timm:resnet18")
+    assert recipe.model.kwargs == {}  # those of the old network
+
+
+def test_help_names_the_keys(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = "".join(capsys.readouterr().out.split())
+    for option, key in (
+        ("--batch-size", "(data.batch_size)"),
+        ("--lr", "(optimizer.lr)"),
+        ("--workers", "(data.num_workers)"),
+        ("--model", "(model.name)"),
+    ):
+        assert option in text
+        assert key in text
+
+
+def test_set_has_the_last_word(asked):
+    assert main(["train", "digits_demo", *WORDS, "--set", "data.batch_size=31"]) == 0
+    assert asked[0].data.batch_size == 31
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--batch-size", "1"], "batch_size must be >= 2"),
+        (["--lr", "0"], "lr must be > 0, got 0"),
+        (["--lr", "fast"], "--lr"),
+        (["--workers", "-1"], "num_workers must be >= 0"),
+        (["--model", "resnet0"], "no network is called 'resnet0'"),
+    ],
+)
+def test_a_wrong_value_is_one_line(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "digits_demo", *words]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if "mutualnet: " in line]
+    assert len(errors) == 1
+    assert message in errors[0]
+
+
+def test_all_networks_of_a_pair_get_them_or_the_way_is_named():
+    recipe = pair("peers.0.optimizer.momentum=0.8")
+    changed = with_model(with_lr(recipe, 0.3), "wrn16_1")
+    assert [own.lr for own in changed.optimizers] == [0.3, 0.3]
+    assert changed.optimizers[1].momentum == 0.8
+    assert [own.name for own in changed.models] == ["wrn16_1", "wrn16_1"]
+    assert all(own.heads is None for own in changed.models)
+    mixed = override(recipe, ["peers.0.model.name=wrn16_4", "peers.0.optimizer.lr=0.07"])
+    with pytest.raises(ValueError, match=r"--lr must fit every network, .* peers.0.optimizer.lr="):
+        with_lr(mixed, 0.3)
+    with pytest.raises(ValueError, match=r"--model must fit every network, .* peers.0.model.name="):
+        with_model(mixed, "wrn16_1")
+
+
+def test_weights_of_another_network_are_not_taken_along():
+    recipe = override(load_recipe("digits_demo"), ["model.init=timm:resnet18"])
+    with pytest.raises(ValueError, match=r"--model wrn16_1 cannot start from timm:resnet18"):
+        with_model(recipe, "wrn16_1")
+
+
+def test_the_groups_are_told_once_when_a_network_trains(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    train(digits("space.resolutions=[8]"), tmp_path / "run", limit_steps=1)
+    assert caplog.text.count("elastic channel groups") == 1
+    caplog.clear()
+    load_run(tmp_path / "run")
+    assert "elastic channel groups" not in caplog.text
