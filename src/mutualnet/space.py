@@ -120,7 +120,7 @@ class ElasticSpace:
         if len(self.width_range) != 2:
             raise ValueError(f"width_range must be (low, high), got {self.width_range}")
         low, high = (float(width) for width in self.width_range)
-        if not 0 < low <= high < math.inf:
+        if not 0 < low <= high:
             raise ValueError(
                 f"width_range must satisfy 0 < low <= high, got {tuple(self.width_range)}. "
                 "Width 1.0 is the base network."
