@@ -1,10 +1,12 @@
 """The commands as a user types them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mutualnet import commands
@@ -65,6 +67,32 @@ def test_predict_names_the_subnetwork_and_the_classes(run, photo, capsys):
         out = capsys.readouterr().out
         assert "sub-network" in out
         assert out.count("%") == 6
+
+
+def test_predictions_are_computed_in_the_format_of_the_table(run, photo, tmp_path, monkeypatch):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    content = json.loads((copy / "table.json").read_text())
+    used = []
+    inner = commands.autocast_to
+    monkeypatch.setattr(commands, "autocast_to", lambda *a: used.append(a[0]) or inner(*a))
+    for form in ("fp32 channels_last", "bf16 contiguous", None):
+        content["meta"]["format"] = form
+        if form is None:  # as older tables are
+            del content["meta"]["format"]
+        (copy / "table.json").write_text(json.dumps(content))
+        assert main(["predict", str(copy), str(photo)]) == 0
+    assert used == [None, torch.bfloat16, None]
+
+
+def test_the_full_table_finishes_every_row_in_fp32(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    assert main(["table", str(copy), "--full"]) == 0
+    table = load_run(copy).table
+    assert len(table.finished) == len(table.rows) == 4 * 2
+    assert table.meta["format"] == "fp32 contiguous"
+    assert "race" not in table.meta
 
 
 def test_a_budget_is_kept(run, photo, capsys):

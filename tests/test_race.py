@@ -16,8 +16,10 @@ def _answers(chances: np.ndarray, num_images: int, seed: int) -> np.ndarray:
 
 
 def _front(scores: np.ndarray, costs: np.ndarray) -> set[int]:
-    no_dearer = (costs[None, :, :] <= costs[:, None, :]).all(2)
-    return {i for i in range(len(scores)) if not (no_dearer[i] & (scores > scores[i])).any()}
+    """The best for any budget on any one axis."""
+    no_dearer = costs[None, :, :] <= costs[:, None, :]
+    better = (scores[None, :] > scores[:, None])[:, :, None]
+    return set(np.flatnonzero(~(better & no_dearer).any(1).all(1)))
 
 
 def _run(answers, costs, ends=ENDS, **settings):
@@ -75,7 +77,7 @@ def test_no_one_leaves_for_a_dearer_one_and_the_front_of_what_was_seen_stays():
         assert set(found.exits) | set(found.survivors) == set(range(64))
         assert not set(found.exits) & set(found.survivors)
         for out, left in found.exits.items():
-            assert (costs[left.beaten_by] <= costs[out]).all()
+            assert costs[left.beaten_by, 0] <= costs[out, 0]
             seen = answers[:, : left.num_images].mean(1)
             assert seen[left.beaten_by] > seen[out]
             assert left.score == pytest.approx(seen[out])
@@ -107,6 +109,14 @@ def test_of_equal_costs_the_better_stays_and_of_equal_scores_both():
     assert found.survivors == (1, 2)
     assert found.exits[0].num_images == 250
     assert asked[1][0] == (1, 2)
+
+
+def test_who_drops_out_is_beaten_on_every_axis_if_not_by_the_same_one():
+    answers = _answers(np.array([0.3, 0.9, 0.8]), 1000, 0)
+    found = _run(answers, np.array([[5.0, 5.0], [4.0, 9.0], [9.0, 4.0]]))[0]
+    assert found.survivors == (1, 2)
+    assert found.exits[0].beaten_by == 1
+    assert _run(answers, np.array([[5.0, 3.0], [4.0, 9.0], [9.0, 4.0]]))[0].survivors == (0, 1, 2)
 
 
 def test_a_better_one_drops_only_what_costs_as_much_on_every_axis():

@@ -248,7 +248,8 @@ def _scoring_format(run: Run, batch_size: int) -> Format:
     side, device = run.recipe.space.resolutions[0], training_device()
     inputs = torch.zeros(batch_size, run.info["in_channels"], side, side, device=device)
     known = PLAIN if trained is None else Format.parse(trained)
-    return from_first(faster_format(run.supernet, known, inputs))
+    is_timed = run.recipe.table.latency_runs > 0
+    return from_first(faster_format(run.supernet, known, inputs, one_image=is_timed))
 
 
 def predict(

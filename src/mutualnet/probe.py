@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mutualnet.config import PrecisionConfig
 from mutualnet.precision import autocast_to
@@ -23,6 +24,9 @@ __all__ = ["PLAIN", "Format", "choose_format", "faster_format"]
 logger = logging.getLogger(__name__)
 
 _STEPS = 3
+_ONE_IMAGE_PASSES = 20
+_NOTABLE = 1.1
+"""Ratio from which one image takes notably longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +106,14 @@ def choose_format(
 
 
 def faster_format(
-    supernet: Supernet, trained: Format, inputs: Tensor, *, margin: float = 0.9
+    supernet: Supernet,
+    trained: Format,
+    inputs: Tensor,
+    *,
+    one_image: bool = False,
+    margin: float = 0.9,
 ) -> Format:
-    """The format in which this machine runs the full network fastest, forward.
+    """The format in which this machine runs batches through the full network fastest.
 
     In a number format other than the weights' own only if it trained so, and only if that saves at
     least a tenth: another machine may have been faster at it than this one is. The network stays
@@ -114,11 +123,16 @@ def faster_format(
         supernet: Calibrated or not.
         trained: What training computed in.
         inputs: (N, C, H, W) on the network's device.
+        one_image: Leave out what takes over a tenth longer than `PLAIN` for one image in the
+            smallest sub-network, where a format may cost more than it saves.
         margin: Most time that another format than `PLAIN` may take, as a share of PLAIN's.
     """
     precisions = dict.fromkeys(["fp32", trained.precision])
     candidates = [Format(p, m) for p in precisions for m in ("contiguous", "channels_last")]
-    seconds = {form: _seconds_per_pass(supernet, inputs, form) for form in candidates}
+    if one_image:
+        candidates = [PLAIN, *_good_for_one_image(supernet, inputs, candidates)]
+    full = supernet.model
+    seconds = {form: _seconds_per_pass(full, inputs, form) for form in candidates}
     chosen = min(seconds, key=seconds.__getitem__)
     if seconds[chosen] > margin * seconds[PLAIN]:
         chosen = PLAIN
@@ -127,12 +141,26 @@ def faster_format(
     return chosen
 
 
-def _seconds_per_pass(supernet: Supernet, inputs: Tensor, form: Format) -> float:
-    trial = copy.deepcopy(supernet.model).eval()
+def _good_for_one_image(
+    supernet: Supernet, inputs: Tensor, candidates: Sequence[Format]
+) -> list[Format]:
+    """Those that do not slow the smallest sub-network down, of all but the plain one."""
+    smallest = supernet.space.smallest
+    module, side = supernet.extract(smallest, uncalibrated=True), smallest.resolution
+    image = inputs[:1, :, :side, :side].contiguous()
+    seconds = {f: _seconds_per_pass(module, image, f, _ONE_IMAGE_PASSES) for f in candidates}
+    most = _NOTABLE * seconds[PLAIN]
+    return [form for form in candidates if form != PLAIN and seconds[form] <= most]
+
+
+def _seconds_per_pass(
+    module: nn.Module, inputs: Tensor, form: Format, passes: int = _STEPS
+) -> float:
+    trial = copy.deepcopy(module).eval()
     trial.to(memory_format=form.layout)  # type: ignore[call-overload]
     times = []
     with torch.inference_mode(), autocast_to(form.autocast, inputs.device):
-        for _ in range(_STEPS):
+        for _ in range(passes):
             start = time.perf_counter()
             trial(inputs)
             if inputs.device.type == "cuda":

@@ -66,10 +66,11 @@ def race_table(
     """Make the table, but leave early what others beat; see `build_table` for the rest.
 
     All sub-networks are scored on a small, growing share of the select split, with BN statistics
-    from a few training images that are not kept. One is dropped when another costs no more (in
-    multiply-adds, and in latency if that is measured) and scores better beyond the standard error
-    of their difference on the same images. What is left, the front and its neighbours, is
-    calibrated, scored and timed as in `build_table`; the dropped rows are marked.
+    from a few training images that are not kept. One is dropped when another has no more
+    multiply-adds, and one (it may be a third) no higher latency if that is measured, and both score
+    better beyond the standard error of the difference on the same images. What is left, the front
+    and its neighbours, is calibrated, scored and timed as in `build_table`; the dropped rows are
+    marked.
 
     A task whose score is not a mean over images gets the whole table.
 

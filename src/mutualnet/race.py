@@ -19,7 +19,7 @@ class Exit:
     """How one candidate left a race."""
 
     beaten_by: int
-    """The candidate that costs no more and scored better."""
+    """A candidate that costs no more on the first axis and scored better."""
     score: float
     """Mean over the images that it ran on."""
     standard_error: float
@@ -41,9 +41,10 @@ class RaceResult:
 def beaten_by(values: np.ndarray, costs: np.ndarray, *, num_errors: float) -> dict[int, int]:
     """Candidates that another one beats beyond the doubt of its sample.
 
-    The other one costs no more on every axis, and its mean is higher by more than `num_errors`
-    standard errors of the difference. All ran on the same images, so that the difference is taken
-    image by image: what is hard for both adds no doubt.
+    Whatever axis a budget may be on, someone who costs no more there has a mean that is higher by
+    more than `num_errors` standard errors of the difference; it need not be the same one for every
+    axis. All ran on the same images, so that the difference is taken image by image: what is hard
+    for both adds no doubt.
 
     Args:
         values: (M, N), what each of M candidates got for each of N images.
@@ -51,7 +52,8 @@ def beaten_by(values: np.ndarray, costs: np.ndarray, *, num_errors: float) -> di
         num_errors: Standard errors, >= 0.
 
     Returns:
-        For each beaten candidate one that beats it: of several the one with the highest mean.
+        For each beaten candidate one that beats it on the first axis: of several the one with the
+        highest mean.
     """
     num_images = values.shape[1]
     means = values.mean(1)
@@ -64,10 +66,10 @@ def beaten_by(values: np.ndarray, costs: np.ndarray, *, num_errors: float) -> di
     gap = means[None, :] - means[:, None]  # of column over row
     # Rounding must not make a difference of two that got the same everywhere.
     is_better = gap > num_errors * error + 1e-9 * max(1.0, float(np.abs(values).max(initial=0)))
-    is_no_dearer = (costs[None, :, :] <= costs[:, None, :]).all(2)
-    beats = is_better & is_no_dearer
-    ranked = np.where(beats, means[None, :], -np.inf)
-    return {int(i): int(ranked[i].argmax()) for i in np.flatnonzero(beats.any(1))}
+    is_no_dearer = costs[None, :, :] <= costs[:, None, :]
+    beats = is_better[:, :, None] & is_no_dearer  # (beaten, by whom, on which axis)
+    ranked = np.where(beats[:, :, 0], means[None, :], -np.inf)
+    return {int(i): int(ranked[i].argmax()) for i in np.flatnonzero(beats.any(1).all(1))}
 
 
 def race(
@@ -81,9 +83,9 @@ def race(
     """Run candidates on more and more of the same images, and drop those that another one beats.
 
     In each round but the last a candidate leaves if it is beaten by more than `num_errors` standard
-    errors. The last round keeps the front and its neighbours: those that nobody who costs no more
-    leads by more than `last_num_errors`. What is best for its cost leaves only by bad luck, and
-    hardly ever to one that is much worse.
+    errors on every axis of cost. The last round keeps the fronts and their neighbours: those that
+    nobody who costs no more leads by more than `last_num_errors`, on one axis at least. What is
+    best for its cost leaves only by bad luck, and hardly ever to one that is much worse.
 
     Args:
         measure: Runs candidates on some images.
@@ -96,8 +98,8 @@ def race(
         ValueError: If there is no candidate, no round, or the rounds do not grow.
 
     Source: Maron & Moore 1993, "Hoeffding races".
-    Differs: differences are paired and their errors estimated, and one axis of quality is raced for
-        the whole front of quality over costs.
+    Differs: differences are paired and their errors estimated, and there is
+        no single winner, but a front of scores over each axis of cost.
     """
     if costs.ndim != 2 or not costs.size:
         raise ValueError(f"costs must be (candidates, axes), at least 1 x 1, got {costs.shape}")

@@ -64,7 +64,7 @@ class Row:
     """Whether another row scores at least as well for no more MACs, and better in one of them; a
     dropped row counts as dominated."""
     dropped_for: Subnet | None = None
-    """None for a finished row. Otherwise the sub-network that costs no more and scored better on
+    """None for a finished row. Otherwise a sub-network that has no more MACs and scored better on
     the `num_samples` images after which this one was dropped; its score is provisional."""
 
     def __post_init__(self) -> None:
@@ -200,8 +200,8 @@ class QueryTable:
         if not found.is_finished:
             raise ValueError(
                 f"{subnet} was dropped while the table was made: after {found.num_samples} images "
-                f"it scored {found.score:.1f}, less than {found.dropped_for}, which costs "
-                "no more. To finish every row, make the table with --full."
+                f"it scored {found.score:.1f}, less than {found.dropped_for}, which has "
+                "no more multiply-adds. To finish every row, make the table with --full."
             )
         return found
 
@@ -264,8 +264,8 @@ class QueryTable:
 
         Raises:
             ValueError: If no budget is given, one is not positive, no row meets them, a row has no
-                latency when it is asked for, or parameters are asked for and rows were dropped,
-                which looks at other costs.
+                latency when it is asked for, or rows were dropped and more is asked for than one
+                budget of MACs or latency.
         """
         given = {"macs": macs, "latency_ms": latency_ms, "params": params}
         budgets = {name: value for name, value in given.items() if value is not None}
@@ -277,11 +277,11 @@ class QueryTable:
         if latency_ms is not None:
             self._check_latencies()
         num_dropped = len(self.rows) - len(self.finished)
-        if params is not None and num_dropped:
+        if num_dropped and (params is not None or len(budgets) > 1):
             raise ValueError(
-                f"a budget of params needs a table with every row finished, got {num_dropped} rows "
-                "dropped for others that have no more MACs, but may have more parameters. Make the "
-                "table with --full."
+                f"a budget of {' and '.join(budgets)} needs a table with every row finished, got "
+                f"{num_dropped} rows dropped, since for any budget of macs alone or latency_ms "
+                "alone there are better ones. Make the table with --full."
             )
         fitting = [
             row for row in self.finished if all(getattr(row, n) <= b for n, b in budgets.items())
