@@ -211,7 +211,7 @@ def _train_all(words: argparse.Namespace, place: Path) -> None:
             run = words.out / f"{entry.name.replace(' ', '-')}-{seed}"
             train(entry.recipe, run, resume=True)
             if load_run(run).table is None:
-                make_table(run)
+                make_table(run, is_full=True)
             content = json.loads(place.read_text()) if place.exists() else {}
             if content.get("settings") != settings:
                 content = {"settings": settings, "seeds": {}}
