@@ -1,10 +1,12 @@
 """Recipes that train in milliseconds, and what is done to their runs."""
 
+import csv
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mutualnet.callbacks import StateWriter
 from mutualnet.config import Recipe
@@ -79,3 +81,35 @@ def assert_same_weights(one: Path, other: Path) -> None:
     first, second = (load_file(out / "weights.safetensors") for out in (one, other))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+_TIMES = ("seconds", "images_per_s", "watch_seconds")
+
+
+def read_log(out: Path) -> list[dict[str, str]]:
+    """Rows of a run's epochs, without what depends on the clock."""
+    with (out / "logs" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [{name: row[name] for name in row if name not in _TIMES} for row in rows]
+
+
+def read_events(out: Path) -> dict[str, list[tuple[int, float]]]:
+    """Steps and values of everything TensorBoard shows of a run but times."""
+    events = EventAccumulator(str(out / "logs")).Reload()
+    return {
+        name: [(event.step, event.value) for event in events.Scalars(name)]
+        for name in events.Tags()["scalars"]
+        if name not in _TIMES
+    }
+
+
+def assert_same_log(one: Path, other: Path) -> None:
+    """Whether two runs logged the same epochs with the same means and scores, each once."""
+    rows = read_log(one)
+    assert rows == read_log(other)
+    assert [int(row["epoch"]) for row in rows] == list(range(1, len(rows) + 1))
+    events = read_events(one)
+    assert events == read_events(other)
+    assert {len(values) for name, values in events.items() if name[:2] in ("ce", "kl")} == {
+        len(rows)
+    }

@@ -71,6 +71,9 @@ def test_the_commands_run_under_torchrun(tmp_path):
     )
     assert trained.returncode == 0, trained.stderr[-3000:]
     assert trained.stdout.count("trained:") == 1
+    assert trained.stdout.count("  largest ") == trained.stdout.count("  smallest ") == 1
+    assert trained.stderr.count("scores after epoch 1: select") == 1
+    assert len((out / "logs" / "metrics.csv").read_text().splitlines()) == 2
     tabled = _torchrun("-m", "mutualnet", "table", str(out))
     assert tabled.returncode == 0, tabled.stderr[-3000:]
     assert (out / "table.json").is_file()

@@ -16,7 +16,13 @@ from mutualnet.config_text import override, write_recipe
 from mutualnet.probe import Format
 from mutualnet.runs import load_run, new_run
 from mutualnet.train import train
-from tests.small_runs import StoppedError, assert_same_weights, digits, stop_after
+from tests.small_runs import (
+    StoppedError,
+    assert_same_log,
+    assert_same_weights,
+    digits,
+    stop_after,
+)
 
 STEPS = 40
 
@@ -33,6 +39,7 @@ def recipe():
         "data.mixup_alpha=0.2",
         "data.cutout=4",
         "checkpoint_minutes=0",
+        "watch={every_epochs: 1, num_images: 100, num_calibration_samples: 64}",
     )
 
 
@@ -52,7 +59,7 @@ def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(
     train(recipe, out, limit_steps=STEPS, resume=True)
     assert_same_weights(whole, out)
     assert load_run(out).info["resumed_after_step"] == stops[-1]
-    assert (out / "logs" / f"from-step-{stops[-1]}" / "metrics.csv").is_file()
+    assert_same_log(whole, out)
 
 
 def test_the_number_of_workers_and_other_randomness_change_nothing(recipe, tmp_path):

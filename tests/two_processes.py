@@ -17,6 +17,7 @@ from mutualnet.processes import current_ranks, gather, process_group
 from mutualnet.recipes import load_recipe
 from mutualnet.sandwich import sandwich_step
 from mutualnet.seeding import Purpose, generator
+from mutualnet.watch import watch
 
 
 def _recipe():
@@ -177,6 +178,24 @@ def check_table_parts() -> None:
     }
 
 
+def check_watch() -> None:
+    """Scores on the way are the same in both processes, whose networks stay as they are."""
+    settings = ["watch={every_epochs: 1, num_images: 100, num_calibration_samples: 100}"]
+    for recipe in (override(_recipe(), settings), override(_pair(), settings)):
+        ready = prepare(recipe, limit_steps=1)
+        module = TrainingModule(ready)
+        module.take_step(next(iter(ready.loader())), 0)
+        module.end_epoch()
+        before = gather(module.networks.state_dict())
+        watch(module)
+        after = gather(module.networks.state_dict())
+        assert all(torch.equal(a[n], b[n]) for a, b in zip(before, after, strict=True) for n in a)
+        first, second = gather(module.history.look)
+        assert first.scores == second.scores
+        assert first.num_images == 100
+        assert first.num_calibration_samples in (0, 100)
+
+
 def main() -> None:
     """Run every check in both processes."""
     with process_group() as ranks:
@@ -185,6 +204,7 @@ def main() -> None:
         check_equal_weights()
         check_gradient_of_peers()
         check_equal_peers()
+        check_watch()
         check_table_parts()
     print(f"rank {ranks.rank} fine", file=sys.stderr)
 

@@ -18,9 +18,11 @@ from rich.progress import (
 )
 
 from mutualnet.checkpoints import write_state
+from mutualnet.epoch_log import EpochLog
 from mutualnet.loop import TrainingModule
+from mutualnet.watch import describe_watch, is_due, watch
 
-__all__ = ["CapacityGap", "EpochLines", "ProgressBar", "StateWriter"]
+__all__ = ["CapacityGap", "EpochEnds", "ProgressBar", "StateWriter"]
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +100,7 @@ _LEAST_GAP = 0.3
 
 
 class ProgressBar(Callback):
-    """One live line on a terminal: epoch, steps, time left, the loss of every sub-network."""
+    """One live line on a terminal: epoch, steps, time left, means of the losses, latest scores."""
 
     def __init__(self) -> None:
         self._bar = Progress(
@@ -107,6 +109,7 @@ class ProgressBar(Callback):
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[losses]}"),
+            TextColumn("{task.fields[scores]}"),
             transient=True,
         )
         self._shown = 0.0
@@ -115,7 +118,12 @@ class ProgressBar(Callback):
         """Begin where the run does."""
         assert isinstance(pl_module, TrainingModule)
         self._line = self._bar.add_task(
-            "", total=pl_module.ready.batches.stop, completed=pl_module.done, epoch="", losses=""
+            "",
+            total=pl_module.ready.batches.stop,
+            completed=pl_module.done,
+            epoch="",
+            losses="",
+            scores="",
         )
         self._bar.start()
 
@@ -126,12 +134,14 @@ class ProgressBar(Callback):
         if now - self._shown < 0.3:
             return
         self._shown = now
-        steps = pl_module.ready.batches.steps_per_epoch
+        history = pl_module.history
         self._bar.update(
             self._line,
             completed=pl_module.done,
-            epoch=f"{-(-pl_module.done // steps)}/{-(-pl_module.ready.batches.stop // steps)}",
-            losses=pl_module.describe_losses(),
+            epoch=f"{pl_module.epoch_of(pl_module.done)}/{pl_module.num_epochs}",
+            # Until the first step of the next epoch has come, those of the last one are shown.
+            losses=pl_module.describe_losses(history.means() or history.rows[-1]),
+            scores="" if history.look is None else history.look.shortly(),
         )
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -145,24 +155,44 @@ class ProgressBar(Callback):
         self._bar.stop()
 
 
-class EpochLines(Callback):
-    """One line in the log per epoch, for those who watch a file and not a terminal."""
+class EpochEnds(Callback):
+    """Closes every epoch: its row of means, scores where they are due, a line in the log.
+
+    Args:
+        log: Where rows are written; None in all processes but the first.
+    """
+
+    def __init__(self, log: EpochLog | None) -> None:
+        self._log = log
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
-        self._start = time.perf_counter()
+        assert isinstance(pl_module, TrainingModule)
+        pl_module.history.start_clock()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        """At the end of an epoch, say how far it is and what the last losses were."""
+        """See whether the step was an epoch's last one."""
         assert isinstance(pl_module, TrainingModule)
-        steps = pl_module.ready.batches.steps_per_epoch
-        if pl_module.done % steps and pl_module.done != pl_module.ready.batches.stop:
+        module, history = pl_module, pl_module.history
+        if not module.ends_epoch():
             return
+        module.end_epoch()
+        row = history.rows[-1]
+        is_last = module.done == module.ready.batches.stop  # scored when its state is safe
+        if not is_last and is_due(module.recipe, int(row["epoch"])):
+            watch(module)
+        if self._log is None:
+            return
+        self._log.write()
+        rates = " ".join(f"{name} {rate:.4g}" for name, rate in row.items() if name[:2] == "lr")
         logger.info(
-            "epoch %d of %d in %.1f s: %s",
-            -(-pl_module.done // steps),
-            -(-pl_module.ready.batches.stop // steps),
-            time.perf_counter() - self._start,
-            pl_module.describe_losses(),
+            "epoch %d of %d in %.1f s: %s; %s; %.4g images/s",
+            row["epoch"],
+            module.num_epochs,
+            row["seconds"],
+            module.describe_losses(row),
+            rates,
+            row["images_per_s"],
         )
-        self._start = time.perf_counter()
+        if history.look is not None and history.look.epoch == row["epoch"]:
+            logger.info("%s", describe_watch(module))

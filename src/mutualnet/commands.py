@@ -27,6 +27,7 @@ from mutualnet.evaluate import build_table
 from mutualnet.host import flush_denormals, tune_allocator
 from mutualnet.methods import METHODS
 from mutualnet.models import create_model
+from mutualnet.outcome import describe_scores
 from mutualnet.planning import propose_space
 from mutualnet.prediction import Classifier, Output, choose_row, classify, find_images, write
 from mutualnet.prepare import load_splits, plain_task
@@ -132,6 +133,8 @@ def start_training(
         if ranks.is_first:
             console.print(f"trained: {place}")
             for path in networks_of(place):
+                for line in describe_scores(path):
+                    console.print(line)
                 console.print(f"next: mutualnet table {path}")
 
 

@@ -37,6 +37,7 @@ __all__ = [
     "TableConfig",
     "TeacherConfig",
     "TeachingConfig",
+    "WatchConfig",
 ]
 
 
@@ -373,6 +374,28 @@ class TableConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WatchConfig:
+    """Scores of the largest and the smallest sub-network on the way, and at the end of training."""
+
+    every_epochs: int = 5
+    """Epochs between two looks; 0 for none, at the end neither."""
+    num_images: int = 2048
+    """Most images of the select split that a look scores."""
+    num_calibration_samples: int = 256
+    """Training images behind the BN statistics of a look."""
+
+    def __post_init__(self) -> None:
+        if self.every_epochs < 0:
+            raise ValueError(f"every_epochs must be >= 0, got {self.every_epochs}")
+        if self.num_images < 1:
+            raise ValueError(f"num_images must be >= 1, got {self.num_images}")
+        if self.num_calibration_samples < 2:
+            raise ValueError(
+                f"num_calibration_samples must be >= 2, got {self.num_calibration_samples}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that decides a training run."""
 
@@ -390,6 +413,7 @@ class Recipe:
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     table: TableConfig = field(default_factory=TableConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
     task: str = "classification"
     """`classification`, `multilabel`, or `package.module:function` that makes one of yours."""
     label_smoothing: float = 0.0

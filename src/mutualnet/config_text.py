@@ -23,6 +23,7 @@ from mutualnet.config import (
     TableConfig,
     TeacherConfig,
     TeachingConfig,
+    WatchConfig,
 )
 from mutualnet.plain_yaml import read_yaml
 from mutualnet.space import ElasticSpace
@@ -42,6 +43,7 @@ _NESTED: dict[str, type] = {
     "teacher": TeacherConfig,
     "precision": PrecisionConfig,
     "table": TableConfig,
+    "watch": WatchConfig,
 }
 _PARTS: dict[type, set[str]] = {
     Recipe: {*_NESTED, "peers"},

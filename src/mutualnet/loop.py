@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map
 
 from mutualnet.batch_checks import NonFiniteImagesError
 from mutualnet.config import OptimizerConfig
+from mutualnet.history import History
 from mutualnet.methods import SandwichRule
 from mutualnet.mixing import mix_images
 from mutualnet.optimizer import (
@@ -30,11 +31,12 @@ from mutualnet.sandwich import active_network, sandwich_step
 from mutualnet.schedules import learning_rate_factor
 from mutualnet.seeding import Purpose, generator, seed_of
 from mutualnet.space import Subnet
-from mutualnet.teaching import OUTPUT, Edge, TeachingGraph
+from mutualnet.supernet import Supernet
+from mutualnet.teaching import Edge, TeachingGraph
 
 __all__ = ["STATE_VERSION", "TrainingDivergedError", "TrainingModule"]
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 """Changes whenever a state holds something else than before."""
 
 
@@ -88,6 +90,8 @@ class TrainingModule(L.LightningModule):
         self.done = start
         self.last_losses: dict[str, Tensor] = {}
         """Every term of the last step, by its name in the log."""
+        self.history = History()
+        self._terms: tuple[_Term, ...] = ()
         # Registered, so that Lightning moves them and sets their mode; the teacher's stays.
         self.networks = nn.ModuleList(own.parts for own in ready.learners)
         teaching, numbers = self.recipe.teaching, list(range(len(ready.learners)))
@@ -122,12 +126,24 @@ class TrainingModule(L.LightningModule):
             use_buffers=True,
         )
 
-    def describe_losses(self) -> str:
-        """The last losses for people: of the networks' own outputs, those of heads only counted."""
-        inner = {str(e) for e in self.graph.edges if _is_inner(e)} & self.last_losses.keys()
-        shown = {name: loss for name, loss in self.last_losses.items() if name not in inner}
-        text = ", ".join(f"{name} {float(loss):.3f}" for name, loss in shown.items())
-        return f"{text} and {len(inner)} of heads" if inner else text
+    def describe_losses(self, losses: Mapping[str, float] | None = None) -> str:
+        """Losses for people; where they are many, summed over each network's of one kind.
+
+        Args:
+            losses: By their names in the log, by default the means of this epoch so far.
+        """
+        losses = self.history.means() if losses is None else losses
+        terms = [term for term in self._terms if term.name in losses]
+        kept = {term.name: [term.name] for term in terms}
+        if len(terms) > _MOST_SHOWN:
+            kept = {}
+            for term in terms:
+                number = "" if len(self.networks) == 1 else f"_{term.network + 1}"
+                kept.setdefault(f"{term.name[:2]}{number}", []).append(term.name)
+        text = ", ".join(
+            f"{name} {sum(losses[part] for part in parts):.3f}" for name, parts in kept.items()
+        )
+        return text if len(kept) == len(terms) else f"{text} (sums of {len(terms)} terms)"
 
     def configure_optimizers(self) -> Any:
         """The optimizers; their rates are set at every step."""
@@ -138,14 +154,40 @@ class TrainingModule(L.LightningModule):
         wrapped = self.optimizers()
         optimizers = wrapped if isinstance(wrapped, list) else [wrapped]
         self.take_step(batch, self.start + batch_idx, optimizers)
-        self.log_dict(self.last_losses, on_step=True, on_epoch=False)
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs of the run; a last one that is cut short counts."""
+        return self.epoch_of(self.ready.batches.stop)
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch, from 1, that the last of so many steps belongs to."""
+        return -(-step // self.ready.batches.steps_per_epoch)
+
+    def ends_epoch(self) -> bool:
+        """Whether the last step was an epoch's or the run's last one."""
+        batches = self.ready.batches
+        return self.done == batches.stop or self.done % batches.steps_per_epoch == 0
+
+    def end_epoch(self) -> None:
+        """Close the epoch's row of the history."""
         rates: dict[str, float] = {}
         for optimizer in self.steppers:
             for group in optimizer.param_groups:  # the last of a network has the whole rate
                 number = "" if len(self.networks) == 1 else f"_{group['network'] + 1}"
-                rates[f"lr{number}"] = group["lr"]
-        self.log_dict(rates, on_step=True, on_epoch=False)
-        self.log("step", float(self.done), on_step=True)
+                rates[f"lr{number}"] = float(group["lr"])
+        self.history.end_epoch(self.epoch_of(self.done), self.done, rates)
+
+    def shipped(self) -> list[Supernet]:
+        """Each network with the weights that the run would end with now: averaged, if it does."""
+        found = []
+        for own, average in zip(self.ready.learners, self.averages, strict=True):
+            parts = own.parts if average is None else average.module
+            assert isinstance(parts, nn.ModuleList)  # what was averaged
+            supernet = parts[0]
+            assert isinstance(supernet, Supernet)
+            found.append(supernet)
+        return found
 
     def take_step(self, batch: Any, step: int, optimizers: Sequence[Any] | None = None) -> None:
         """Draw sub-networks, add their gradients up, average them, and move the weights.
@@ -190,7 +232,9 @@ class TrainingModule(L.LightningModule):
             if average is not None:
                 average.update_parameters(own.parts)
         self.done = step + 1
+        self._terms = tuple(terms.losses)
         self.last_losses = {term.name: loss for term, loss in terms.losses.items()}
+        self.history.add(self.last_losses, ready.batches.size_of(step))
 
     def _set_rates(self, step: int) -> None:
         batches = self.ready.batches
@@ -361,10 +405,12 @@ class TrainingModule(L.LightningModule):
             "heads": [None if own.heads is None else own.heads.state_dict() for own in learners],
             "optimizers": [optimizer.state_dict() for optimizer in self.steppers],
             "averages": [None if own is None else own.state_dict() for own in self.averages],
+            "history": self.history.state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state()` gave."""
+        self.history.load_state(state["history"])
         for own, network, heads in zip(
             self.ready.learners, state["networks"], state["heads"], strict=True
         ):
@@ -384,9 +430,8 @@ class TrainingModule(L.LightningModule):
                 own.parts.load_state_dict(average.module.state_dict())
 
 
-def _is_inner(edge: Edge) -> bool:
-    """Whether an auxiliary head takes part."""
-    return any(node is not None and node.head != OUTPUT for node in (edge.student, edge.teacher))
+_MOST_SHOWN = 6
+"""More losses than these are summed for people."""
 
 
 def _peer_step_at_once(

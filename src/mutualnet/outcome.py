@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +13,13 @@ import torch
 from mutualnet.config_text import write_recipe
 from mutualnet.data.feeding import plain_loader
 from mutualnet.evaluate import score_here
+from mutualnet.history import Look
 from mutualnet.prepare import Prepared, plain_task
 from mutualnet.processes import current_ranks, gather, training_device
-from mutualnet.runs import CONFIG, network_name, save_heads, save_peers, save_run
+from mutualnet.runs import CONFIG, INFO, network_name, save_heads, save_peers, save_run
 from mutualnet.tasks import Classification, Score, Task
 
-__all__ = ["are_scored", "final_scores", "save_networks"]
+__all__ = ["are_scored", "describe_scores", "final_scores", "save_networks"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,14 +59,30 @@ def final_scores(ready: Prepared) -> list[Score | None]:
 
 
 def save_networks(
-    ready: Prepared, place: Path, facts: dict[str, Any], scores: Sequence[Score | None]
+    ready: Prepared,
+    place: Path,
+    facts: dict[str, Any],
+    scores: Sequence[Score | None],
+    look: Look | None = None,
 ) -> None:
-    """Write a run of one network, or one run for each of several."""
+    """Write a run of one network, or one run for each of several.
+
+    Args:
+        ready: What has trained.
+        place: Directory of the run.
+        facts: For `run.json`.
+        scores: Of each full network on the test split.
+        look: Scores of the largest and the smallest sub-networks at the end.
+    """
     numbers = range(len(ready.learners))
     for number, own, score in zip(numbers, ready.learners, scores, strict=True):
         own.supernet.cpu()
         own.supernet.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        found = facts if score is None else facts | {"test": _score_values(score, ready.task)}
+        found = dict(facts)
+        if look is not None:
+            found["scores"] = look.of_network(number)
+        if score is not None:
+            found["test"] = _score_values(score, ready.task)
         path = place
         if len(ready.learners) > 1:
             path = place / network_name(number)
@@ -77,6 +95,29 @@ def save_networks(
             logger.info("%s: %s", _title(ready, number), _describe_score(score, ready.task))
     if len(ready.learners) > 1:
         save_peers(place, len(ready.learners), facts)
+
+
+def describe_scores(path: Path) -> list[str]:
+    """What a finished run says of its largest and smallest sub-network, in lines for people.
+
+    Args:
+        path: Directory of one network's run.
+    """
+    found = json.loads((path / INFO).read_text()).get("scores")
+    if found is None:
+        return []
+    lines = [
+        f"{found['split']} {found['score_name']}, "
+        f"{found['num_images']} of {found['num_available']} images:"
+    ]
+    for role in ("largest", "smallest"):
+        if role in found:
+            score = found[role]
+            lines.append(
+                f"  {role:<8}  {score['subnet']:<9} "
+                f"{score['value']:.2f} ± {score['standard_error']:.2f}"
+            )
+    return lines
 
 
 def _title(ready: Prepared, number: int) -> str:

@@ -175,7 +175,7 @@ def _check_same(place: Path, recipe: Recipe, kind: str) -> None:
 def _what_matters(recipe: Recipe) -> dict[str, Any]:
     """What of a recipe decides the weights, as plain values that YAML does not change."""
     values = json.loads(json.dumps(recipe_values(recipe)))
-    for key in ("name", "description", "table", "checkpoint_minutes"):
+    for key in ("name", "description", "table", "watch", "checkpoint_minutes"):
         del values[key]
     del values["data"]["num_workers"]
     return {

@@ -18,18 +18,19 @@ import timm
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from mutualnet.callbacks import CapacityGap, EpochLines, ProgressBar, StateWriter
+from mutualnet.callbacks import CapacityGap, EpochEnds, ProgressBar, StateWriter
 from mutualnet.checkpoints import latest_state, write_state
 from mutualnet.config import Recipe
 from mutualnet.divergence import check_learned
+from mutualnet.epoch_log import EpochLog
 from mutualnet.loop import STATE_VERSION, TrainingModule
 from mutualnet.outcome import are_scored, final_scores, save_networks
 from mutualnet.prepare import Prepared, prepare
 from mutualnet.probe import Format
 from mutualnet.processes import current_ranks, from_first, training_device
 from mutualnet.runs import new_run, preprocessing_of
+from mutualnet.watch import describe_watch, watch
 
 __all__ = ["train"]
 
@@ -37,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 STATES = "checkpoints"
 """Folder of the states in a run directory."""
+LOGS = "logs"
+"""Folder of the epochs' rows in a run directory."""
 FORMAT = "format.json"
 """Number format and memory layout that a run trains in."""
 
@@ -92,18 +95,44 @@ def train(
             chosen = [ready.form.precision, ready.form.memory_format]
             (partial / FORMAT).write_text(json.dumps(chosen) + "\n")
         module = _module(ready, state)
-        seconds = _fit(module, partial, progress)
-        if are_scored(ready) and current_ranks().is_first:
-            # What comes may fail or be stopped; training is not to be lost with it.
-            write_state(partial / STATES, module.done, module.state())
-        module.finish()
-        check_learned(module)
+        with _epoch_log(partial, module) as log:
+            seconds = _fit(module, partial, progress, log)
+            if (are_scored(ready) or recipe.watch.every_epochs) and current_ranks().is_first:
+                # What comes may fail or be stopped; training is not to be lost with it.
+                write_state(partial / STATES, module.done, module.state())
+            module.finish()
+            check_learned(module)
+            if recipe.watch.every_epochs:
+                _watch_last(module, log)
         facts = _facts(module, started, seconds)
         scores = final_scores(ready)
         if current_ranks().is_first:
-            save_networks(ready, partial, facts, scores)
+            save_networks(ready, partial, facts, scores, module.history.look)
             shutil.rmtree(partial / STATES, ignore_errors=True)  # a whole run needs none
     return out
+
+
+@contextmanager
+def _epoch_log(partial: Path, module: TrainingModule) -> Iterator[EpochLog | None]:
+    """What writes the rows of the run, in the first process."""
+    if not current_ranks().is_first:
+        yield None
+        return
+    with (
+        _known_warnings(),
+        EpochLog(partial / LOGS, module.history, start=module.start) as log,
+    ):
+        yield log
+
+
+def _watch_last(module: TrainingModule, log: EpochLog | None) -> None:
+    """Score what the run ends with."""
+    for supernet in module.shipped():
+        supernet.to(training_device())  # Lightning leaves the networks on the CPU
+    watch(module)
+    if log is not None:
+        log.write()
+        logger.info("%s", describe_watch(module))
 
 
 def _state_of(partial: Path) -> dict[str, Any] | None:
@@ -172,7 +201,11 @@ def _facts(module: TrainingModule, started: float, seconds: float) -> dict[str, 
         "seconds": round(seconds, 1),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime()),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
-        "last_losses": {name: float(loss) for name, loss in module.last_losses.items()},
+        "last_losses": {
+            name: value
+            for name, value in module.history.rows[-1].items()
+            if name.startswith(("ce_", "kl_"))
+        },
         "versions": {
             "python": platform.python_version(),
             "torch": str(torch.__version__),
@@ -182,23 +215,15 @@ def _facts(module: TrainingModule, started: float, seconds: float) -> dict[str, 
     }
 
 
-def _fit(module: TrainingModule, partial: Path, progress: bool) -> float:
+def _fit(module: TrainingModule, partial: Path, progress: bool, log: EpochLog | None) -> float:
     """Take all steps that are left; return the seconds they took."""
     ready, start = module.ready, module.start
-    callbacks: list[Callback] = []
-    logs: Any = False
+    callbacks: list[Callback] = [EpochEnds(log)]
     if current_ranks().is_first:
-        callbacks += [
-            EpochLines(),
-            StateWriter(partial / STATES, ready.recipe.checkpoint_minutes),
-        ]
+        # After the epoch's row and scores, which belong to the state.
+        callbacks.append(StateWriter(partial / STATES, ready.recipe.checkpoint_minutes))
         if ready.recipe.teaching.method in ("dml", "dcm"):
             callbacks.append(CapacityGap())
-        version = f"from-step-{start}" if start else ""
-        logs = [
-            CSVLogger(partial, name="logs", version=version),
-            TensorBoardLogger(partial, name="logs", version=version),
-        ]
         if progress:
             callbacks.append(ProgressBar())
     loader, device = ready.loader(start), training_device()
@@ -210,12 +235,11 @@ def _fit(module: TrainingModule, partial: Path, progress: bool) -> float:
             # Several processes are ours to join: to Lightning each one is alone.
             plugins=LightningEnvironment(),
             max_epochs=1,  # the loader holds all steps that are left
-            logger=logs,
+            logger=False,
             callbacks=callbacks,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            log_every_n_steps=max(1, min(50, ready.batches.steps_per_epoch // 2, len(loader) // 2)),
         )
         began = time.perf_counter()
         if len(loader):
@@ -237,10 +261,6 @@ def _known_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         # Zero workers is right for images in memory; the recipe decides.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # One batch per epoch or a few steps are what --limit-steps asks for.
-        warnings.filterwarnings("ignore", message=".*number of training batches.*")
-        # The directory is fresh; "exists and is not empty" is about the log folder made before it.
-        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
         # TensorBoard's and Lightning's own use of old names.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=FutureWarning)

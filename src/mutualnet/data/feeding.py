@@ -166,7 +166,7 @@ def calibration_loader(
     return _loader(keyed, num_workers, batch_sampler=batches)
 
 
-def plain_loader(images: LabelledImages, batch_size: int, *, num_workers: int) -> DataLoader[Any]:
+def plain_loader(images: Dataset[Any], batch_size: int, *, num_workers: int) -> DataLoader[Any]:
     """Feed a split once, in its own order.
 
     Args:
