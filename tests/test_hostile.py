@@ -81,6 +81,35 @@ def test_counts_are_those_that_a_machine_can_count(make):
 
 
 @pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("data.num_workers=100000000", "num_workers must be >= 0 and <= 1024"),
+        ("method.num_random=1000000", "num_random must be >= 0 and <= 1024"),
+        (
+            "space.resolutions=null",
+            "space.resolutions must be a list, each a whole number, got null",
+        ),
+        ("data.batch_size=null", "data.batch_size must be a whole number, got null"),
+        ("optimizer.lr=1.0e+300", "optimizer.lr must be a finite number"),
+        ("optimizer.weight_decay=1.0e+300", "optimizer.weight_decay must be a finite number"),
+    ],
+)
+def test_numbers_that_no_machine_serves_are_refused(setting, message):
+    with pytest.raises(ValueError, match=message):
+        override(load_recipe("digits_demo"), [setting])
+
+
+def test_a_network_has_as_many_classes_as_can_be_counted():
+    with pytest.raises(ValueError, match=r"num_classes must be below 2\*\*31, got 999"):
+        create_model("wrn16_1", num_classes=10**400 - 1)
+
+
+def test_info_needs_no_resolution_of_224(capsys):
+    assert main(["info", "wrn16_1", "--num-classes", "10", "--resolutions", "16", "8"]) == 0
+    assert "8 px" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         (DEEP, "more than 32 levels"),

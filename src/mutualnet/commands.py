@@ -333,7 +333,8 @@ def info(
             f"{costs.macs(Subnet(width_mult=width, resolution=side)) / 1e6:.2f}"
             for side in space.resolutions
         ]
-        table.add_row(f"{width:g}", f"{costs.params(Subnet(width_mult=width)) / 1e6:.3f}", *cells)
+        params = costs.params(Subnet(width_mult=width, resolution=space.resolutions[0]))
+        table.add_row(f"{width:g}", f"{params / 1e6:.3f}", *cells)
     console.print(table)
 
 

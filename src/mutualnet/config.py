@@ -40,6 +40,9 @@ __all__ = [
     "WatchConfig",
 ]
 
+_MOST_WORKERS, _MOST_RANDOM = 1024, 1024
+"""More processes that load images, or random sub-networks in a step, are a slip of the pen."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -125,8 +128,10 @@ class DataConfig:
             )
         if not 0 <= self.max_damaged_share < 1:
             raise ValueError(f"max_damaged_share must lie in [0, 1), got {self.max_damaged_share}")
-        if self.num_workers < 0:
-            raise ValueError(f"num_workers must be >= 0, got {self.num_workers}")
+        if not 0 <= self.num_workers <= _MOST_WORKERS:
+            raise ValueError(
+                f"num_workers must be >= 0 and <= {_MOST_WORKERS}, got {self.num_workers}"
+            )
         if not 0 < self.train_share <= 1:
             raise ValueError(f"train_share must lie in (0, 1], got {self.train_share}")
         if not 0 <= self.label_noise <= 1:
@@ -218,8 +223,10 @@ class MethodConfig:
     def __post_init__(self) -> None:
         check_numbers(self)
         _check_choice("method.name", self.name, tuple(METHODS))
-        if self.num_random is not None and self.num_random < 0:
-            raise ValueError(f"num_random must be >= 0, got {self.num_random}")
+        if self.num_random is not None and not 0 <= self.num_random <= _MOST_RANDOM:
+            raise ValueError(
+                f"num_random must be >= 0 and <= {_MOST_RANDOM}, got {self.num_random}"
+            )
 
     @property
     def value(self) -> Method:

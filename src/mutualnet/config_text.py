@@ -95,6 +95,10 @@ def _part(kind: type[_T], values: Any, prefix: str, parts: Mapping[str, Any] | N
     ]
     if missing:
         raise ValueError(f"a recipe must have {', '.join(missing)}, got none")
+    types = get_type_hints(kind)
+    for key, value in own.items():  # the parser takes null for anything that has a default
+        if value is None and type(None) not in get_args(types[key]):
+            raise ValueError(f"{prefix}{key} must be {_describe(types[key])}, got null")
     try:
         found = _parser(kind).parse_object(own).as_dict()  # type: ignore[arg-type]
     except (ArgumentError, TypeError, ValueError) as error:

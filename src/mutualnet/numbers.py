@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
@@ -11,6 +10,9 @@ __all__ = ["check_numbers"]
 
 _END = 2**53
 """From here on floats skip whole numbers."""
+
+_LARGEST = 3.4e38
+"""About the largest float of single precision, in which networks train."""
 
 
 def check_numbers(config: Any) -> None:
@@ -26,7 +28,7 @@ def check_numbers(config: Any) -> None:
         for value in _numbers(getattr(config, field.name)):
             if isinstance(value, int) and abs(value) >= _END:
                 raise ValueError(f"{field.name} must lie below 2**53, got a larger number")
-            if not math.isfinite(value):
+            if not abs(value) <= _LARGEST:  # refuses NaN too
                 raise ValueError(f"{field.name} must be a finite number, got {value}")
 
 

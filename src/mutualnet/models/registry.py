@@ -48,8 +48,9 @@ def create_model(spec: str, *, num_classes: int, in_channels: int = 3, **kwargs:
         ValueError: If no network has that name, or if pretrained weights are asked for.
     """
     for name, count in (("num_classes", num_classes), ("in_channels", in_channels)):
-        if count < 1:
-            raise ValueError(f"{name} must be >= 1, got {count}")
+        if not 1 <= count < 2**31:
+            what = ">= 1" if count < 1 else "below 2**31"
+            raise ValueError(f"{name} must be {what}, got {count!s:.80}")
     for name in ("pretrained", "weights", "weights_backbone", "checkpoint_path"):
         if kwargs.pop(name, None):
             raise ValueError(
