@@ -15,6 +15,7 @@ from tests.fixtures import WRITERS, write_image
 
 SMALL = [
     "data.batch_size=6",
+    "optimizer.lr=0.003",  # the recipes' rates are for batches of up to 1024
     "data.num_workers=0",
     "data.select_share=0.34",
     "precision.precision=fp32",
@@ -59,7 +60,7 @@ def test_every_recipe_trains_is_tabulated_and_predicts(name, folders, tmp_path, 
         settings=[*SMALL, f"space.resolutions={sides}"],
     )
     write_image(tmp_path / "photo.jpg", 0)
-    widths = {recipe.space.width_range[0], recipe.space.width_range[1]}
+    widths = set(recipe.space.widths or recipe.space.width_range)
     networks = networks_of(out)
     assert len(networks) == 1 + len(recipe.peers)
     for path in networks:
@@ -115,6 +116,43 @@ def test_settings_are_the_papers(name):
     # Only ImageNet spares BN, biases and depthwise layers.
     assert optimizer.decay_all != name.startswith("imagenet")
     assert recipe.data.augment == ("wide_crop" if "resnet50" in name else "standard")
+
+
+_MOBILE = (480, 160, 0.045, "exponential", (), 0.98, "standard")
+SLIMMABLE = {
+    # name: widths, then epochs, batch, rate, schedule, milestones, factor, augmentation, and M MACs
+    "imagenet_mobilenet_v1_s_net": ((1, 0.75, 0.5, 0.25), *_MOBILE, (569, 325, 150, 41)),
+    "imagenet_mobilenet_v2_s_net": ((1, 0.75, 0.5, 0.35), *_MOBILE, (301, 209, 97, 59)),
+    "imagenet_resnet50_s_net": (
+        (1, 0.75, 0.5, 0.25),
+        *(100, 256, 0.1, "step", (30, 60, 90), 0.1, "wide_crop"),
+        (4089, 2323, 1052, 278),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SLIMMABLE)
+def test_settings_of_slimmable_networks_are_the_papers(name):
+    recipe = load_recipe(name)
+    widths, *settings, augment, macs = SLIMMABLE[name]
+    assert (recipe.space.widths, recipe.space.resolutions) == (widths, (224,))
+    optimizer = recipe.optimizer
+    assert settings == [
+        optimizer.epochs,
+        recipe.data.batch_size,
+        optimizer.lr,
+        optimizer.schedule,
+        optimizer.milestones,
+        optimizer.gamma,
+    ]
+    assert (optimizer.momentum, optimizer.nesterov) == (0.9, True)
+    assert (optimizer.weight_decay, optimizer.decay_all) == (1e-4, False)
+    assert recipe.data.augment == augment
+    method = recipe.method.value
+    assert (recipe.method.name, method.distills, method.owns_norms) == ("s_net", False, True)
+    costs = CostModel(Supernet(create_model(recipe.model.name, num_classes=1000), recipe.space))
+    for width, expected in zip(widths, macs, strict=True):
+        assert costs.macs(Subnet(width_mult=width)) / 1e6 == pytest.approx(expected, abs=1)
 
 
 _WRN = (200, 128, 5e-4, False, (60, 120, 160), 0.2)
@@ -215,6 +253,10 @@ def test_a_method_brings_the_space_that_it_trains():
     assert (scaled.width_range, scaled.resolutions) == ((1.0, 1.0), recipe.space.resolutions)
     fixed = with_method(recipe, "s_net").space
     assert (fixed.widths, fixed.resolutions) == ((1.0, 0.75, 0.5, 0.25), (224,))
+    listed = load_recipe("imagenet_mobilenet_v2_s_net")
+    assert with_method(listed, resolutions=(192,)).space.widths == (1.0, 0.75, 0.5, 0.35)
+    spread = with_method(listed, width_range=(0.25, 1.0)).space
+    assert spread.widths == (1.0, 0.75, 0.5, 0.25)
     with pytest.raises(ValueError, match=r"^method must be one of mutualnet, us_net"):
         with_method(recipe, "magic")
     with pytest.raises(ValueError, match="s_net trains a fixed list of widths"):
@@ -225,6 +267,8 @@ def test_a_method_brings_its_schedule_unless_the_recipe_had_another():
     recipe = load_recipe("imagenet_mobilenet_v1")
     assert with_method(recipe, "us_net").optimizer.schedule == "linear"
     assert with_method(with_method(recipe, "us_net"), "gradaug").optimizer.schedule == "cosine"
+    kept = override(with_method(recipe, "us_net"), ["optimizer.schedule=cosine"])
+    assert (kept.method.name, kept.optimizer.schedule) == ("us_net", "cosine")
     stepped = override(recipe, ["optimizer.schedule=exponential"])
     assert with_method(stepped, "us_net").optimizer.schedule == "exponential"
 

@@ -113,7 +113,8 @@ class Method:
     owns_norms: bool = False
     """Whether every width has BN weights of its own, which takes a list of widths."""
     widths: Literal["range", "list", "largest"] = "range"
-    """What it trains of a range of widths: all, four evenly spaced ones, or the largest."""
+    """What it trains of a range of widths: all, four evenly spaced ones, or the largest. A list
+    that a space has already stays."""
     top_resolution_only: bool = False
     """Whether a recipe for this method has the top resolution alone."""
     schedule: Literal["cosine", "linear"] = "cosine"
@@ -141,6 +142,8 @@ class Method:
         widths = None
         if self.widths == "largest":
             low = high
+        elif self.widths == "list" and width_range is None and base.widths is not None:
+            widths = base.widths
         elif self.widths == "list":
             widths = tuple(low + (high - low) * number / 3 for number in range(4))
         sides = resolutions or base.resolutions

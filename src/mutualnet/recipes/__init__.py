@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mutualnet.config import Recipe
 from mutualnet.config_text import read_recipe
-from mutualnet.recipes import cifar, digits, imagefolder, imagenet, pairs, transfer
+from mutualnet.recipes import cifar, digits, imagefolder, imagenet, pairs, slimmable, transfer
 from mutualnet.recipes.independent import independent_grid
 from mutualnet.user_functions import call_function
 
@@ -34,6 +34,9 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         imagenet.imagenet_seresnet50,
         imagenet.imagenet_mobilenet_v1_scaled,
         imagenet.imagenet_mobilenet_v1_compound,
+        slimmable.imagenet_mobilenet_v1_s_net,
+        slimmable.imagenet_mobilenet_v2_s_net,
+        slimmable.imagenet_resnet50_s_net,
         transfer.cifar100_mobilenet_v1_transfer,
         transfer.food101_mobilenet_v1,
         transfer.indoor67_mobilenet_v1,
