@@ -23,6 +23,8 @@ ORDER = [
     "seeding",
     "teaching",
     "user_functions",
+    "checksums",
+    "file_mode",
     # maths
     "losses",
     # network
@@ -56,6 +58,7 @@ ORDER = [
     "config",
     "plain_yaml",
     "config_text",
+    "trust",
     "variations",
     "host",
     "batch_checks",
@@ -86,6 +89,8 @@ ORDER = [
     "planning",
     # surface
     "recipes",
+    "messages",
+    "console",
     "report",
     "prediction",
     "commands",
@@ -94,7 +99,18 @@ ORDER = [
 ]
 """A module imports only from modules before it; inside a folder, from its own too."""
 
-NO_TORCH = ("numbers", "space", "methods", "table", "race", "budget", "seeding", "teaching")
+NO_TORCH = (
+    "numbers",
+    "space",
+    "methods",
+    "table",
+    "race",
+    "budget",
+    "seeding",
+    "teaching",
+    "checksums",
+    "file_mode",
+)
 
 
 def _module_of(path: Path) -> str:

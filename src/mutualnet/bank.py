@@ -14,6 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mutualnet.file_mode import mode_of_new_files
+
 __all__ = [
     "BNBank",
     "BNStatistics",
@@ -120,7 +122,8 @@ class BNBank(Mapping[BankKey, BNStatistics]):
             "weights_hash": weights_hash,
             "entries": json.dumps(entries),
         }
-        save_file(tensors, path, metadata=header)
+        with mode_of_new_files(path):
+            save_file(tensors, path, metadata=header)
 
     def load(self, path: Path, *, weights_hash: str, weights_version: int) -> None:
         """Add the entries of a file that `save` wrote.

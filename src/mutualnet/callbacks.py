@@ -108,8 +108,8 @@ class ProgressBar(Callback):
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[losses]}"),
-            TextColumn("{task.fields[scores]}"),
+            TextColumn("{task.fields[losses]}", markup=False),
+            TextColumn("{task.fields[scores]}", markup=False),
             transient=True,
         )
         self._shown = 0.0

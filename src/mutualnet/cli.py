@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from mutualnet.messages import LogFormatter, printable
 from mutualnet.methods import METHODS
 from mutualnet.teaching import TEACHINGS
 
@@ -145,6 +146,7 @@ def _train(parser: _Parser) -> None:
     parser.add_argument(
         "--teacher", type=str, help="trained network that all learn from: a run, or timm:NAME"
     )
+    _trust(parser, "the teacher's run")
     parser.add_argument("--limit-steps", type=_positive, help="stop after this many steps")
     parser.add_argument(
         "--dry-run",
@@ -160,6 +162,14 @@ def _train(parser: _Parser) -> None:
         type=str,
         default=[],
         help="change values of the recipe: --set optimizer.lr=0.1 data.batch_size=64",
+    )
+
+
+def _trust(parser: _Parser, whose: str) -> None:
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help=f"call functions that {whose} names, which may do anything: only for makers you trust",
     )
 
 
@@ -199,6 +209,7 @@ def _table(parser: _Parser) -> None:
         action="store_true",
         help="finish every sub-network, in fp32, and drop none early; takes several times as long",
     )
+    _trust(parser, "the run")
 
 
 def _predict(parser: _Parser) -> None:
@@ -216,6 +227,7 @@ def _predict(parser: _Parser) -> None:
         help="most multiply-adds (150M, 1.5G) or highest latency (8ms); given several times, all "
         "of them hold; without it the best of all",
     )
+    _trust(parser, "the run")
     output = parser.add_mutually_exclusive_group()
     for name, what in (("json", "one JSON document"), ("csv", "one CSV table")):
         output.add_argument(
@@ -313,11 +325,18 @@ def _run(values: argparse.Namespace) -> None:
             settings=[*_shorthands(values), *values.settings],
             is_dry_run=values.dry_run,
             resume=values.resume,
+            trust=values.trust,
         )
     elif command == "table":
-        commands.make_table(values.run, is_full=values.full)
+        commands.make_table(values.run, is_full=values.full, trust=values.trust)
     elif command == "predict":
-        commands.predict(values.run, values.images, budget=values.budget, output=values.output)
+        commands.predict(
+            values.run,
+            values.images,
+            budget=values.budget,
+            output=values.output,
+            trust=values.trust,
+        )
     elif command == "plan":
         commands.plan(
             values.model,
@@ -356,7 +375,7 @@ def _complain(error: BaseException | str) -> None:
     if "Traceback" in str(error):  # a loader's worker reports all of it; its last line says what
         lines = [lines[-1].partition("Error: ")[2] or lines[-1]]
     notes = getattr(error, "__notes__", [])
-    print("mutualnet:", *lines, *notes, file=sys.stderr)
+    print(printable(" ".join(["mutualnet:", *lines, *notes])), file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -371,18 +390,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0, 1 if training failed, 2 for a user's mistake, 130 if interrupted.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.captureWarnings(True)
     warnings.simplefilter("default")
     for chatty in ("matplotlib", "PIL", "fsspec", "lightning", "py.warnings"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    # Recipes, networks and tasks of the user's own are modules of the folder they work in.
-    sys.path.append(str(Path.cwd()))
     try:
         words = sys.argv[1:] if arguments is None else arguments
         _run(_parser().parse_args(_with_negative_values(words)))
     except KeyboardInterrupt as error:
-        print("mutualnet: interrupted.", *getattr(error, "__notes__", []), file=sys.stderr)
+        notes = getattr(error, "__notes__", [])
+        print(printable(" ".join(["mutualnet: interrupted.", *notes])), file=sys.stderr)
         return _INTERRUPTED
     except _WordsError as error:
         _complain(error)

@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 from PIL import Image
-from rich.console import Console
 from rich.table import Table as RichTable
+from rich.text import Text
 from torch.utils.data import DataLoader
 
 from mutualnet.budget import Budget, parse_budget
 from mutualnet.config import Recipe
 from mutualnet.config_text import override
+from mutualnet.console import make_console
 from mutualnet.cost import CostModel
 from mutualnet.data.feeding import calibration_loader, part_loader, plain_loader
 from mutualnet.dryrun import dry_run
@@ -37,7 +38,7 @@ from mutualnet.progress import WorkProgress
 from mutualnet.quick_table import race_table
 from mutualnet.recipes import RECIPES, load_recipe
 from mutualnet.report import plot_frontier, print_table
-from mutualnet.runs import PLOT, Run, load_run, networks_of, save_table
+from mutualnet.runs import PLOT, Run, load_run, networks_of, save_plot, save_table
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable, Row
@@ -52,15 +53,11 @@ logger = logging.getLogger(__name__)
 _DEMO_MARK = ".mutualnet-demo"
 
 
-def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True)
-
-
 def list_recipes() -> None:
     """Print every recipe with its line."""
-    console, width = _console(), max(map(len, RECIPES)) + 2
+    console, width = make_console(), max(map(len, RECIPES)) + 2
     for name, function in RECIPES.items():
-        console.print(f"[bold]{name:<{width}}[/bold]{function().description}")
+        console.print(Text.assemble((f"{name:<{width}}", "bold"), function().description))
 
 
 def start_training(
@@ -80,6 +77,7 @@ def start_training(
     resolutions: tuple[int, ...] | None = None,
     is_dry_run: bool = False,
     resume: bool = False,
+    trust: bool = False,
 ) -> None:
     """Train by a recipe, or tell what that would take.
 
@@ -100,6 +98,7 @@ def start_training(
         resolutions: In place of the recipe's.
         is_dry_run: Write nothing, tell what it would take.
         resume: Go on with the unfinished run of `out`.
+        trust: As for `train`.
     """
     flush_denormals()
     tune_allocator()
@@ -125,11 +124,18 @@ def start_training(
         raise ValueError("--resume needs the --out of the run to go on with")
     with process_group() as ranks:
         if is_dry_run:
-            _print_dry_run(chosen, limit_steps)
+            _print_dry_run(chosen, limit_steps, trust)
             return
         place = out or Path("runs") / f"{chosen.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        console = _console()
-        train(chosen, place, limit_steps=limit_steps, resume=resume, progress=console.is_terminal)
+        console = make_console()
+        train(
+            chosen,
+            place,
+            limit_steps=limit_steps,
+            resume=resume,
+            progress=console.is_terminal,
+            trust=trust,
+        )
         if ranks.is_first:
             console.print(f"trained: {place}")
             for path in networks_of(place):
@@ -152,13 +158,13 @@ def _told_apart(
     return method if method in METHODS else None, method
 
 
-def _print_dry_run(recipe: Recipe, limit_steps: int | None) -> None:
-    found = dry_run(recipe, limit_steps=limit_steps)
+def _print_dry_run(recipe: Recipe, limit_steps: int | None, trust: bool) -> None:
+    found = dry_run(recipe, limit_steps=limit_steps, trust=trust)
     if not current_ranks().is_first:
         return
     hours, rest = divmod(round(found.seconds), 3600)
     minutes, seconds = divmod(rest, 60)
-    _console().print(
+    make_console().print(
         f"{recipe.name}: {found.seconds_per_step:.3f} s per step ({found.form}), "
         f"{found.num_steps} steps, {hours} h {minutes} min {seconds} s to the end; "
         f"peak memory so far {found.peak_memory_mib:.0f} MiB; disk {found.disk_mib:.1f} MiB. "
@@ -166,21 +172,26 @@ def _print_dry_run(recipe: Recipe, limit_steps: int | None) -> None:
     )
 
 
-def make_table(path: Path, *, is_full: bool = False) -> QueryTable:
+def make_table(path: Path, *, is_full: bool = False, trust: bool = False) -> QueryTable:
     """Make the query table of a run, its BN bank and its picture.
 
     Args:
         path: Directory of the run.
         is_full: Finish every sub-network of the grid, in the weights' own number format.
+        trust: As for `load_run`.
     """
     flush_denormals()
     tune_allocator()
     with process_group():
-        return _make_table(path, is_full)
+        return _make_table(path, is_full, trust)
 
 
-def _make_table(path: Path, is_full: bool) -> QueryTable:
-    run, console, ranks = load_run(path), _console(), current_ranks()
+def _make_table(path: Path, is_full: bool, trust: bool) -> QueryTable:
+    run, console, ranks = (
+        load_run(path, trust=trust, with_table=False),
+        make_console(),
+        current_ranks(),
+    )
     recipe = run.recipe
     data = load_splits(recipe)
     if data.data_id != run.info["data_id"]:
@@ -237,9 +248,9 @@ def _make_table(path: Path, is_full: bool) -> QueryTable:
     if not ranks.is_first:
         return table
     save_table(run, table)
-    picture = path / PLOT
     model = recipe.model.name.rpartition(":")[2]
-    plot_frontier(table, picture, title=f"{model} on {recipe.data.name}: one network, every budget")
+    title = f"{model} on {recipe.data.name}: one network, every budget"
+    picture = save_plot(run, lambda path: plot_frontier(table, path, title=title))
     print_table(table, console)
     console.print(f"table: {path / 'table.json'}\nplot: {picture}")
     return table
@@ -261,6 +272,7 @@ def predict(
     *,
     budget: str | Sequence[str] | None = None,
     output: Output = "text",
+    trust: bool = False,
 ) -> None:
     """Classify images with the best sub-network within a budget.
 
@@ -269,6 +281,7 @@ def predict(
         images: Files, folders (with all below), and patterns such as `photos/*.jpg`.
         budget: One, or several that must all hold; none for the best of all.
         output: Lines for people, or one document for programs.
+        trust: As for `load_run`.
 
     Raises:
         ValueError: If nothing meets the budget, or, once all others are classified, if some of the
@@ -278,18 +291,18 @@ def predict(
     for text in [budget] if isinstance(budget, str) else budget or ():
         limit &= parse_budget(text)
     flush_denormals()
-    run = load_run(path)
+    run = load_run(path, trust=trust)
     classifier = Classifier(run, choose_row(run, limit))
     paths = list(find_images([str(image) for image in images]))
     predictions = classify(classifier, paths)
     if output == "text":
-        console = _console()
-        console.print(_describe(run, classifier.row, limit), markup=False)
+        console = make_console()
+        console.print(_describe(run, classifier.row, limit))
         errors = []
         for found in predictions:
             errors += [] if found.error is None else [found.error]
             for line in found.lines:
-                console.print(f"  {found.file}: {line}", markup=False)
+                console.print(f"  {found.file}: {line}")
     else:
         errors = write(output, classifier, limit, predictions)
     if errors:
@@ -318,8 +331,8 @@ def info(
     flush_denormals()
     space = ElasticSpace(width_range=width_range, resolutions=resolutions)
     supernet = Supernet(create_model(model, num_classes=num_classes), space)
-    costs, console = CostModel(supernet), _console()
-    console.print(supernet.report(), markup=False)
+    costs, console = CostModel(supernet), make_console()
+    console.print(supernet.report())
     largest = costs.params(space.largest)
     smallest = costs.params(Subnet(width_mult=space.width_range[0], resolution=resolutions[0]))
     console.print(
@@ -344,7 +357,7 @@ def plan(model: str, *, budgets: str, resolutions: tuple[int, ...], num_classes:
     limits = [parse_budget(text.strip()) for text in budgets.split(",") if text.strip()]
     if not limits:
         raise ValueError("--budgets must name at least one, for example 5ms,150M, got none")
-    console = _console()
+    console = make_console()
     console.print("timing narrow networks on this machine ...")
     found = propose_space(
         lambda: create_model(model, num_classes=num_classes), limits, resolutions=resolutions
@@ -369,7 +382,7 @@ def plan(model: str, *, budgets: str, resolutions: tuple[int, ...], num_classes:
 
 def demo(out: Path) -> None:
     """Train on the embedded digits, make the table, and predict under three budgets."""
-    console = _console()
+    console = make_console()
     if out.exists():
         if not (out / _DEMO_MARK).is_file():
             raise ValueError(

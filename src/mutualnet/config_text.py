@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, fields
 from functools import cache
@@ -48,6 +49,7 @@ _NESTED: dict[str, type] = {
 _PARTS: dict[type, set[str]] = {
     Recipe: {*_NESTED, "peers"},
     PeerConfig: {"model", "optimizer"},
+    ModelConfig: {"kwargs"},
 }
 """Fields that are made of fields."""
 
@@ -86,7 +88,9 @@ def _part(kind: type[_T], values: Any, prefix: str, parts: Mapping[str, Any] | N
     """One dataclass from plain values, given those of its parts that are dataclasses."""
     _check_dict(values, kind, prefix)
     _check_keys(values, kind, prefix)
-    parts = parts or {}
+    parts = dict(parts or {})
+    if kind is ModelConfig and "kwargs" in values:
+        parts["kwargs"] = _kwargs(values["kwargs"], f"{prefix}kwargs")
     own = {key: value for key, value in values.items() if key not in parts}
     missing = [
         f"{prefix}{f.name}"
@@ -109,6 +113,27 @@ def _part(kind: type[_T], values: Any, prefix: str, parts: Mapping[str, Any] | N
         # Most messages begin with a field's own name.
         is_bare = str(error).split(" ")[0] in own
         raise ValueError(f"{prefix}{error}" if is_bare else str(error)) from None
+
+
+def _kwargs(values: Any, name: str) -> dict[str, Any]:
+    """Arguments of any type, by hand: the parser would import what one names as class_path."""
+
+    def read(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: read(part) for key, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [read(part) for part in value]
+        if isinstance(value, str) and _EXPONENT.fullmatch(value):
+            return float(value)
+        return value
+
+    if not isinstance(values, dict):
+        raise ValueError(f"{name} must be {_describe(dict[str, Any])}, got {values!r}")
+    return dict(read(values))
+
+
+_EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+"""Numbers that YAML 1.1 takes for text, such as 1e-3."""
 
 
 @cache

@@ -32,7 +32,9 @@ class DryRun:
     form: Format
 
 
-def dry_run(recipe: Recipe, *, steps: int = 6, limit_steps: int | None = None) -> DryRun:
+def dry_run(
+    recipe: Recipe, *, steps: int = 6, limit_steps: int | None = None, trust: bool = False
+) -> DryRun:
     """Take a few real steps, loading included, and tell what the whole run would take.
 
     Nothing is written.
@@ -41,8 +43,9 @@ def dry_run(recipe: Recipe, *, steps: int = 6, limit_steps: int | None = None) -
         recipe: What would be trained.
         steps: Steps to take; the first is not timed.
         limit_steps: Most steps of the run.
+        trust: As for `train`.
     """
-    ready = prepare(recipe, limit_steps=limit_steps)
+    ready = prepare(recipe, limit_steps=limit_steps, trust=trust)
     module = TrainingModule(ready)
     num_steps = ready.batches.stop
     ready.batches.stop = min(steps, num_steps)

@@ -14,7 +14,7 @@ from mutualnet.config import ModelConfig, OptimizerConfig, Recipe
 from mutualnet.data import DataSplits
 from mutualnet.head_presets import HEAD_PRESETS, as_variant, head_preset
 from mutualnet.heads import AuxiliaryHeads, Head
-from mutualnet.models import create_model
+from mutualnet.models.registry import create_model, names_function
 from mutualnet.processes import current_ranks, synchronise_norms
 from mutualnet.running_statistics import kept_running_statistics
 from mutualnet.runs import load_run
@@ -142,8 +142,7 @@ def _describe_heads(
     config: ModelConfig, recipe: Recipe, names: Sequence[str]
 ) -> Mapping[str, Head]:
     spec = config.heads or config.name
-    module, separator, _ = spec.rpartition(":")
-    is_own = separator and spec not in HEAD_PRESETS and module not in ("timm", "torchvision")
+    is_own = names_function(spec) and spec not in HEAD_PRESETS
     if not is_own or config.heads is None:
         return head_preset(spec, names, recipe.teaching.head_variant)
     found = call_function(spec, "model.heads")
@@ -205,8 +204,16 @@ def _check_runs(supernet: Supernet, data: DataSplits, *, is_own_task: bool) -> N
             )
 
 
-def make_teacher(recipe: Recipe, data: DataSplits, device: torch.device) -> nn.Module | None:
+def make_teacher(
+    recipe: Recipe, data: DataSplits, device: torch.device, *, trust: bool = False
+) -> nn.Module | None:
     """The trained network that the recipe names, frozen, in eval mode; None if there is none.
+
+    Args:
+        recipe: Names it.
+        data: What it must fit.
+        device: Where it will run.
+        trust: As for `load_run`.
 
     Raises:
         ValueError: If it cannot be had, or does not fit the data.
@@ -230,7 +237,7 @@ def make_teacher(recipe: Recipe, data: DataSplits, device: torch.device) -> nn.M
                 f"got {outputs.shape[-1]}. Train one on this data and pass its run."
             )
     else:
-        run = load_run(Path(config.name))
+        run = load_run(Path(config.name), trust=trust)
         if run.info["class_names"] != list(data.class_names):
             raise ValueError(f"teacher {config.name} must have {data.name}'s classes, got others")
         if not run.supernet.is_full(run.recipe.space.largest):

@@ -16,7 +16,7 @@ from mutualnet.evaluate import score_here
 from mutualnet.history import Look
 from mutualnet.prepare import Prepared, plain_task
 from mutualnet.processes import current_ranks, gather, training_device
-from mutualnet.runs import CONFIG, INFO, network_name, save_heads, save_peers, save_run
+from mutualnet.runs import CONFIG, INFO, network_name, save_heads, save_peers, save_run, seal_run
 from mutualnet.tasks import Classification, Score, Task
 
 __all__ = ["are_scored", "describe_scores", "final_scores", "save_networks"]
@@ -91,10 +91,12 @@ def save_networks(
         save_run(path, own.supernet, found)
         if own.heads is not None and ready.recipe.teaching.keep_heads:
             save_heads(path, own.heads)
+        seal_run(path)
         if score is not None:
             logger.info("%s: %s", _title(ready, number), _describe_score(score, ready.task))
     if len(ready.learners) > 1:
         save_peers(place, len(ready.learners), facts)
+        seal_run(place)
 
 
 def describe_scores(path: Path) -> list[str]:

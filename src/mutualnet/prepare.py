@@ -143,6 +143,7 @@ def prepare(
     form: Format | None = None,
     limit_steps: int | None = None,
     initialized: Sequence[Sequence[str]] | None = None,
+    trust: bool = False,
 ) -> Prepared:
     """Load the data, build the network, and choose its format.
 
@@ -152,6 +153,7 @@ def prepare(
         limit_steps: Most steps, at which cosine and linear schedules end then.
         initialized: For each network, parameters whose values came from elsewhere before; an
             interrupted run goes on from its own state, and nothing is read from `init` again.
+        trust: As for `load_run`, of the teacher's run.
 
     Raises:
         ValueError: If the recipe does not fit its data, model or machine.
@@ -162,7 +164,7 @@ def prepare(
     batches = _batches(recipe, data)
     total = recipe.optimizer.epochs * batches.steps_per_epoch
     batches.stop = total if limit_steps is None else min(total, limit_steps)
-    teacher = make_teacher(recipe, data, device)
+    teacher = make_teacher(recipe, data, device, trust=trust)
     known: Sequence[Sequence[str] | None] = initialized or [None] * len(recipe.models)
     learners = tuple(
         _learner(recipe, number, data, graph.heads_of(number), known[number])

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mutualnet.selection import Selection
 from mutualnet.space import Subnet
@@ -120,7 +121,7 @@ def print_table(table: QueryTable, console: Console, only_front: bool = True) ->
     columns, lines = _cells(table, only_front)
     shown = Table(header_style="bold")
     for index, column in enumerate(columns):
-        shown.add_column(column, justify="right" if index else "left")
+        shown.add_column(Text(column), justify="right" if index else "left")
     for line in lines:
         shown.add_row(*line)
     console.print(shown)

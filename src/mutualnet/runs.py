@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,14 +18,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 
+from mutualnet.checksums import read_checksums, replaced_files, whole_files, write_checksums
 from mutualnet.config import Recipe
 from mutualnet.config_text import read_recipe, recipe_values, write_recipe
 from mutualnet.data import photo_transform
 from mutualnet.data.preprocessing import Preprocessing, TaskScaling
+from mutualnet.file_mode import mode_of_new_files
 from mutualnet.models import create_model
 from mutualnet.processes import current_ranks, from_first
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable
+from mutualnet.trust import check_trusted
 
 __all__ = [
     "Run",
@@ -36,8 +39,10 @@ __all__ = [
     "preprocessing_of",
     "save_heads",
     "save_peers",
+    "save_plot",
     "save_run",
     "save_table",
+    "seal_run",
 ]
 
 logger = logging.getLogger(__name__)
@@ -48,6 +53,10 @@ NORMS, HEADS = "own_norms.safetensors", "heads.safetensors"
 _RUN, _PEERS = "mutualnet.run", "mutualnet.peers"
 """What `run.json` says it is about: one network, or several."""
 TABLE, TABLE_CSV, BANK, PLOT = "table.json", "table.csv", "bn_bank.safetensors", "frontier.png"
+FORMAT = "format.json"
+"""Number format and memory layout that a run trains in."""
+_TRAINED, _TABULATED = (CONFIG, INFO, WEIGHTS, NORMS, HEADS, FORMAT), (TABLE, TABLE_CSV, BANK, PLOT)
+"""Files that have checksums, by the command that writes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +172,8 @@ def _check_resumable(partial: Path, recipe: Recipe, resume: bool) -> None:
 
 
 def _check_same(place: Path, recipe: Recipe, kind: str) -> None:
-    before, now = (_what_matters(r) for r in (read_recipe(place / CONFIG), recipe))
+    begun = read_recipe(whole_files(place, [CONFIG])[CONFIG])
+    before, now = (_what_matters(r) for r in (begun, recipe))
     changed = [f"{key} was {before[key]}, is {now[key]}" for key in now if before[key] != now[key]]
     if changed:
         raise ValueError(
@@ -216,7 +226,8 @@ def save_run(path: Path, supernet: Supernet, info: dict[str, Any]) -> None:
 
 def _write(module: nn.Module, file: Path) -> None:
     try:
-        save_model(module, str(file))
+        with mode_of_new_files(file):
+            save_model(module, str(file))
     except SafetensorError as error:  # how it reports what the disk refuses
         raise OSError(f"{file} could not be written ({error})") from error
 
@@ -242,6 +253,11 @@ def save_peers(path: Path, count: int, info: dict[str, Any]) -> None:
     (path / INFO).write_text(json.dumps(content, indent=1) + "\n")
 
 
+def seal_run(path: Path) -> None:
+    """Write the checksums of a run whose files are all there."""
+    write_checksums(path, _TRAINED)
+
+
 def networks_of(path: Path) -> list[Path]:
     """The runs of a finished run's networks: itself, or one for each of several."""
     info = _read_info(path)
@@ -249,31 +265,54 @@ def networks_of(path: Path) -> list[Path]:
 
 
 def save_table(run: Run, table: QueryTable) -> None:
-    """Write the table and the BN bank it was scored with; a file is replaced when it is whole."""
-    bank = run.path / f".{BANK}.partial"
-    run.supernet.bank.save(
-        bank,
-        weights_hash=run.supernet.weights_hash(),
-        weights_version=run.supernet.weights_version,
-    )
-    bank.replace(run.path / BANK)
-    rows = run.path / f".{TABLE_CSV}.partial"
-    rows.write_text(table.to_csv())
-    rows.replace(run.path / TABLE_CSV)
-    table.save(run.path / TABLE)
+    """Write the table and the BN bank it was scored with, all at once."""
+    with replaced_files(run.path, (*_TRAINED, *_TABULATED)) as new:
+        run.supernet.bank.save(
+            new / BANK,
+            weights_hash=run.supernet.weights_hash(),
+            weights_version=run.supernet.weights_version,
+        )
+        (new / TABLE_CSV).write_text(table.to_csv())
+        table.save(new / TABLE)
 
 
-def load_run(path: Path) -> Run:
+def save_plot(run: Run, draw: Callable[[Path], None]) -> Path:
+    """Let a function draw the picture of a run's table into a file, and return its place."""
+    with replaced_files(run.path, (*_TRAINED, *_TABULATED)) as new:
+        draw(new / PLOT)
+    return run.path / PLOT
+
+
+def load_run(path: Path, *, trust: bool = False, with_table: bool = True) -> Run:
     """Read a run that `mutualnet train` wrote.
 
+    Nothing in it is executed: functions that its recipe names are called only if they are this
+    package's, timm's or torchvision's, or if you say so.
+
+    Args:
+        path: The directory.
+        trust: Import and call what else its recipe names; the log says what that is.
+        with_table: Read its table and BN bank too; without them it can get new ones.
+
     Raises:
-        ValueError: If there is no whole run, or a file of it is damaged.
+        ValueError: If there is no whole run, a file of it is damaged, or its recipe names functions
+            of others without `trust`.
     """
+    while True:
+        before = read_checksums(path)
+        run = _load_run(path, trust, with_table)
+        if read_checksums(path) == before:  # else it got a new table meanwhile
+            return run
+
+
+def _load_run(path: Path, trust: bool, with_table: bool) -> Run:
     info = _read_info(path)
     if info["format"] == _PEERS:
         places = ", ".join(str(path / name) for name in info["networks"])
         raise ValueError(f"{path} holds several networks; name one of them: {places}")
-    recipe = read_recipe(path / CONFIG)
+    files = whole_files(path, (*_TRAINED, *_TABULATED) if with_table else _TRAINED)
+    recipe = read_recipe(files[CONFIG])
+    check_trusted(recipe, path / CONFIG, trust=trust)
     model = create_model(
         recipe.model.name,
         num_classes=len(info["class_names"]),
@@ -285,10 +324,10 @@ def load_run(path: Path) -> Run:
     if supernet.own_norms is not None:
         _load(supernet.own_norms, path / NORMS)
     table = None
-    if (path / TABLE).exists():
-        table = QueryTable.load(path / TABLE)
+    if TABLE in files:
+        table = QueryTable.load(files[TABLE])
         supernet.bank.load(
-            path / BANK,
+            files.get(BANK, path / BANK),
             weights_hash=supernet.weights_hash(),
             weights_version=supernet.weights_version,
         )
@@ -339,8 +378,9 @@ def _read_info(path: Path) -> dict[str, Any]:
     for name in (CONFIG, INFO):
         if not (path / name).is_file():
             raise _missing(path, name)
+    files = whole_files(path, [CONFIG, INFO])
     try:
-        info = json.loads((path / INFO).read_text("utf-8"))
+        info = json.loads(files[INFO].read_text("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path / INFO} is damaged ({error}). Train again.") from None
     if not isinstance(info, dict) or info.get("format") not in (_RUN, _PEERS):
@@ -359,6 +399,10 @@ def _read_info(path: Path) -> dict[str, Any]:
             raise ValueError(
                 f"{path / INFO} is damaged ({key} must be text, got {wrong[0]!r:.80}). Train again."
             )
+    if info["format"] == _PEERS:
+        expected = [network_name(number) for number in range(len(info["networks"]))]
+        if info["networks"] != expected:
+            raise ValueError(f"{path / INFO} is damaged (no networks). Train again.")
     if info["format"] == _RUN and not (path / WEIGHTS).is_file():
         raise _missing(path, WEIGHTS)
     return info

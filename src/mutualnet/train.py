@@ -29,7 +29,7 @@ from mutualnet.outcome import are_scored, final_scores, save_networks
 from mutualnet.prepare import Prepared, prepare
 from mutualnet.probe import Format
 from mutualnet.processes import current_ranks, from_first, training_device
-from mutualnet.runs import new_run, preprocessing_of
+from mutualnet.runs import FORMAT, new_run, preprocessing_of
 from mutualnet.watch import describe_watch, watch
 
 __all__ = ["train"]
@@ -40,8 +40,6 @@ STATES = "checkpoints"
 """Folder of the states in a run directory."""
 LOGS = "logs"
 """Folder of the epochs' rows in a run directory."""
-FORMAT = "format.json"
-"""Number format and memory layout that a run trains in."""
 
 
 def train(
@@ -51,6 +49,7 @@ def train(
     limit_steps: int | None = None,
     resume: bool = False,
     progress: bool = False,
+    trust: bool = False,
 ) -> Path:
     """Train by a recipe and write a run directory.
 
@@ -64,6 +63,7 @@ def train(
         limit_steps: Stop after this many steps, at which cosine and linear schedules end then.
         resume: Go on with an unfinished run of `out`, if there is one.
         progress: Show a progress bar with the losses of every sub-network.
+        trust: Import and call functions that a teacher's run names; those of `recipe` are yours.
 
     Returns:
         The directory.
@@ -89,6 +89,7 @@ def train(
             recipe,
             form=form,
             limit_steps=limit_steps,
+            trust=trust,
             initialized=None if state is None else state["initialized"],
         )
         if current_ranks().is_first:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ __all__ = ["call_function", "find_function"]
 
 
 def find_function(spec: str) -> Callable[..., Any]:
-    """Import a function.
+    """Import a function. Where nothing else has its module, the folder of work is looked in.
 
     Args:
         spec: `package.module:function`.
@@ -21,7 +23,12 @@ def find_function(spec: str) -> Callable[..., Any]:
         ImportError: If there is none.
     """
     module, _, name = spec.partition(":")
+    package = module.partition(".")[0]
     try:
+        if package and importlib.util.find_spec(package) is None:
+            # Not before: libraries that look for what they can do without would find a stranger's
+            # files, for one who works in his folder.
+            sys.path.append(str(Path.cwd()))
         return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
     except ImportError:
         raise

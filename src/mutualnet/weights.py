@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from mutualnet.checksums import whole_files
 from mutualnet.data.splits import shorten
 from mutualnet.structure import first_line
 
@@ -75,7 +76,7 @@ def read_weights(source: str) -> dict[str, Tensor]:
         inner = sorted(str(file.parent) for file in path.glob(f"*/{_WEIGHTS}"))
         if inner and not (path / _WEIGHTS).is_file():
             raise ValueError(f"{path} holds several networks; name one of them: {', '.join(inner)}")
-        path = path / _WEIGHTS
+        path = whole_files(path, [_WEIGHTS]).get(_WEIGHTS, path / _WEIGHTS)
     if not path.is_file():
         raise ValueError(
             f"weights must come from timm:NAME, a run directory or a file, got {source!r}, where "

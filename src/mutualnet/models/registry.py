@@ -32,7 +32,15 @@ OWN_MODELS: dict[str, Callable[..., nn.Module]] = {
 """Networks of this package, which need no prefix."""
 
 
-def create_model(spec: str, *, num_classes: int, in_channels: int = 3, **kwargs: Any) -> nn.Module:
+def names_function(spec: str) -> bool:
+    """Whether a name is `package.module:function`, and not one that a library knows."""
+    library, separator, _ = spec.rpartition(":")
+    return bool(separator) and library not in ("timm", "torchvision")
+
+
+def create_model(
+    spec: str, /, *, num_classes: int, in_channels: int = 3, **kwargs: Any
+) -> nn.Module:
     """Build an untrained classifier by name.
 
     Args:
@@ -70,7 +78,7 @@ def create_model(spec: str, *, num_classes: int, in_channels: int = 3, **kwargs:
 
 def _create(spec: str, num_classes: int, in_channels: int, kwargs: dict[str, Any]) -> nn.Module:
     library, separator, name = spec.rpartition(":")
-    if separator and library not in ("timm", "torchvision"):
+    if names_function(spec):
         return _call_own_function(library, name, num_classes, in_channels, kwargs)
     if not separator and name in OWN_MODELS:
         return OWN_MODELS[name](num_classes, in_channels, **kwargs)

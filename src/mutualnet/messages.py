@@ -1,0 +1,30 @@
+"""What is said to people: text as it is, whatever its parts come from."""
+
+from __future__ import annotations
+
+import logging
+import unicodedata
+
+__all__ = ["LogFormatter", "printable"]
+
+_UNSEEN = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's control characters, halves of pairs (bytes that are no text), ends of lines."""
+
+
+def printable(text: str) -> str:
+    """Text in which a name can neither steer a terminal nor fail to be written.
+
+    Control characters but line ends, and bytes of a file name that are no UTF-8, are shown as
+    Python writes them.
+    """
+    return "".join(
+        repr(c)[1:-1] if c != "\n" and unicodedata.category(c) in _UNSEEN else c for c in text
+    )
+
+
+class LogFormatter(logging.Formatter):
+    """Lines of a log as they are printed."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message alone."""
+        return printable(super().format(record))

@@ -1,0 +1,81 @@
+"""Names from outside are printed as they are: no markup, no emoji, no control characters."""
+
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+from rich.table import Table
+
+from mutualnet.cli import main
+from mutualnet.console import make_console
+from mutualnet.messages import LogFormatter, printable
+from mutualnet.train import train
+from tests.small_runs import digits
+
+NAMES = ["a[red]b.png", "x[/red].png", ":cat:.png", "[link=evil]c.png", "ümläut 猫\u202f.png"]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "[/]", "\\[bold]"])
+def test_markup_in_a_name_is_text(name, capsys):
+    console = make_console()
+    console.print(f"  {name}: cat")
+    table = Table(name, title=name)
+    table.add_row(name)
+    console.print(table)
+    out = capsys.readouterr().out
+    assert f"  {name}: cat\n" in out
+    assert out.count(name) == 4
+
+
+def test_control_characters_and_bytes_that_are_no_text_are_made_visible(capsys):
+    name = os.fsdecode(b"a\x1b[31m\r\xff.png")
+    assert printable(f"{name}\n\u2028") == "a\\x1b[31m\\r\\udcff.png\n\\u2028"
+    make_console().print(name)
+    assert capsys.readouterr().out == "a\\x1b[31m\\r\\udcff.png\n"
+    record = logging.LogRecord("x", logging.INFO, "x", 1, "image %s", (name,), None)
+    assert LogFormatter().format(record) == "image a\\x1b[31m\\r\\udcff.png"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of one step in a folder of an odd name, with a table of one row."""
+    settings = ["space.resolutions=[12]", "space.width_range=[1.0, 1.0]", "table.latency_runs=0"]
+    recipe = digits(*settings, "table.num_calibration_samples=64")
+    out = train(recipe, tmp_path_factory.mktemp("runs") / "r[/b]un", limit_steps=1)
+    assert main(["table", str(out)]) == 0
+    return out
+
+
+def test_commands_print_names_as_they_are(run, tmp_path, capsys):
+    images = [tmp_path / name for name in NAMES]
+    for image in images:
+        image.parent.mkdir(exist_ok=True)
+        Image.new("L", (12, 12)).save(image)
+    assert main(["table", str(run)]) == 0
+    assert f"plot: {run}/frontier.png" in capsys.readouterr().out
+    assert main(["predict", str(run), *map(str, images)]) == 0
+    out = capsys.readouterr().out
+    for image in images:
+        assert str(image) in out
+
+
+def test_errors_print_names_as_they_are(run, capsys):
+    for name in ("x[/red].jpg", "a[red]b.jpg"):
+        assert main(["predict", str(run), name]) == 2
+        assert f"mutualnet: no image file {name}" in capsys.readouterr().err
+
+
+def test_a_name_that_is_no_text_ends_no_command(run, tmp_path):
+    name = os.fsencode(tmp_path) + b"/\xff\x1b[31m.png"
+    Image.new("L", (12, 12)).save(tmp_path / "photo.png")
+    (tmp_path / "photo.png").rename(os.fsdecode(name))
+    for words in ([name], [b"\xfe\x1b.png"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "mutualnet", "predict", str(run), *words], capture_output=True
+        )
+        assert b"Traceback" not in done.stderr
+        assert b"\x1b" not in done.stdout + done.stderr
+        assert (b"\\xff\\x1b[31m.png" in done.stdout) == (done.returncode == 0)
