@@ -200,3 +200,17 @@ def test_no_argument_of_a_network_is_taken_for_its_name():
         models.create_model("wrn16_1", num_classes=2, spec="evil:Net")
     with pytest.raises(ValueError, match="must take the arguments model_name"):
         create_model("timm:resnet18", num_classes=2, model_name="hf-hub:evil/net")
+
+
+def test_every_place_that_calls_functions_by_name_is_one_that_the_check_knows():
+    """Whoever adds one adds its key to `mutualnet.trust`, and its file here."""
+    root = Path(models.__file__).parents[1]
+    words = ("find_function(", "call_function(", "import_module(")
+    found = {
+        str(path.relative_to(root))
+        for path in root.rglob("*.py")
+        if any(word in path.read_text() for word in words)
+    }
+    network, heads, task = "models/registry.py", "learners.py", "prepare.py"
+    typed, ours = "recipes/__init__.py", "__init__.py"
+    assert found == {network, heads, task, typed, ours, "user_functions.py"}
