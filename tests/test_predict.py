@@ -46,6 +46,7 @@ def _with_scores(run, place, **scores):
     table = QueryTable.load(run / "table.json")
     rows = [replace(row, **scores) for row in table.rows]
     QueryTable.from_rows(rows, table.meta).save(place / "table.json")
+    (place / "SHA256SUMS").unlink()  # of the table as it was
     return place
 
 
