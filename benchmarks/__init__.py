@@ -1,1 +1,1 @@
-"""Measurements of speed and memory; `run.py` makes `docs/performance.md`."""
+"""Measurements: `run.py` makes `docs/performance.md`, `study.py` makes `docs/results.md`."""

@@ -1,0 +1,267 @@
+"""`docs/results.md`, written from the files of a study."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.spread import mean_and_interval
+from benchmarks.study_claims import all_claims
+from benchmarks.study_plots import Curve, plot_curves, plot_differences, plot_regime
+from benchmarks.study_scales import SCALES, Scale
+from benchmarks.study_small import small_networks
+from benchmarks.study_store import Store
+from benchmarks.study_values import Claim, Entry, StudyRun
+from benchmarks.study_verdict import HOLDS, HOLDS_NOT, UNDECIDED, UNFINISHED, budget_of
+
+__all__ = ["store_of", "write_page"]
+
+WORDS = (HOLDS, HOLDS_NOT, UNDECIDED, UNFINISHED)
+
+GROUPS = {
+    "frontier": "One network for every budget",
+    "boost": "Boosting one network by its own nearly full widths",
+    "peers": "Two networks that teach each other",
+    "regime": "How the regime matters: more images in as many steps, two widths of network",
+    "targets": "Targets of the narrower networks: the largest one's output or labels",
+    "widths": "The lower bound of widths",
+    "transfer": "Transfer to another data set",
+    "noise": "Wrong labels",
+    "conditions": "Dropout, and unequal networks",
+    "heads": "Which classifiers teach which",
+    "scaling": "Scaling up",
+    "both": "Slimmable networks that teach each other",
+}
+"""Headings, in the order of the page."""
+
+
+def store_of(scale: Scale, folder: Path) -> Store:
+    """Results of a scale; those of the default one lie directly in the folder."""
+    is_default = scale.name == next(iter(SCALES))
+    return Store(folder if is_default else folder / scale.name, scale.name)
+
+
+def write_page(root: Path, docs: Path | None = None) -> None:
+    """Write the page and its pictures; nothing is trained.
+
+    Args:
+        root: Of the repository.
+        docs: Gets page and pictures; `root/docs` by default.
+    """
+    docs, folder = docs or root / "docs", root / "benchmarks" / "study"
+    lines = ["# Results", "", *_INTRODUCTION, ""]
+    for scale in SCALES.values():
+        lines += _scale(scale, store_of(scale, folder), docs)
+    lines += [*small_networks(folder / "small-networks", docs), ""]
+    lines += (folder / "photos.md").read_text().splitlines()
+    (docs / "results.md").write_text("\n".join(lines) + "\n")
+
+
+_INTRODUCTION = """\
+All of this page is written by `python benchmarks/study.py --page` from the files in
+`benchmarks/study/`; the same command without `--page` trains what is missing. Scores are top-1
+accuracy on the whole test split after the last epoch, in percent; what is chosen is chosen by the
+*select* split, held out of train. BN statistics come from 1,024 augmented train images in every
+row. Runs of one seed share their images, their order and their augmentation.
+
+A claim is about two methods. For each seed its number is the difference of their scores, ours
+minus theirs, averaged over the budgets of the claim, each of which takes what the select split
+prefers within that many multiply-adds; pairs of networks score by the mean of both. The rule was
+fixed before the runs: a claim *holds* if the 95 % t interval over seeds lies above 0 (or the
+margin that is named), *does not* if it lies below, and is *not decided* otherwise. Three seeds;
+two more where these do not decide, and then all five are read. *Unfinished* claims show the seeds
+there are.
+""".splitlines()
+
+
+def _scale(scale: Scale, store: Store, docs: Path) -> list[str]:
+    claims = all_claims(scale)
+    lines = [f"## Do the papers' claims hold? {scale.title}", ""]
+    if not any(store.seeds_of(run) for claim in claims for run in claim.runs()):
+        flag = "" if scale is next(iter(SCALES.values())) else f" --scale {scale.name}"
+        return [
+            *lines,
+            "Nothing has been run at this scale yet; "
+            f"`python benchmarks/study.py{flag} --list` tells what it costs.",
+            "",
+        ]
+    verdicts = {claim.name: store.verdict(claim) for claim in claims}
+    count = Counter(found.word for found in verdicts.values())
+    words = ", ".join(f"{count[word]} {_PLURAL[word]}" for word in WORDS if count[word])
+    picture = f"study-{scale.name}.png"
+    plot_differences(verdicts, docs / picture)
+    lines += [
+        *scale.text.splitlines(),
+        "",
+        f"Of {len(claims)} claims: {words}.",
+        "",
+        f"![Difference and interval of every claim]({picture})",
+        "",
+    ]
+    for group, title in GROUPS.items():
+        own = [claim for claim in claims if claim.group == group]
+        if own:
+            lines += [f"### {title}", "", *_group(group, own, store, scale, docs)]
+    return lines
+
+
+_PLURAL = {
+    HOLDS: "hold",
+    HOLDS_NOT: "do not hold",
+    UNDECIDED: "are not decided",
+    UNFINISHED: "are unfinished",
+}
+
+
+def _group(
+    group: str, claims: Sequence[Claim], store: Store, scale: Scale, docs: Path
+) -> list[str]:
+    lines = ["| claim | paper | it says | ours - theirs, points | verdict | command |"]
+    lines.append("|---|---|---|---:|---|---|")
+    flag = "" if scale is next(iter(SCALES.values())) else f"--scale {scale.name} "
+    for claim in claims:
+        lines.append(
+            f"| {claim.ours.title} against {claim.theirs.title} | {claim.source} | {claim.says} | "
+            f"{_number(claim, store)} | {_verdict(claim, store)} | `study.py {flag}{claim.name}` |"
+        )
+    lines += ["", *_scores(claims, store)]
+    picture = f"study-{scale.name}-{group}.png"
+    if group in ("frontier", "transfer"):
+        curves = _curves(claims, store)
+        if curves:
+            axis = "within M multiply-adds"
+            plot_curves(curves, docs / picture, x=axis, y="test top-1 accuracy (%)")
+            lines += [f"![Test accuracy within a budget, by method]({picture})", ""]
+    if group == "regime":
+        regime = _regime(claims, store, scale)
+        if regime:
+            plot_regime(regime, docs / picture)
+            lines += [f"![Where the sign turns]({picture})", ""]
+    return [*lines, *_commands(claims, scale)]
+
+
+def _number(claim: Claim, store: Store) -> str:
+    found = store.verdict(claim)
+    if found.mean is None:
+        return ""
+    text = f"{found.mean:+.1f}" + (f" ± {found.half:.1f}" if found.num_seeds > 1 else "")
+    return f"{text} (margin {claim.margin:+g})" if claim.margin else text
+
+
+def _verdict(claim: Claim, store: Store) -> str:
+    found = store.verdict(claim)
+    seeds = f"{found.num_seeds} of {len(store.wanted_seeds(claim))} seeds"
+    return f"{found.word} ({seeds})" if found.word == UNFINISHED else f"{found.word}, {seeds}"
+
+
+def _entries(claims: Sequence[Claim]) -> dict[str, tuple[Entry, Claim]]:
+    """Every method of some claims once, with a claim that it is in."""
+    found: dict[str, tuple[Entry, Claim]] = {}
+    for claim in claims:
+        for entry in (claim.ours, claim.theirs):
+            found.setdefault(entry.title, (entry, claim))
+    return found
+
+
+def _scores(claims: Sequence[Claim], store: Store) -> list[str]:
+    """A line per method, a column per budget: mean over its finished seeds and interval."""
+    budgets = list(dict.fromkeys(b for claim in claims for b in claim.budgets))
+    if len(budgets) > 4 or claims[0].group == "regime":  # methods that share no budgets
+        return []
+    titles = " | ".join(f"{width:g}x{side}" for width, side in budgets)
+    lines = [f"| within the cost of | {titles} | s/step |", "|---|" + "---:|" * (len(budgets) + 1)]
+    for title, (entry, claim) in _entries(claims).items():
+        cells = []
+        for config in budgets:
+            values = store.at(entry, claim, config)
+            cells.append(mean_and_interval(values) if values else "")
+        if any(cells):
+            lines.append(f"| {title} | {' | '.join(cells)} | {_cost(entry, store)} |")
+    return [*lines, ""] if len(lines) > 2 else []
+
+
+def _cost(entry: Entry, store: Store) -> str:
+    """CPU seconds of a training step of all runs of a method together, the lowest of the seeds."""
+    total = 0.0
+    for run in entry.runs:
+        found = [
+            one["cpu_seconds_per_step"]
+            for one in store.seeds_of(run).values()
+            if one["cpu_seconds_per_step"] is not None
+        ]
+        if not found:
+            return ""
+        total += min(found)
+    return f"{total:.2f}"
+
+
+def _curves(claims: Sequence[Claim], store: Store) -> dict[str, Curve]:
+    curves: dict[str, Curve] = {}
+    for title, (entry, claim) in _entries(claims).items():
+        if len(claim.budgets) < 2:
+            continue
+        points: dict[float, list[float]] = {}
+        for config in claim.budgets:
+            values = store.at(entry, claim, config)
+            if values:
+                rows = [row for found in store.rows(entry).values() for row in found]
+                budget = budget_of(config, rows) or _macs(claims, config, store)
+                if budget is not None:
+                    points[budget / 1e6] = values
+        if points:
+            curves[title] = points
+    return curves
+
+
+def _macs(claims: Sequence[Claim], config: tuple[float, int], store: Store) -> int | None:
+    every = (entry for claim in claims for entry in (claim.ours, claim.theirs))
+    rows = [row for entry in every for found in store.rows(entry).values() for row in found]
+    return budget_of(config, rows)
+
+
+def _regime(claims: Sequence[Claim], store: Store, scale: Scale) -> dict[str, Curve]:
+    curves: dict[str, dict[float, list[float]]] = {}
+    for claim in claims:
+        values = store.values(claim)
+        if not values:
+            continue
+        run = claim.ours.runs[0]
+        network = run.recipe_of(0).model.name
+        title = f"{claim.ours.title} - {claim.theirs.title}, {network}"
+        share = run.recipe_of(0).data.train_share
+        curves.setdefault(title, {})[share] = values
+    return dict(curves)
+
+
+def _commands(claims: Sequence[Claim], scale: Scale) -> list[str]:
+    """The command line of every run, seed 0."""
+    common = _common(claims, scale)
+    lines = ["<details><summary>runs</summary>", "", "```sh", f'SET="{common}"']
+    places: dict[StudyRun, str] = {}
+    for claim in claims:
+        for run in claim.runs():
+            if run in places:
+                continue
+            places[run] = f"run{len(places) + 1}"
+            before = {
+                name: Path(_network(places[earlier], earlier))
+                for name, earlier in (("init", run.init), ("teacher", run.teacher))
+                if earlier is not None
+            }
+            words = run.words(0, data=run.data, common=common, **before)
+            lines.append(f"{words} --out {places[run]}")
+    return [*lines, "```", "", "</details>", ""]
+
+
+def _network(place: str, run: StudyRun) -> str:
+    """Directory of a run's last network."""
+    count = len(run.recipe_of(0).models)
+    return place if count == 1 else f"{place}/network{count}"
+
+
+def _common(claims: Sequence[Claim], scale: Scale) -> str:
+    """Settings that all runs of the scale share."""
+    runs = [run for claim in claims for run in claim.runs()]
+    known = [s for s in scale.common if all(s in run.settings for run in runs)]
+    return " ".join(known)

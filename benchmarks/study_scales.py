@@ -1,0 +1,202 @@
+"""At which size a study is run: a network that fits few images in a day, or the papers' own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.study_values import Config, StudyRun
+
+__all__ = ["SCALES", "Scale"]
+
+_FEW = (
+    "data.train_share=0.03",
+    "data.batch_size=54",  # divides 1,350: no step of six images
+    "optimizer.schedule=cosine",
+    "precision.precision=bf16",
+    "precision.memory_format=channels_last",
+)
+_PAPER = ("optimizer.schedule=cosine", "precision.precision=bf16")
+
+ELASTIC: tuple[Config, ...] = (
+    (1.0, 32),
+    (1.0, 28),
+    (0.75, 28),
+    (0.55, 32),
+    (1.0, 20),
+    (0.8, 24),
+    (0.5, 24),
+    (0.4, 28),
+    (0.25, 32),
+    (0.55, 20),
+    (0.25, 20),
+)
+"""What is scored of a network that trains widths from a quarter: the budgets' own configurations
+and, of the other resolutions, the widest ones within them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Networks, data and length of the runs."""
+
+    name: str
+    title: str
+    text: str
+    """A paragraph of the page."""
+    data: str
+    recipe: str
+    """A recipe for the data, whose network is replaced."""
+    network: str
+    small_network: str
+    """Narrower: the other width of the regime."""
+    second_network: str
+    """Another backbone."""
+    compound: str
+    """Half of the network's width by compound scaling: `model=...`, at `compound_width`."""
+    compound_width: float
+    epochs: int
+    pair_epochs: int
+    """Networks that teach each other fit the labels later."""
+    finetune_epochs: int
+    train_share: float
+    """Of the train images, for all but the regime."""
+    common: tuple[str, ...]
+    """Settings of all runs of one network. Those of pairs are `pair_common`."""
+    pair_recipe: str
+    pair_common: tuple[str, ...]
+    """Settings of all runs of networks that teach each other."""
+    pair_side: int
+    """Resolution of networks that teach each other, in pixels."""
+    pair_sides: tuple[int, ...]
+    """The same, and lower ones for slimmable networks."""
+    source_data: str
+    """What transfer starts from."""
+    source_share: float
+    source_epochs: int
+    shares: tuple[tuple[float, int], ...]
+    """Shares of the train images for the regime, each with the epochs that make as many steps."""
+    gigamacs_per_second: float
+    """Training speed behind estimates of cost: forward passes' multiply-adds, three for a step."""
+    machine: str
+    """What the speed is of."""
+
+    def run(
+        self, *settings: str, network: str | None = None, model: str = "", **words: Any
+    ) -> StudyRun:
+        """One network's run.
+
+        Args:
+            settings: Besides the common ones.
+            network: In place of the scale's own.
+            model: A whole `model=...` in place of it.
+            words: Values of `StudyRun`.
+        """
+        values: dict[str, Any] = {
+            "recipe": self.recipe,
+            "data": self.data,
+            "epochs": self.epochs,
+            "configs": ((1.0, 32),),
+            "settings": (model or f"model.name={network or self.network}", *self.common, *settings),
+            **words,
+        }
+        return StudyRun(**values)
+
+    def pair(
+        self,
+        *settings: str,
+        network: str | None = None,
+        other: str | None = None,
+        count: int = 2,
+        **words: Any,
+    ) -> StudyRun:
+        """A run of two networks at the resolution of pairs, which learn from labels alone.
+
+        Args:
+            settings: Besides the common ones.
+            network: Both, in place of the scale's own.
+            other: The second, in place of the same.
+            count: 1 for one network in the same setting.
+            words: Values of `StudyRun`.
+        """
+        first = network or self.network
+        peers = f"peers=[{{model: {{name: {other or first}}}}}]" if count > 1 else "peers=[]"
+        values: dict[str, Any] = {
+            "recipe": self.pair_recipe,
+            "data": self.data,
+            "epochs": self.pair_epochs,
+            "teaching": "independent",
+            "resolutions": (self.pair_side,),
+            "configs": ((1.0, self.pair_side),),
+            "settings": (f"model.name={first}", *self.pair_common, peers, *settings),
+            **words,
+        }
+        return StudyRun(**values)
+
+
+FEW_IMAGES = Scale(
+    name="few-images",
+    title="WRN-16-2 on 1,350 images of CIFAR-10",
+    text="""\
+WRN-16-2 (0.69 M parameters) on 3 % of CIFAR-10's train images, which it can fit: the regime that
+the papers speak of, in minutes. Batches of 54, SGD at 0.1 with a cosine, bf16 (twice as fast as
+fp32 on the CPU with AVX-512 BF16 that ran it); one network 60 epochs (1,500 steps) at 32, 28, 24
+and 20 px, networks that teach each other 80 epochs (2,000 steps) at 20 px, all three times. For
+transfer a network first sees 10 % of CIFAR-100. The papers' own numbers are ImageNet's or those
+of all of CIFAR; sizes are not to be compared, directions are. *s/step* is CPU time on one thread,
+beside other work.""",
+    data="cifar10",
+    recipe="cifar10_wrn16_1",
+    network="wrn16_2",
+    small_network="wrn16_1",
+    second_network="resnet20_cifar",
+    compound='model={name: "mutualnet.models.cifar:WideResNet", '
+    "kwargs: {depth: 22, width_factor: 2}}",
+    compound_width=0.6,
+    epochs=60,
+    pair_epochs=80,
+    finetune_epochs=20,
+    train_share=0.03,
+    common=_FEW,
+    pair_recipe="cifar10_wrn16_1",
+    pair_common=_FEW,
+    pair_side=20,
+    pair_sides=(20, 18, 15, 12),
+    source_data="cifar100",
+    source_share=0.1,
+    source_epochs=15,
+    shares=((0.03, 80), (0.1, 25), (0.3, 8)),
+    gigamacs_per_second=65.0,
+    machine="one thread of a CPU with AVX-512 BF16",
+)
+
+PAPER = Scale(
+    name="paper",
+    title="WRN-28-10 on all images of CIFAR-100",
+    text="The papers' network and settings on CIFAR, 200 epochs on all images; the cosine for all.",
+    data="cifar100",
+    recipe="cifar100_wrn28_10",
+    network="wrn28_10",
+    small_network="wrn28_4",
+    second_network="mobilenet_v1_cifar_8x8",
+    compound='model={name: "mutualnet.models.cifar:WideResNet", '
+    "kwargs: {depth: 40, width_factor: 10}}",
+    compound_width=0.6,
+    epochs=200,
+    pair_epochs=200,
+    finetune_epochs=50,
+    train_share=1.0,
+    common=_PAPER,
+    pair_recipe="cifar100_wrn28_10_pair",
+    pair_common=("precision.precision=bf16",),
+    pair_side=32,
+    pair_sides=(32, 28, 24, 20),
+    source_data="cifar10",
+    source_share=1.0,
+    source_epochs=200,
+    shares=((0.03, 6667), (0.1, 2000), (0.3, 667), (1.0, 200)),
+    gigamacs_per_second=30000.0,
+    machine="one H100, by its rated speed",
+)
+
+SCALES = {scale.name: scale for scale in (FEW_IMAGES, PAPER)}
+"""By name."""

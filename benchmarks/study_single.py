@@ -1,0 +1,313 @@
+"""Claims about one network that runs at many budgets, or is boosted by its own sub-networks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.study_scales import ELASTIC, Scale
+from benchmarks.study_values import Claim, Config, Entry, StudyRun
+
+__all__ = ["booster", "frontier", "full_alone", "scaling", "targets", "transfer", "widths"]
+
+BUDGETS: tuple[Config, ...] = ((1.0, 32), (0.75, 28), (0.5, 24), (0.25, 20))
+FULL: tuple[Config, ...] = ((1.0, 32),)
+SIDES = (32, 28, 24, 20)
+
+
+def elastic(scale: Scale, method: str, *settings: str, low: float = 0.25) -> StudyRun:
+    """A network of all widths from a lower bound, at four resolutions."""
+    high_configs = ((1.0, 32), (1.0, 28), (1.0, 20))
+    return scale.run(
+        *settings,
+        method=method,
+        width_range=(low, 1.0),
+        resolutions=SIDES,
+        configs=ELASTIC if low == 0.25 else high_configs,
+    )
+
+
+def full_alone(scale: Scale) -> StudyRun:
+    """Two equal full networks, each by itself: the baseline is their mean; one can teach."""
+    return scale.run(f"peers=[{{model: {{name: {scale.network}}}}}]", resolutions=(32,))
+
+
+def _alone(scale: Scale) -> Entry:
+    narrower = (
+        scale.run(width_range=(width, width), resolutions=(side,), configs=((width, side),))
+        for width, side in BUDGETS[1:]
+    )
+    return Entry(title="trained alone", runs=(full_alone(scale), *narrower))
+
+
+def frontier(scale: Scale) -> list[Claim]:
+    """One network against others at four budgets."""
+    mutual = Entry(title="MutualNet", runs=(elastic(scale, "mutualnet"),))
+    us_net = elastic(scale, "us_net")
+    shared = elastic(scale, "us_net_multi_scale")
+
+    def claim(name: str, source: str, says: str, theirs: Entry, budgets: int = 4) -> Claim:
+        return Claim(
+            name=name,
+            group="frontier",
+            source=source,
+            says=says,
+            ours=mutual,
+            theirs=theirs,
+            budgets=BUDGETS[:budgets],
+        )
+
+    return [
+        claim(
+            "us_net",
+            "MutualNet, fig. 4",
+            "above US-Net (its top resolution) at every budget: MobileNet v1 +0.7 at 569 M, "
+            "+2.7 at 150 M",
+            Entry(title="US-Net", runs=(us_net,), sides=(32,)),
+            budgets=3,  # nothing of US-Net's fits the smallest one
+        ),
+        claim(
+            "us_net_plus",
+            "MutualNet, fig. 7",
+            "above US-Net tested at all resolutions (US-Net+): MobileNet v1 +0.6 at 569 M, "
+            "+9.2 at 13 M",
+            Entry(title="US-Net+", runs=(us_net,)),
+        ),
+        claim(
+            "alone",
+            "MutualNet, fig. 5",
+            "above networks trained alone for each budget: MobileNet v1 +1.8 at 569 M, "
+            "+1.1 at 239 M, +2.7 at 13 M",
+            _alone(scale),
+        ),
+        Claim(
+            name="full_width",
+            group="frontier",
+            source="MutualNet, table 1",
+            says="the full network itself gains: MobileNet v1 70.6 to 72.4, v2 71.8 to 72.9",
+            ours=Entry(title="MutualNet, full", runs=mutual.runs, configs=FULL),
+            theirs=Entry(title="alone, full", runs=(full_alone(scale),)),
+            budgets=FULL,
+        ),
+        claim(
+            "us_net_multi_scale",
+            "MutualNet, fig. 8",
+            "above US-Net trained with multi-scale augmentation: MobileNet v2 +1.1 at 300 M, "
+            "+0.2 at 154 M, +0.7 at 57 M",
+            Entry(title="US-Net, multi-scale", runs=(shared,)),
+        ),
+    ]
+
+
+def booster(scale: Scale) -> list[Claim]:
+    """Widths [0.9, 1] as a regulariser of the full network."""
+    boosted = Entry(
+        title="MutualNet [0.9, 1]", runs=(elastic(scale, "mutualnet", low=0.9),), configs=FULL
+    )
+    alone = full_alone(scale)
+
+    def claim(name: str, source: str, says: str, theirs: Entry) -> Claim:
+        return Claim(
+            name=name,
+            group="boost",
+            source=source,
+            says=says,
+            ours=boosted,
+            theirs=theirs,
+            budgets=FULL,
+        )
+
+    def of(title: str, *settings: str, **words: Any) -> Entry:
+        return Entry(title=title, runs=(scale.run(*settings, resolutions=(32,), **words),))
+
+    text = "WRN-28-10, CIFAR-10 and -100: MutualNet 97.2 and 83.8, "
+    table = "MutualNet, table 3"
+    return [
+        claim(
+            "boost_alone",
+            table,
+            f"{text}alone 96.1 and 81.2",
+            Entry(title="alone", runs=(alone,)),
+        ),
+        claim(
+            "boost_multi_scale",
+            "MutualNet, sec. 4.4",
+            "multi-scale augmentation gains little: MobileNet v2 71.8 to 72.0, MutualNet 72.9",
+            Entry(
+                title="multi-scale augmentation",
+                runs=(scale.run(method="multi_scale", resolutions=SIDES),),
+            ),
+        ),
+        claim("boost_cutout", table, f"{text}Cutout 96.9 and 81.6", of("Cutout", "data.cutout=16")),
+        claim(
+            "boost_mixup",
+            "MutualNet, README",
+            f"{text}Mixup 97.3 and 82.5",
+            of("Mixup", "data.mixup_alpha=1.0"),
+        ),
+        claim(
+            "boost_cutmix",
+            "MutualNet, README",
+            "level with CutMix: ResNet-50 78.6 and 78.6",
+            of("CutMix", "data.cutmix_alpha=1.0"),
+        ),
+        claim(
+            "boost_autoaugment",
+            table,
+            f"{text}AutoAugment 97.4 and 82.9",
+            of("AutoAugment", "data.policy=autoaugment"),
+        ),
+        claim(
+            "boost_label_smoothing",
+            "not in the paper",
+            "above label smoothing 0.1 (asked here)",
+            of("label smoothing", "label_smoothing=0.1"),
+        ),
+        claim(
+            "boost_kd",
+            table,
+            "KD by an equal network gains nothing: ResNet-50 76.5 to 76.5, MutualNet 78.6",
+            of("KD", teacher=alone),
+        ),
+    ]
+
+
+def widths(scale: Scale) -> list[Claim]:
+    """A higher lower bound of widths."""
+
+    def entry(low: float) -> Entry:
+        run = elastic(scale, "mutualnet", low=low)
+        return Entry(title=f"widths [{low:g}, 1]", runs=(run,), configs=FULL)
+
+    def claim(low: float, than: float, says: str) -> Claim:
+        return Claim(
+            name=f"lower_bound_{round(100 * low)}",
+            group="widths",
+            source="MutualNet supplement, width lower bound",
+            says=says,
+            ours=entry(low),
+            theirs=entry(than),
+            budgets=FULL,
+        )
+
+    text = "MobileNet v2 at 300 M: [0.7, 1] 72.9, [0.8, 1] 73.2, [0.9, 1] 73.6"
+    return [
+        claim(0.9, 0.25, f"the full network gains with a higher lower bound; {text}"),
+        claim(0.7, 0.25, f"the same; {text}"),
+        claim(0.5, 0.25, f"the same; {text}"),
+    ]
+
+
+def targets(scale: Scale) -> list[Claim]:
+    """The largest network's output or the labels, for the narrower ones."""
+    off = "method.distill=false"
+
+    def entry(method: str, title: str, *settings: str, sides: tuple[int, ...] | None) -> Entry:
+        return Entry(title=title, runs=(elastic(scale, method, *settings),), sides=sides)
+
+    return [
+        Claim(
+            name="targets_us_net",
+            group="targets",
+            source="MutualNet supplement, KL or labels",
+            says="US-Net loses about 2 points when narrower networks learn from labels",
+            ours=entry("us_net", "US-Net, KL", sides=(32,)),
+            theirs=entry("us_net", "US-Net, labels", off, sides=(32,)),
+            budgets=BUDGETS[:3],
+        ),
+        Claim(
+            name="targets_mutualnet",
+            group="targets",
+            source="MutualNet supplement, KL or labels",
+            says="MutualNet loses little so: read as less than 1 point",
+            ours=entry("mutualnet", "MutualNet, labels", off, sides=None),
+            theirs=entry("mutualnet", "MutualNet, KL", sides=None),
+            budgets=BUDGETS,
+            margin=-1.0,
+        ),
+    ]
+
+
+def scaling(scale: Scale) -> list[Claim]:
+    """Widths [1, 2] and larger images against compound scaling at the same cost."""
+    # Width 1 is half of the network; its own resolution is 22 px, as 224 is to 320.
+    configs: tuple[Config, ...] = ((1.5, 28), (1.6, 26), (1.2, 32), (2.0, 22), (1.0, 32))
+    scaled = scale.run(
+        method="mutualnet", width_range=(1.0, 2.0), resolutions=(32, 28, 26, 22), configs=configs
+    )
+    width = scale.compound_width
+    compound = scale.run(
+        model=scale.compound,
+        width_range=(width, width),
+        resolutions=(28,),
+        configs=((width, 28),),
+    )
+    return [
+        Claim(
+            name="scaling",
+            group="scaling",
+            source="MutualNet, sec. 4.3",
+            says="MobileNet v1 at 2.3 G: 77.1 at width 1.6 and 288 px, 75.6 by compound scaling",
+            ours=Entry(title="MutualNet [1, 2]", runs=(scaled,)),
+            theirs=Entry(title="compound scaling, alone", runs=(compound,)),
+            budgets=((width, 28),),
+        )
+    ]
+
+
+def transfer(scale: Scale) -> list[Claim]:
+    """Trained on one set and fine-tuned, by the same method, on another."""
+
+    def entry(title: str, method: str, low: float, configs: tuple[Config, ...]) -> StudyRun:
+        words: dict[str, Any] = {
+            "method": method,
+            "width_range": (low, 1.0) if method != "independent" else (low, low),
+            "resolutions": SIDES,
+        }
+        # Independent runs train the top resolution alone and are tested at all.
+        sides = () if method != "independent" else (f"space.resolutions={list(SIDES)}",)
+        share = f"data.train_share={scale.source_share:g}"
+        first = scale.run(
+            share,
+            *sides,
+            data=scale.source_data,
+            recipe=scale.recipe.replace(scale.data, scale.source_data),
+            epochs=scale.source_epochs,
+            configs=((low if method == "independent" else 1.0, 32),),
+            **words,
+        )
+        return scale.run(
+            "optimizer.lr=0.02",
+            *sides,
+            init=first,
+            epochs=scale.finetune_epochs,
+            configs=configs,
+            **words,
+        )
+
+    mutual = entry("MutualNet", "mutualnet", 0.25, ELASTIC)
+    us_net = entry("US-Net", "us_net", 0.25, ELASTIC)
+    plain = tuple(
+        entry("plain", "independent", width, tuple((width, side) for side in (32, 28, 24, 20)))
+        for width in (1.0, 0.75, 0.5, 0.25)
+    )
+    ours = Entry(title="MutualNet, transferred", runs=(mutual,))
+    return [
+        Claim(
+            name="transfer_us_net",
+            group="transfer",
+            source="MutualNet, fig. 9",
+            says="above US-Net: ImageNet to CIFAR-100 +1.4 at 569 M, +10.5 at 21 M",
+            ours=ours,
+            theirs=Entry(title="US-Net, transferred", runs=(us_net,)),
+            budgets=BUDGETS,
+        ),
+        Claim(
+            name="transfer_plain",
+            group="transfer",
+            source="MutualNet, fig. 9",
+            says="above plain networks: ImageNet to CIFAR-100 +1.2 at 569 M, +14.4 at 21 M",
+            ours=ours,
+            theirs=Entry(title="plain, transferred", runs=plain),
+            budgets=BUDGETS,
+        ),
+    ]

@@ -1,0 +1,135 @@
+"""Train one run of a study, score its configurations, and say what it took."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.study_values import StudyRun
+from mutualnet.calibrate import calibrate
+from mutualnet.cost import CostModel
+from mutualnet.data.feeding import calibration_loader, plain_loader
+from mutualnet.evaluate import evaluate
+from mutualnet.prepare import load_splits, plain_task
+from mutualnet.probe import Format
+from mutualnet.processes import training_device
+from mutualnet.runs import load_run, networks_of
+from mutualnet.space import Subnet
+from mutualnet.train import train
+
+__all__ = ["perform", "place_of"]
+
+ROOT = Path(__file__).resolve().parents[1]
+CALIBRATION_SAMPLES = 1024
+SCORING_BATCH = 250
+
+
+def place_of(run: StudyRun, seed: int, folder: Path) -> Path:
+    """Directory of a run."""
+    return folder / f"{run.key()}-{seed}"
+
+
+def perform(run: StudyRun, seed: int, *, folder: Path, data: Path) -> dict[str, Any]:
+    """Train and score; a run that was stopped goes on, one that is trained is only scored.
+
+    Args:
+        run: Runs before it must be trained.
+        seed: Of every random choice.
+        folder: Holds the directories of runs.
+        data: Holds a folder for each data set, by its name.
+
+    Returns:
+        Plain values: rows of scores, last losses, times, the commit.
+    """
+    init, teacher = (
+        None if earlier is None else networks_of(place_of(earlier, seed, folder))[-1]
+        for earlier in (run.init, run.teacher)
+    )
+    where = None if run.data == "digits" else str(data / run.data)
+    recipe = run.recipe_of(seed, data=where, init=init, teacher=teacher)
+    out = place_of(run, seed, folder)
+    began = time.process_time()
+    train(recipe, out, resume=True)
+    trained = time.process_time()
+    paths = networks_of(out)
+    rows = [row for number, path in enumerate(paths) for row in _score(path, number, run.subnets)]
+    info = load_run(paths[0]).info
+    return {
+        "commit": _commit(),
+        "finished": info["finished"],
+        "steps": info["steps"],
+        "format": info["training_format"],
+        # Of one piece only: what a stopped run took before is not known.
+        "cpu_seconds_per_step": (
+            None
+            if info.get("resumed_after_step") is not None or trained - began < _LEAST_SECONDS
+            else round((trained - began) / info["steps"], 4)
+        ),
+        "cpu_seconds_of_scoring": round(time.process_time() - trained, 1),
+        "last_losses": {name: round(loss, 4) for name, loss in info["last_losses"].items()},
+        "rows": rows,
+    }
+
+
+_LEAST_SECONDS = 2.0
+"""Less is no training, but a run that had been trained before."""
+
+
+def _score(path: Path, number: int, subnets: tuple[Subnet, ...]) -> list[dict[str, Any]]:
+    """Scores of one network's configurations on both held-out splits, in the format of training."""
+    run = load_run(path)
+    recipe, task, data = run.recipe, plain_task(run.recipe), load_splits(run.recipe)
+    form = Format.parse(run.info["training_format"])
+    supernet = run.supernet.to(training_device())
+    supernet.model.to(memory_format=form.layout)  # type: ignore[call-overload]
+    size = recipe.data.batch_size
+    calibrate(
+        supernet,
+        calibration_loader(
+            data.calibration,
+            size,
+            num_samples=CALIBRATION_SAMPLES,
+            seed=recipe.seed,
+            num_workers=recipe.data.num_workers,
+        ),
+        subnets,
+        task=task,
+        data_id=data.data_id,
+        num_samples=CALIBRATION_SAMPLES,
+        autocast=form.autocast,
+    )
+    select, test = (
+        evaluate(
+            supernet,
+            plain_loader(images, SCORING_BATCH, num_workers=recipe.data.num_workers),
+            subnets,
+            task=task,
+            autocast=form.autocast,
+        )
+        for images in (data.select, data.test)
+    )
+    costs = CostModel(supernet)
+    return [
+        {
+            "network": number,
+            "width": subnet.width_mult,
+            "side": subnet.resolution,
+            "macs": costs.macs(subnet),
+            "select": round(select[subnet].value, 4),
+            "test": round(test[subnet].value, 4),
+        }
+        for subnet in subnets
+    ]
+
+
+def _commit() -> str:
+    """The commit of the code, with a mark if the code was changed since; empty without git."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "src", "benchmarks/*.py")
+    return git("rev-parse", "--short=12", "HEAD") + ("+changes" if changed else "")

@@ -1,0 +1,277 @@
+"""A study's verdicts, its runs by their settings, going on after a stop, and its page."""
+
+import json
+import math
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks import study
+from benchmarks.study_claims import all_claims, choose, work
+from benchmarks.study_cost import hours_of
+from benchmarks.study_page import GROUPS, write_page
+from benchmarks.study_scales import SCALES
+from benchmarks.study_store import Store
+from benchmarks.study_train import perform, place_of
+from benchmarks.study_values import Claim, Entry, StudyRun
+from benchmarks.study_verdict import best_within, differences, judge
+from mutualnet import commands
+from mutualnet.cli import main
+from tests.small_runs import StoppedError, assert_same_weights, stop_after
+
+SETTINGS = (
+    "model={name: mutualnet.models.cifar:WideResNet, kwargs: {depth: 10, width_factor: 1}}",
+    "data.train_share=0.2",
+    "data.batch_size=64",
+    "optimizer.warmup_epochs=0",
+    "precision.precision=fp32",
+    "precision.memory_format=contiguous",
+    "checkpoint_minutes=0",
+)
+CONFIGS = ((1.0, 12), (0.5, 8))
+FEW = next(iter(SCALES.values()))
+
+
+def tiny_run(*settings: str, **words) -> StudyRun:
+    """A network of ten layers on digits, for a few steps."""
+    values = {"recipe": "digits_demo", "data": "digits", "epochs": 1, "resolutions": (12, 8)}
+    return StudyRun(**{**values, "configs": CONFIGS, "settings": (*SETTINGS, *settings), **words})
+
+
+def alone(width: float, side: int) -> StudyRun:
+    return tiny_run(width_range=(width, width), resolutions=(side,), configs=((width, side),))
+
+
+def tiny_claim(**words) -> Claim:
+    values = {
+        "name": "tiny",
+        "group": "frontier",
+        "source": "a paper",
+        "says": "more",
+        "ours": Entry(title="MutualNet", runs=(tiny_run(method="mutualnet"),)),
+        "theirs": Entry(title="alone", runs=(alone(1.0, 12), alone(0.5, 8))),
+        "budgets": CONFIGS,
+    }
+    return Claim(**{**values, **words})
+
+
+def row(select: float, test: float, *, network: int = 0, width: float = 1.0, macs: int = 10):
+    return {
+        "network": network,
+        "width": width,
+        "side": 32,
+        "macs": macs,
+        "select": select,
+        "test": test,
+    }
+
+
+# ------------------------------------------------------------------------------------------ verdict
+
+
+def test_the_interval_is_students_and_decides():
+    # Of 1, 2 and 3: mean 2, deviation 1, and t with two degrees of freedom 4.3027.
+    found = judge([1.0, 2.0, 3.0], needed=3)
+    assert found.mean == 2.0
+    assert found.half == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
+    assert found.word == "not decided"
+
+
+@pytest.mark.parametrize(
+    ("values", "margin", "word"),
+    [
+        ([1.9, 2.0, 2.1], 0.0, "holds"),
+        ([-1.9, -2.0, -2.1], 0.0, "does not"),
+        ([-0.4, -0.5, -0.6], -1.0, "holds"),
+        ([-0.4, -0.5, -0.6], 0.0, "does not"),
+        ([2.0, 2.0], 0.0, "unfinished"),
+        ([], 0.0, "unfinished"),
+    ],
+)
+def test_verdicts(values, margin, word):
+    found = judge(values, needed=3, margin=margin)
+    assert (found.word, found.num_seeds) == (word, len(values))
+
+
+def test_seeds_are_paired_and_others_left_out():
+    claim = tiny_claim(budgets=((1.0, 32),))
+    ours = {seed: [row(0, 50.0 + 10 * seed)] for seed in (0, 1, 2)}
+    theirs = {seed: [row(0, 49.0 + 10 * seed)] for seed in (1, 2, 3)}
+    paired = differences(claim, ours, theirs)
+    assert paired == {1: [(60.0, 59.0)], 2: [(70.0, 69.0)]}
+    # The seeds themselves lie ten points apart; pairs do not.
+    assert judge([a - b for ((a, b),) in paired.values()], needed=2).half == 0
+
+
+def test_select_picks_within_the_budget_and_networks_are_averaged():
+    rows = [
+        row(70, 61.0, macs=9),
+        row(71, 60.0, width=0.5, macs=4),
+        row(90, 99.0, macs=11),
+        row(10, 40.0, network=1, macs=9),
+    ]
+    entry = Entry(title="one", runs=())
+    assert best_within(rows, 10, entry) == 50.0
+    assert best_within(rows, 10, replace(entry, configs=((1.0, 32),))) == 50.5
+    assert best_within(rows, 3, entry) is None
+
+
+# --------------------------------------------------------------------------------------------- runs
+
+
+def test_runs_are_known_by_their_complete_settings():
+    run = tiny_run()
+    assert run.key() == tiny_run("optimizer.nesterov=true").key()  # as it is by default
+    others = [tiny_run("optimizer.lr=0.05"), tiny_run(epochs=2), tiny_run(method="us_net")]
+    others += [tiny_run(init=run), tiny_run(init=others[0]), tiny_run(teacher=run)]
+    assert len({run.key(), *(other.key() for other in others)}) == 7
+
+
+def test_a_command_line_trains_what_the_study_trains(monkeypatch):
+    found = []
+    monkeypatch.setattr(commands, "train", lambda recipe, out, **_: found.append(recipe))
+    monkeypatch.setattr(commands, "networks_of", lambda out: [])
+    run = tiny_run(
+        "data.cutout=4", method="us_net", width_range=(0.5, 1.0), teaching="dks", epochs=3
+    )
+    init = Path("some/run")
+    text = run.words(4, init=init, teacher=init, common=SETTINGS[1])
+    words = shlex.split(text.replace("$SET", SETTINGS[1]))
+    assert main([*words[1:], "--out", "nowhere"]) == 0
+    assert found[0] == run.recipe_of(4, init=init, teacher=init)
+
+
+@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
+def test_claims_are_whole(scale):
+    claims = all_claims(scale)
+    assert len({claim.name for claim in claims}) == len(claims)
+    assert {claim.group for claim in claims} == set(GROUPS)
+    configs: dict[StudyRun, tuple] = {}
+    for claim in claims:
+        assert len(claim.seeds) >= 3
+        for run in claim.runs():
+            teacher = None if run.teacher is None else Path("teacher")
+            assert run.recipe_of(0, teacher=teacher).graph.edges
+            assert configs.setdefault(run, run.configs) == run.configs
+    assert len({run.key() for run in configs}) == len(configs)
+
+
+def test_unknown_claims_are_refused():
+    claims = all_claims(FEW)
+    assert [claim.name for claim in choose(claims, ["alone"])] == ["alone"]
+    assert len(choose(claims, ["boost"])) == 8
+    with pytest.raises(ValueError, match="no claim or group is called 'us-net'"):
+        choose(claims, ["us-net"])
+
+
+def test_costs_go_with_epochs():
+    run = tiny_run()
+    assert hours_of(replace(run, epochs=3), FEW) == pytest.approx(3 * hours_of(run, FEW))
+
+
+# -------------------------------------------------------------------------------------------- study
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "results", "tiny")
+
+
+def fake(store: Store, run: StudyRun, seed: int, test: float) -> None:
+    rows = [
+        {"network": 0, "width": w, "side": s, "macs": int(1e6 * w * s), "select": 1.0, "test": test}
+        for w, s in run.configs
+    ]
+    store.put(run, seed, {"commit": "0123456789ab", "cpu_seconds_per_step": 0.5, "rows": rows})
+
+
+def test_first_seeds_come_first_and_more_where_nothing_is_decided(store):
+    first, second = tiny_claim(), tiny_claim(name="other", ours=tiny_claim().theirs)
+    assert [seed for _, seed in work([first, second], store)] == [0] * 3 + [1] * 3 + [2] * 3
+    mutual, *singles = first.runs()
+    for seed, gain in enumerate((1.0, -1.0, 1.0)):
+        fake(store, mutual, seed, 50 + gain)
+        for run in singles:
+            fake(store, run, seed, 50)
+    assert store.verdict(first).word == "not decided"
+    assert sorted({seed for _, seed in work([first], store)}) == [3, 4]
+    fake(store, mutual, 1, 51)
+    assert store.verdict(first).word == "holds"
+    assert work([first], store) == []
+
+
+def test_results_of_two_scales_are_not_mixed(store):
+    run = tiny_run()
+    fake(store, run, 0, 50)
+    with pytest.raises(ValueError, match="must hold runs of scale other, got tiny"):
+        Store(store.folder, "other").seeds_of(run)
+
+
+def test_a_study_that_is_stopped_goes_on_to_the_same_bits(tmp_path, store, monkeypatch):
+    theirs = Entry(title="alone", runs=(alone(1.0, 12),))
+    claim = tiny_claim(theirs=theirs, budgets=CONFIGS[:1], seeds=(0, 1), more_seeds=())
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(StoppedError):
+            study.run_all([claim], store, folder=tmp_path / "runs", data=tmp_path)
+    assert not store.folder.exists()
+    study.run_all([claim], store, folder=tmp_path / "runs", data=tmp_path)
+    content = json.loads((store.folder / "tiny.json").read_text())
+    assert content["scale"] == "tiny"
+    assert sorted(content["scores"]) == ["0", "1"]
+    assert len(content["runs"]) == len(list((store.folder / "runs").iterdir())) == 2
+    assert all(len(commit) >= 12 for commit in content["commits"])
+    mutual = claim.ours.runs[0]
+    whole = tmp_path / "whole"
+    again = perform(mutual, 0, folder=whole, data=tmp_path)
+    assert_same_weights(place_of(mutual, 0, tmp_path / "runs"), place_of(mutual, 0, whole))
+    assert again["rows"] == store.seeds_of(mutual)[0]["rows"]
+
+
+def test_a_run_that_fails_leaves_the_others_alone(tmp_path, store, caplog):
+    one = Entry(title="alone", runs=(alone(1.0, 12),))
+    bad = Entry(title="bad", runs=(tiny_run("data.policy=autoaugment"),))
+    words = {"theirs": one, "budgets": CONFIGS[:1], "seeds": (0, 1), "more_seeds": ()}
+    claims = [tiny_claim(name="bad", ours=bad, **words), tiny_claim(name="fine", ours=one, **words)]
+    study.run_all(claims, store, folder=tmp_path / "runs", data=tmp_path)
+    assert "this run failed and is left out" in caplog.text
+    assert [store.verdict(claim).num_seeds for claim in claims] == [0, 2]
+
+
+# --------------------------------------------------------------------------------------------- page
+
+
+def test_the_page_is_a_function_of_the_files(tmp_path):
+    root = Path(__file__).resolve().parents[1]
+    folder = tmp_path / "benchmarks" / "study"
+    folder.mkdir(parents=True)
+    for name in ("small-networks", "photos.md"):
+        (folder / name).symlink_to(root / "benchmarks" / "study" / name)
+    store = Store(folder, FEW.name)
+    claims = all_claims(FEW)
+    for claim in choose(claims, ["us_net", "alone", "regime_dml_wrn16_2_003"]):
+        for run in claim.runs():
+            for seed in (0, 1, 2)[: 1 if claim.group == "regime" else 3]:
+                fake(store, run, seed, 60 + seed + 2 * (run.method == "mutualnet"))
+    pages = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write_page(tmp_path, tmp_path / name)
+        pages.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
+    assert pages[0] == pages[1]
+    text = pages[0]["results.md"].decode()
+    assert "| +2.0 ± 0.0 | holds, 3 of 3 seeds | `study.py alone` |" in text
+    assert "unfinished (1 of 3 seeds) | `study.py regime_dml_wrn16_2_003` |" in text
+    assert "unfinished (0 of 3 seeds) | `study.py dcm` |" in text
+    assert "--method us_net --width-range 0.25 1 --resolutions 32 28 24 20 --set $SET" in text
+    assert {"study-few-images.png", "study-few-images-frontier.png"} <= pages[0].keys()
+
+
+def test_the_stored_page_is_current(tmp_path):
+    root = Path(__file__).resolve().parents[1]
+    write_page(root, tmp_path)
+    assert (tmp_path / "results.md").read_text() == (root / "docs" / "results.md").read_text(), (
+        "run python benchmarks/study.py --page"
+    )
