@@ -229,10 +229,12 @@ def _regime(scale: Scale, share: float, epochs: int, network: str) -> list[Claim
     name = f"{network}_{share:g}".replace(".", "")
     text = f"{network}, {share:.0%} of the images"
 
-    def run(*settings: str, **more: Any) -> StudyRun:
-        return scale.pair(*own, *settings, network=network, epochs=epochs, count=1, **more)
+    common: dict[str, Any] = {"network": network, "epochs": epochs, "weight_init": "default"}
 
-    of = _Pairs(scale, "", *own, network=network, epochs=epochs)
+    def run(*settings: str, **more: Any) -> StudyRun:
+        return scale.pair(*own, *settings, count=1, **common, **more)
+
+    of = _Pairs(scale, "", *own, **common)
     narrow = run(width_range=(0.25, 0.25), resolutions=(low,), configs=((0.25, low),))
     single = of.independent()
     return [

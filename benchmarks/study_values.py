@@ -127,7 +127,7 @@ class StudyRun:
     def values(self) -> dict[str, Any]:
         """The complete settings as plain values; runs before it stand in by their own keys."""
         values = json.loads(json.dumps(recipe_values(self.recipe_of(0))))
-        for key in ("name", "description", "table", "checkpoint_minutes", "seed"):
+        for key in ("name", "description", "table", "watch", "checkpoint_minutes", "seed"):
             del values[key]
         del values["data"]["path"], values["data"]["num_workers"]
         for name, run in (("init", self.init), ("teacher", self.teacher)):
