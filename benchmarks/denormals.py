@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 def main() -> None:
     """Print the median of seven steps."""
     number, flush = int(sys.argv[1]), sys.argv[2] == "1"
-    from mutualnet.host import flush_denormals, tune_allocator
+    from mutualnet.cpu import flush_denormals, tune_allocator
 
     tune_allocator()
     if flush:

@@ -15,9 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.timing import Ratio, paired  # noqa: E402
-from mutualnet.head_presets import head_preset  # noqa: E402
-from mutualnet.heads import AuxiliaryHeads  # noqa: E402
-from mutualnet.host import flush_denormals, peak_memory_mib, tune_allocator  # noqa: E402
+from mutualnet.cpu import flush_denormals, peak_memory_mib, tune_allocator  # noqa: E402
+from mutualnet.heads import AuxiliaryHeads, head_preset  # noqa: E402
 from mutualnet.models import create_model  # noqa: E402
 from mutualnet.peers import peer_step  # noqa: E402
 from mutualnet.tasks.classification import Classification  # noqa: E402

@@ -286,7 +286,7 @@ def _write_page(results: dict[str, object]) -> None:
 
 def _measure(name: str) -> None:
     """Run one section in this process and keep its numbers."""
-    from mutualnet.host import flush_denormals, tune_allocator
+    from mutualnet.cpu import flush_denormals, tune_allocator
 
     tune_allocator()
     flush_denormals()

@@ -13,10 +13,9 @@ import torch
 from torch import nn
 
 from benchmarks.timing import seconds_of
-from mutualnet.bank import tracked_norms
-from mutualnet.calibrate import calibrate
+from mutualnet.calibration import calibrate
 from mutualnet.space import ElasticSpace, Subnet
-from mutualnet.supernet import Supernet
+from mutualnet.supernet import Supernet, tracked_norms
 from mutualnet.tasks.classification import Classification
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from mutualnet.calibrate import calibrate
-from mutualnet.evaluate import evaluate
+from mutualnet.calibration import calibrate
+from mutualnet.evaluation import evaluate
 from mutualnet.models.cifar import wrn16_4
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet import Supernet

@@ -15,12 +15,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mutualnet.config_text import override
-from mutualnet.host import flush_denormals, tune_allocator
-from mutualnet.loop import TrainingModule
-from mutualnet.prepare import prepare
-from mutualnet.processes import gather, process_group
+from mutualnet.config import override
+from mutualnet.cpu import flush_denormals, tune_allocator
+from mutualnet.distributed import gather, process_group
 from mutualnet.recipes import load_recipe
+from mutualnet.training import TrainingModule, prepare
 
 _STEPS = 11
 _SETTINGS = [

@@ -11,10 +11,7 @@ PAGE = Path(__file__).with_name("reference.md")
 
 MODULES = {
     "mutualnet": mutualnet.__all__,
-    "mutualnet.calibrate": ["calibrate"],
-    "mutualnet.evaluate": ["evaluate", "build_table"],
-    "mutualnet.quick_table": ["race_table"],
-    "mutualnet.race": ["race"],
+    "mutualnet.tabulation": ["build_table", "race_table", "race"],
     "mutualnet.table": ["Row", "SplitScore"],
     "mutualnet.prediction": ["Classifier", "find_images"],
     "mutualnet.data": ["load_data", "photo_transform", "DataSplits"],
@@ -30,14 +27,15 @@ MODULES = {
         "with_teacher",
     ],
     "mutualnet.peers": ["PeerStepResult"],
-    "mutualnet.blocks": ["Blocks"],
-    "mutualnet.head_presets": ["head_preset", "wide_resnet_heads", "cifar_resnet_heads"],
+    "mutualnet.heads": ["Blocks", "head_preset", "wide_resnet_heads", "cifar_resnet_heads"],
     "mutualnet.tasks.base": ["Task", "Score"],
     "mutualnet.tasks.classification": ["Classification"],
     "mutualnet.tasks": ["MultiLabel"],
-    "mutualnet.config": ["Recipe"],
-    "mutualnet.config_text": ["read_recipe", "write_recipe", "override"],
-    "mutualnet.variations": [
+    "mutualnet.config": [
+        "Recipe",
+        "read_recipe",
+        "write_recipe",
+        "override",
         "with_epochs",
         "with_lr",
         "with_method",
@@ -45,12 +43,11 @@ MODULES = {
         "with_teaching",
     ],
     "mutualnet.recipes": ["load_recipe", "independent_grid"],
-    "mutualnet.train": ["train"],
-    "mutualnet.dryrun": ["dry_run"],
-    "mutualnet.processes": ["process_group", "average_gradients"],
+    "mutualnet.training": ["train", "dry_run"],
+    "mutualnet.distributed": ["process_group", "average_gradients"],
     "mutualnet.planning": ["propose_space"],
-    "mutualnet.weights": ["copy_weights"],
-    "mutualnet.runs": ["load_run"],
+    "mutualnet.pretrained": ["copy_weights"],
+    "mutualnet.run_directory": ["load_run"],
 }
 
 

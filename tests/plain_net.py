@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from mutualnet.heads import Head
+from mutualnet.heads.auxiliary import Head
 
 
 def plain_net(num_classes: int, in_channels: int) -> nn.Module:

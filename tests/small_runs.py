@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mutualnet.callbacks import StateWriter
-from mutualnet.config import Recipe
-from mutualnet.config_text import override
+from mutualnet.config.recipe import Recipe
+from mutualnet.config.serialization import override
 from mutualnet.recipes import load_recipe
+from mutualnet.training.callbacks import StateWriter
 
 DCM = "teaching.method=dcm"
 SUPERNETS = (

@@ -7,12 +7,12 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import nn
 from torchvision.transforms import v2
 
-from mutualnet.config import DataConfig
+from mutualnet.config.recipe import DataConfig
 from mutualnet.data import load_data
 from mutualnet.data.augment import Cutout, PerImage, learned_policy
 from mutualnet.data.draws import Draws
 from mutualnet.data.fast_autoaugment import _OPERATIONS
-from mutualnet.mixing import mix_images
+from mutualnet.training.mixup import mix_images
 from tests.fixtures import write_folders, write_mosaics
 
 

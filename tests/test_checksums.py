@@ -9,9 +9,9 @@ import pytest
 from mutualnet import checksums
 from mutualnet.checksums import CHECKSUMS, replaced_files, whole_files, write_checksums
 from mutualnet.cli import main
-from mutualnet.runs import load_run, networks_of
-from mutualnet.train import train
-from mutualnet.weights import read_weights
+from mutualnet.pretrained import read_weights
+from mutualnet.run_directory import load_run, networks_of
+from mutualnet.training.train import train
 from tests.small_runs import digits, pair
 
 NAMES = ("a.txt", "b.txt")

@@ -11,9 +11,9 @@ from PIL import Image
 
 from mutualnet import commands
 from mutualnet.cli import main
-from mutualnet.config_text import override, read_recipe, write_recipe
+from mutualnet.config.serialization import override, read_recipe, write_recipe
 from mutualnet.recipes import load_recipe
-from mutualnet.runs import load_run
+from mutualnet.run_directory import load_run
 from tests.small_runs import StoppedError, stop_after
 
 
@@ -350,7 +350,7 @@ def test_a_full_disk_is_one_line_and_status_one(tmp_path, capsys, monkeypatch):
     def refuse(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mutualnet.outcome.save_run", refuse)
+    monkeypatch.setattr("mutualnet.training.finish.save_run", refuse)
     words = ["train", "digits_demo", "--limit-steps", "1", "--out", str(tmp_path / "a"), "--set"]
     settings = [*SMALL, "checkpoint_minutes=0"]
     line = _line(capsys, [*words, *settings], status=1)

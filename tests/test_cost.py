@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mutualnet.cost import CostModel, measure_latency
 from mutualnet.models.cifar import mobilenet_v1_cifar, wrn28_10
 from mutualnet.space import ElasticSpace, Subnet
-from mutualnet.supernet import Supernet
+from mutualnet.supernet.supernet import Supernet
 
 MILLION = 1e6
 RESOLUTIONS = (224, 192, 160, 128)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mutualnet.config_text import override
+from mutualnet.config.serialization import override
 from mutualnet.data import load_data
 from mutualnet.data.feeding import (
     KeyedImages,
@@ -15,9 +15,9 @@ from mutualnet.data.feeding import (
     train_loader,
 )
 from mutualnet.data.splits import LabelledImages, SomeImages
-from mutualnet.prepare import load_splits
 from mutualnet.recipes import load_recipe
 from mutualnet.seeding import Purpose
+from mutualnet.training.setup import load_splits
 
 
 class _Numbers(LabelledImages):

@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from mutualnet.cli import main
-from mutualnet.config import DataConfig, OptimizerConfig, TableConfig
-from mutualnet.config_text import override, read_recipe, write_recipe
-from mutualnet.divergence import check_learned
-from mutualnet.loop import TrainingDivergedError
+from mutualnet.config.plain_yaml import read_yaml
+from mutualnet.config.recipe import DataConfig, OptimizerConfig, TableConfig
+from mutualnet.config.serialization import override, read_recipe, write_recipe
 from mutualnet.models import create_model
-from mutualnet.plain_yaml import read_yaml
-from mutualnet.prepare import prepare
 from mutualnet.recipes import load_recipe
-from mutualnet.runs import load_run, networks_of
+from mutualnet.run_directory import load_run, networks_of
 from mutualnet.space import ElasticSpace
 from mutualnet.table import QueryTable
+from mutualnet.training.divergence import check_learned
+from mutualnet.training.module import TrainingDivergedError
+from mutualnet.training.setup import prepare
 from tests.small_runs import digits
 
 DEEP = "[" * 100_000 + "]" * 100_000

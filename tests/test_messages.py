@@ -12,7 +12,7 @@ from rich.table import Table
 from mutualnet.cli import main
 from mutualnet.console import make_console
 from mutualnet.messages import LogFormatter, printable
-from mutualnet.train import train
+from mutualnet.training.train import train
 from tests.small_runs import digits
 
 NAMES = ["a[red]b.png", "x[/red].png", ":cat:.png", "[link=evil]c.png", "ümläut 猫\u202f.png"]

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from sklearn.metrics import average_precision_score
 
 from mutualnet import commands
-from mutualnet.config_text import override
+from mutualnet.config.serialization import override
 from mutualnet.data import load_data
-from mutualnet.prepare import training_task
 from mutualnet.recipes import load_recipe
-from mutualnet.runs import load_run
+from mutualnet.run_directory import load_run
 from mutualnet.tasks import MultiLabel
+from mutualnet.training.setup import training_task
 from tests.fixtures import write_folders, write_multilabel
 
 

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 
 from mutualnet.cli import main
-from mutualnet.config_text import write_recipe
+from mutualnet.config.serialization import write_recipe
+from mutualnet.config.transforms import with_method, with_teaching
 from mutualnet.data.noise import NoisyLabels
-from mutualnet.prepare import load_splits, prepare
 from mutualnet.space import Subnet
-from mutualnet.variations import with_method, with_teaching
+from mutualnet.training.setup import load_splits, prepare
 from tests.small_runs import DCM, pair
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mutualnet.head_presets import head_preset
-from mutualnet.heads import AuxiliaryHeads, Head
+from mutualnet.heads.auxiliary import AuxiliaryHeads, Head
+from mutualnet.heads.presets import head_preset
 from mutualnet.losses import distillation_loss
 from mutualnet.models import wrn16_1
 from mutualnet.peers import peer_step
 from mutualnet.space import ElasticSpace
-from mutualnet.supernet import Supernet
+from mutualnet.supernet.supernet import Supernet
 from mutualnet.tasks import MultiLabel
 from mutualnet.teaching import (
     OUTPUT,

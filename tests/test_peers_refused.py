@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mutualnet.heads import AuxiliaryHeads, Head
+from mutualnet.heads.auxiliary import AuxiliaryHeads, Head
 from mutualnet.peers import peer_step, peer_step_in_turn
 from mutualnet.teaching import (
     Edge,

@@ -8,7 +8,7 @@ from mutualnet.cost import CostModel
 from mutualnet.models.cifar import wrn16_1, wrn16_4
 from mutualnet.planning import propose_space
 from mutualnet.space import ElasticSpace, Subnet
-from mutualnet.supernet import Supernet
+from mutualnet.supernet.supernet import Supernet
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from PIL import Image
 from mutualnet import prediction
 from mutualnet.cli import main
 from mutualnet.prediction import Classifier, classify, find_images
-from mutualnet.runs import load_run
+from mutualnet.run_directory import load_run
 from mutualnet.table import QueryTable
-from mutualnet.train import train
+from mutualnet.training.train import train
 from tests.small_runs import digits
 
 

@@ -11,8 +11,8 @@ from PIL import Image, ImageOps
 from mutualnet.data import load_data, photo_transform
 from mutualnet.data.load import LOADERS
 from mutualnet.data.preprocessing import Preprocessing
-from mutualnet.runs import load_run, preprocessing_of
-from mutualnet.train import train
+from mutualnet.run_directory import load_run, preprocessing_of
+from mutualnet.training.train import train
 from tests.fixtures import WRITERS
 from tests.small_runs import digits
 

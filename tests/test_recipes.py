@@ -3,14 +3,14 @@
 import pytest
 
 from mutualnet import commands
-from mutualnet.config_text import override, read_recipe, write_recipe
+from mutualnet.config.serialization import override, read_recipe, write_recipe
+from mutualnet.config.transforms import with_method, with_teaching
 from mutualnet.cost import CostModel
 from mutualnet.models import create_model
 from mutualnet.recipes import RECIPES, independent_grid, load_recipe
-from mutualnet.runs import load_run, networks_of
+from mutualnet.run_directory import load_run, networks_of
 from mutualnet.space import ElasticSpace, Subnet
-from mutualnet.supernet import Supernet
-from mutualnet.variations import with_method, with_teaching
+from mutualnet.supernet.supernet import Supernet
 from tests.fixtures import WRITERS, write_image
 
 SMALL = [

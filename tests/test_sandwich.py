@@ -12,7 +12,7 @@ from mutualnet.methods import METHODS
 from mutualnet.models.cifar import wrn16_1
 from mutualnet.sandwich import sandwich_step
 from mutualnet.space import ElasticSpace, Subnet
-from mutualnet.supernet import Supernet
+from mutualnet.supernet.supernet import Supernet
 from mutualnet.tasks.classification import Classification
 
 SPACE = ElasticSpace(resolutions=(16, 12, 8))

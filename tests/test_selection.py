@@ -11,12 +11,12 @@ from PIL import Image
 from mutualnet import QueryTable, commands
 from mutualnet.cli import main
 from mutualnet.commands import make_table, predict
-from mutualnet.config import DataConfig
+from mutualnet.config.recipe import DataConfig
 from mutualnet.data import load_data
-from mutualnet.prepare import load_splits
 from mutualnet.report import table_markdown
 from mutualnet.selection import Selection
-from mutualnet.train import train
+from mutualnet.training.setup import load_splits
+from mutualnet.training.train import train
 from tests.fixtures import WRITERS
 from tests.small_runs import digits
 

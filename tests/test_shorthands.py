@@ -6,11 +6,11 @@ import pytest
 
 from mutualnet import commands
 from mutualnet.cli import main
-from mutualnet.config_text import override
+from mutualnet.config.serialization import override
+from mutualnet.config.transforms import with_lr, with_model
 from mutualnet.recipes import load_recipe
-from mutualnet.runs import load_run
-from mutualnet.train import train
-from mutualnet.variations import with_lr, with_model
+from mutualnet.run_directory import load_run
+from mutualnet.training.train import train
 from tests.small_runs import digits, pair
 
 

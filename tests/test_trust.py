@@ -11,13 +11,13 @@ from PIL import Image
 from mutualnet import models
 from mutualnet.checksums import CHECKSUMS
 from mutualnet.cli import main
-from mutualnet.config_text import override, read_recipe
-from mutualnet.learners import make_teacher
+from mutualnet.config.serialization import override, read_recipe
 from mutualnet.models.registry import create_model
-from mutualnet.prepare import load_splits
-from mutualnet.runs import load_run
-from mutualnet.train import train
-from mutualnet.weights import read_weights
+from mutualnet.pretrained import read_weights
+from mutualnet.run_directory import load_run
+from mutualnet.training.networks import make_teacher
+from mutualnet.training.setup import load_splits
+from mutualnet.training.train import train
 from tests.small_runs import StoppedError, digits, stop_after
 
 EVIL = """

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from mutualnet.heads import AuxiliaryHeads, Head
+from mutualnet.heads.auxiliary import AuxiliaryHeads, Head
 from mutualnet.tasks import Classification
 
 HEADS = ("C2", "C3")

@@ -6,18 +6,18 @@ import sys
 import numpy as np
 import torch
 
-from mutualnet.calibrate import calibrate
-from mutualnet.config_text import override
+from mutualnet.calibration import calibrate
+from mutualnet.config.serialization import override
 from mutualnet.data.feeding import calibration_loader, plain_loader
-from mutualnet.evaluate import evaluate, sample_scores
-from mutualnet.loop import TrainingModule
+from mutualnet.distributed import current_ranks, gather, process_group
+from mutualnet.evaluation import evaluate, sample_scores
 from mutualnet.peers import peer_step
-from mutualnet.prepare import prepare
-from mutualnet.processes import current_ranks, gather, process_group
 from mutualnet.recipes import load_recipe
 from mutualnet.sandwich import sandwich_step
 from mutualnet.seeding import Purpose, generator
-from mutualnet.watch import watch
+from mutualnet.training.module import TrainingModule
+from mutualnet.training.setup import prepare
+from mutualnet.training.watch import watch
 
 
 def _recipe():

@@ -15,7 +15,7 @@ from mutualnet.models.cifar import mobilenet_v1_cifar_8x8, wrn16_1, wrn16_4
 from mutualnet.models.cifar_densenet import CifarDenseNet
 from mutualnet.models.cifar_resnet import CifarResNet
 from mutualnet.space import ElasticSpace, Subnet
-from mutualnet.supernet import Supernet
+from mutualnet.supernet.supernet import Supernet
 
 
 def _timm(name: str) -> Callable[[], nn.Module]:

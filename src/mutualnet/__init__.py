@@ -8,16 +8,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mutualnet.bank import MissingStatisticsError
+    from mutualnet.calibration import calibrate
     from mutualnet.cost import CostModel, measure_latency
+    from mutualnet.evaluation import evaluate
     from mutualnet.heads import AuxiliaryHeads, Head
     from mutualnet.losses import distillation_loss
     from mutualnet.methods import METHODS, Method, SandwichRule
     from mutualnet.peers import peer_step, peer_step_in_turn
-    from mutualnet.rules import ChannelRule
     from mutualnet.sandwich import sandwich_step
     from mutualnet.space import ElasticSpace, Subnet
-    from mutualnet.supernet import Supernet
+    from mutualnet.supernet import ChannelRule, MissingStatisticsError, Supernet
     from mutualnet.table import QueryTable
     from mutualnet.teaching import Edge, Node, TeachingGraph
 
@@ -39,32 +39,34 @@ __all__ = [
     "Subnet",
     "Supernet",
     "TeachingGraph",
+    "calibrate",
     "distillation_loss",
+    "evaluate",
     "measure_latency",
     "peer_step",
     "peer_step_in_turn",
     "sandwich_step",
 ]
 
-# `calibrate` and `evaluate` are absent on purpose: importing a submodule binds its name on the
-# package, so a function of the same name here would be one or the other by order of imports.
 _HOMES = {
     "METHODS": "methods",
     "AuxiliaryHeads": "heads",
-    "ChannelRule": "rules",
+    "ChannelRule": "supernet",
     "CostModel": "cost",
     "Edge": "teaching",
     "ElasticSpace": "space",
     "Head": "heads",
     "Method": "methods",
-    "MissingStatisticsError": "bank",
+    "MissingStatisticsError": "supernet",
     "Node": "teaching",
     "QueryTable": "table",
     "SandwichRule": "methods",
     "Subnet": "space",
     "Supernet": "supernet",
     "TeachingGraph": "teaching",
+    "calibrate": "calibration",
     "distillation_loss": "losses",
+    "evaluate": "evaluation",
     "measure_latency": "cost",
     "peer_step": "peers",
     "peer_step_in_turn": "peers",

@@ -18,33 +18,43 @@ from rich.text import Text
 from torch.utils.data import DataLoader
 
 from mutualnet.budget import Budget, parse_budget
-from mutualnet.config import Recipe
-from mutualnet.config_text import override
+from mutualnet.config import (
+    Recipe,
+    override,
+    with_epochs,
+    with_lr,
+    with_method,
+    with_model,
+    with_teaching,
+)
 from mutualnet.console import make_console
 from mutualnet.cost import CostModel
+from mutualnet.cpu import flush_denormals, tune_allocator
 from mutualnet.data.feeding import calibration_loader, part_loader, plain_loader
-from mutualnet.dryrun import dry_run
-from mutualnet.evaluate import build_table
-from mutualnet.host import flush_denormals, tune_allocator
+from mutualnet.distributed import current_ranks, from_first, process_group, training_device
 from mutualnet.methods import METHODS
 from mutualnet.models import create_model
-from mutualnet.outcome import describe_scores
 from mutualnet.planning import propose_space
 from mutualnet.prediction import Classifier, Output, choose_row, classify, find_images, write
-from mutualnet.prepare import load_splits, plain_task
-from mutualnet.probe import PLAIN, Format, faster_format
-from mutualnet.processes import current_ranks, from_first, process_group, training_device
 from mutualnet.progress import WorkProgress
-from mutualnet.quick_table import race_table
 from mutualnet.recipes import RECIPES, load_recipe
 from mutualnet.report import plot_frontier, print_table
-from mutualnet.runs import PLOT, Run, load_run, networks_of, save_plot, save_table
+from mutualnet.run_directory import PLOT, Run, load_run, networks_of, save_plot, save_table
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable, Row
+from mutualnet.tabulation import build_table, race_table
 from mutualnet.teaching import TEACHINGS
-from mutualnet.train import train
-from mutualnet.variations import with_epochs, with_lr, with_method, with_model, with_teaching
+from mutualnet.training import (
+    PLAIN,
+    Format,
+    describe_scores,
+    dry_run,
+    faster_format,
+    load_splits,
+    plain_task,
+    train,
+)
 
 __all__ = ["demo", "info", "list_recipes", "make_table", "plan", "predict", "start_training"]
 

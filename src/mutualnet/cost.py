@@ -19,11 +19,9 @@ import torchvision  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from mutualnet.channels import index_length
 from mutualnet.precision import autocast_to
 from mutualnet.space import Subnet
-from mutualnet.structure import structure_of
-from mutualnet.supernet import Supernet
+from mutualnet.supernet import Supernet, index_length, structure_of
 
 __all__ = ["CostModel", "Latency", "measure_latency"]
 

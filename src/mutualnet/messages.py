@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import unicodedata
 
-__all__ = ["LogFormatter", "printable"]
+__all__ = ["LogFormatter", "first_line", "printable"]
 
 _UNSEEN = ("Cc", "Cs", "Zl", "Zp")
 """Unicode's control characters, halves of pairs (bytes that are no text), ends of lines."""
@@ -20,6 +20,12 @@ def printable(text: str) -> str:
     return "".join(
         repr(c)[1:-1] if c != "\n" and unicodedata.category(c) in _UNSEEN else c for c in text
     )
+
+
+def first_line(error: BaseException | None) -> str:
+    """The first line of an exception's text, empty if it has none."""
+    lines = str(error).strip().splitlines() if error is not None else []
+    return lines[0] if lines else ""
 
 
 class LogFormatter(logging.Formatter):

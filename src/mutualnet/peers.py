@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from mutualnet.batch_checks import BatchCheck
 from mutualnet.heads import AuxiliaryHeads
+from mutualnet.module_state import kept_running_statistics, mode_of
 from mutualnet.precision import autocast_to
-from mutualnet.running_statistics import kept_running_statistics
-from mutualnet.shared_gradients import ignore_layout_warning
-from mutualnet.structure import mode_of
+from mutualnet.supernet import ignore_layout_warning
 from mutualnet.tasks.base import Task
 from mutualnet.teaching import Edge, Node, TeachingGraph
 

@@ -21,10 +21,9 @@ from torch import Tensor
 from mutualnet.budget import Budget
 from mutualnet.data.photos import EXTENSIONS
 from mutualnet.precision import autocast_to
-from mutualnet.prepare import plain_task
-from mutualnet.probe import PLAIN, Format
-from mutualnet.runs import Run
+from mutualnet.run_directory import Run
 from mutualnet.table import QueryTable, Row
+from mutualnet.training import PLAIN, Format, plain_task
 
 __all__ = ["Classifier", "Output", "Prediction", "choose_row", "classify", "find_images", "write"]
 

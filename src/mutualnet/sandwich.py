@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from mutualnet.batch_checks import BatchCheck
 from mutualnet.precision import autocast_to
-from mutualnet.shared_gradients import ignore_layout_warning
 from mutualnet.space import Subnet
-from mutualnet.supernet import Supernet
+from mutualnet.supernet import Supernet, ignore_layout_warning
 from mutualnet.tasks.base import Task
 from mutualnet.tasks.scaling import ScaledBatch
 

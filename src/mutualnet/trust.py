@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mutualnet import models
 from mutualnet.config import Recipe
-from mutualnet.head_presets import HEAD_PRESETS
+from mutualnet.heads import HEAD_PRESETS
 from mutualnet.models.registry import names_function
 
 __all__ = ["check_trusted"]

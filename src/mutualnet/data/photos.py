@@ -34,7 +34,7 @@ from mutualnet.data.splits import (
     hash_data,
     stratified_split,
 )
-from mutualnet.processes import current_ranks
+from mutualnet.distributed import current_ranks
 from mutualnet.selection import Selection
 
 MEAN = (0.485, 0.456, 0.406)

@@ -9,8 +9,8 @@ import timm
 import torchvision
 from torch import nn
 
+from mutualnet.messages import first_line
 from mutualnet.models import cifar, cifar_densenet, cifar_resnet, scaled
-from mutualnet.structure import first_line
 from mutualnet.user_functions import find_function
 
 OWN_MODELS: dict[str, Callable[..., nn.Module]] = {

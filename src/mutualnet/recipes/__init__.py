@@ -6,8 +6,7 @@ import difflib
 from collections.abc import Callable
 from pathlib import Path
 
-from mutualnet.config import Recipe
-from mutualnet.config_text import read_recipe
+from mutualnet.config import Recipe, read_recipe
 from mutualnet.recipes import cifar, digits, imagefolder, imagenet, pairs, slimmable, transfer
 from mutualnet.recipes.independent import independent_grid
 from mutualnet.user_functions import call_function

@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from mutualnet.config import Recipe
-from mutualnet.variations import with_method
+from mutualnet.config import Recipe, with_method
 
 __all__ = ["independent_grid"]
 

@@ -1,0 +1,189 @@
+"""BN calibration: the statistics of many sub-networks from one pass over some training images."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mutualnet.distributed import current_ranks, gather, sum_over_ranks
+from mutualnet.precision import autocast_to
+from mutualnet.space import Subnet
+from mutualnet.supernet import BankKey, BNStatistics, Supernet, tracked_norms
+from mutualnet.tasks.base import Task
+from mutualnet.tasks.scaling import ScaledBatch
+
+__all__ = ["StatisticsPool", "calibrate"]
+
+logger = logging.getLogger(__name__)
+
+
+class StatisticsPool:
+    """Count, sum and sum of squares per channel, from means and variances of batches."""
+
+    def __init__(self, num_channels: int) -> None:
+        self.count = torch.zeros(num_channels, dtype=torch.float64)
+        self.total = torch.zeros(num_channels, dtype=torch.float64)
+        self.squares = torch.zeros(num_channels, dtype=torch.float64)
+
+    def add(self, mean: Tensor, var: Tensor, count: Tensor) -> None:
+        """Take in one batch.
+
+        Args:
+            mean: (C,) of the batch.
+            var: (C,) of the batch, unbiased.
+            count: (C,) values per channel that they are over.
+        """
+        mean, var = mean.double(), var.double()
+        self.count += count
+        self.total += count * mean
+        self.squares += var * (count - 1).clamp(min=0) + count * mean.square()
+
+    def mean(self) -> Tensor:
+        """(C,) float32 mean over everything seen."""
+        return (self.total / self.count.clamp(min=1)).float()
+
+    def var(self) -> Tensor:
+        """(C,) float32 unbiased variance over everything seen."""
+        mean = self.total / self.count.clamp(min=1)
+        spread = (self.squares - self.count * mean.square()).clamp_(min=0)
+        var = spread / (self.count - 1).clamp(min=1)
+        return torch.where(self.count > 0, var, 1.0).float()  # nothing seen: as BN starts
+
+
+class _Calibrated:
+    """One sub-network whose BN layers report the last batch's statistics in one flat tensor."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module.eval()
+        self.norms: list[_BatchNorm] = [norm for _, norm in tracked_norms(module)]
+        sizes = [norm.num_features for norm in self.norms]
+        device = next(iter(module.parameters())).device
+        self._mean = torch.zeros(sum(sizes), device=device)
+        self._var = torch.ones(sum(sizes), device=device)
+        self._count: Tensor | None = None
+        self.pool = StatisticsPool(sum(sizes))
+        for norm, mean, var in zip(
+            self.norms, self._mean.split(sizes), self._var.split(sizes), strict=True
+        ):
+            norm.train()
+            norm.momentum = 1.0  # running statistics become those of the last batch
+            norm.running_mean, norm.running_var = mean, var
+
+    def run(self, inputs: Tensor) -> None:
+        """Run one batch and pool its statistics."""
+        counts: dict[nn.Module, int] = {}
+
+        def count(norm: nn.Module, args: tuple[Tensor, ...]) -> None:
+            assert isinstance(norm, _BatchNorm)
+            counts[norm] = args[0].numel() // args[0].shape[1]
+
+        handles = []
+        if self._count is None:  # the same for every batch, since all have one size
+            handles = [norm.register_forward_pre_hook(count) for norm in self.norms]
+        try:
+            self.module(inputs)
+        finally:
+            for handle in handles:
+                handle.remove()
+        if self._count is None:
+            # A layer that did not run has seen nothing.
+            values = [torch.full((n.num_features,), float(counts.get(n, 0))) for n in self.norms]
+            self._count = torch.cat(values).double() if values else torch.zeros(0).double()
+        self.pool.add(self._mean.cpu(), self._var.cpu(), self._count)
+
+
+def _over_ranks(running: dict[BankKey, _Calibrated], seen: int, batch_size: int) -> tuple[int, int]:
+    """Sum the pools of all processes; return the images seen and the size of their batches."""
+    if current_ranks().size == 1:
+        return seen, batch_size
+    for calibrated in running.values():
+        pool = calibrated.pool
+        total = sum_over_ranks(torch.stack([pool.count, pool.total, pool.squares]))
+        pool.count, pool.total, pool.squares = total.unbind()
+    counts = gather((seen, batch_size))
+    return sum(seen for seen, _ in counts), max(size for _, size in counts)
+
+
+def calibrate(
+    supernet: Supernet,
+    batches: Iterable[Any],
+    subnets: Sequence[Subnet],
+    *,
+    task: Task,
+    data_id: str,
+    num_samples: int = 2048,
+    autocast: torch.dtype | None = None,
+) -> None:
+    """Fill the BN bank for many sub-networks, loading each batch once.
+
+    Every batch is normalised by its own statistics, as in training, in every sub-network; means and
+    variances are then pooled exactly over all values seen, so the order of the batches does not
+    matter. Their size does, and is stored. Other layers run as in eval mode.
+
+    Of several processes each reads batches of its own, and all get the statistics of everything.
+
+    Args:
+        supernet: Whose bank is filled. Its model is not changed.
+        batches: Training batches at the top resolution, all of one size; a smaller last one is left
+            out. Read no further than needed.
+        subnets: Which sub-networks.
+        task: Scales a batch.
+        data_id: Hash that names the data in the bank.
+        num_samples: Images to use over all processes; whole batches, at least one.
+        autocast: Precision of the forward passes, None for the weights' own.
+
+    Raises:
+        ValueError: If there is no batch, a batch of one image, or a count below 2.
+
+    Source: Yu & Huang 2019, https://arxiv.org/abs/1903.05134, section 3.3.
+    Differs: the released codes average batch variances, which leaves out the spread of batch means.
+    """
+    if num_samples < 2:
+        raise ValueError(f"num_samples must be >= 2, got {num_samples}")
+    todo = supernet.distinct(subnets)
+    if not tracked_norms(supernet.model):
+        logger.info("the model has no BN layers with running statistics: nothing to calibrate")
+        return
+    version = supernet.weights_version
+    device = next(supernet.model.parameters()).device
+    running = {key: _Calibrated(supernet.subnet(subnet)) for key, subnet in todo.items()}
+    seen, batch_size, ranks = 0, 0, current_ranks()
+    with torch.no_grad():
+        for number, batch in enumerate(batches):
+            batch = task.batch_to(batch, device)
+            size = task.inputs(batch).shape[0]
+            if batch_size == 0:
+                batch_size = size
+                if size < 2:
+                    raise ValueError("calibration needs batches of at least 2 images, got 1")
+            # This batch is the number-th of this process; those before it number times as many.
+            behind = (number * ranks.size + ranks.rank) * batch_size
+            if size != batch_size or (behind and behind + batch_size > num_samples):
+                break  # the last, smaller one, or enough
+            scaled = ScaledBatch(task, batch)
+            for key, subnet in todo.items():
+                with autocast_to(autocast, device):
+                    running[key].run(task.inputs(scaled.at(subnet)))
+            seen += size
+            if behind + (ranks.size + 1) * batch_size > num_samples:
+                break
+    seen, batch_size = _over_ranks(running, seen, batch_size)
+    if seen == 0:
+        raise ValueError("calibration needs at least one batch, got none. Is the data set empty?")
+    if seen + batch_size <= num_samples:
+        logger.warning("calibrated on %d images, all there are, not %d", seen, num_samples)
+    for key, calibrated in running.items():
+        statistics = BNStatistics(
+            mean=calibrated.pool.mean(),
+            var=calibrated.pool.var(),
+            num_samples=seen,
+            batch_size=batch_size,
+            data_id=data_id,
+            weights_version=version,
+        )
+        supernet.bank.put(key, statistics)

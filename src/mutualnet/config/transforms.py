@@ -1,0 +1,148 @@
+"""The same recipe for other epochs, another learning rate, network, method or teaching."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeVar
+
+from mutualnet.config.recipe import ModelConfig, OptimizerConfig, Recipe
+from mutualnet.methods import METHODS, Method
+
+__all__ = ["with_epochs", "with_lr", "with_method", "with_model", "with_teaching"]
+
+
+def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
+    """A recipe for another number of epochs, with milestones at the same shares of them.
+
+    Warm-up keeps its length, up to a quarter of a short run or its share of it before.
+
+    Args:
+        recipe: Kept as it is.
+        epochs: Passes over the images, >= 1.
+    """
+    peers = tuple(
+        peer
+        if peer.optimizer is None
+        else replace(peer, optimizer=_with_epochs(peer.optimizer, epochs))
+        for peer in recipe.peers
+    )
+    return replace(recipe, optimizer=_with_epochs(recipe.optimizer, epochs), peers=peers)
+
+
+def _with_epochs(config: OptimizerConfig, epochs: int) -> OptimizerConfig:
+    share = epochs / config.epochs
+    milestones = tuple(max(1, round(epoch * share)) for epoch in config.milestones)
+    longest = max(0.25, config.warmup_epochs / config.epochs) * epochs
+    warmup = min(config.warmup_epochs, longest)
+    return replace(config, epochs=epochs, warmup_epochs=warmup, milestones=milestones)
+
+
+def with_lr(recipe: Recipe, lr: float) -> Recipe:
+    """A recipe for another highest learning rate, of all its networks.
+
+    Raises:
+        ValueError: If its networks have different ones, or `lr` is not positive.
+    """
+    _check_one("--lr", "optimizer.lr", [f"{own.lr:g}" for own in recipe.optimizers])
+    peers = tuple(
+        peer if peer.optimizer is None else replace(peer, optimizer=replace(peer.optimizer, lr=lr))
+        for peer in recipe.peers
+    )
+    return replace(recipe, optimizer=replace(recipe.optimizer, lr=lr), peers=peers)
+
+
+def with_model(recipe: Recipe, name: str) -> Recipe:
+    """A recipe for another network; constructor arguments and heads of the old one go with it.
+
+    Args:
+        recipe: Kept as it is. Peers of the same name as its network become the new one too.
+        name: As in `model.name`.
+
+    Raises:
+        ValueError: If its networks are different ones, or it starts from weights of the old one.
+    """
+    _check_one("--model", "model.name", [own.name for own in recipe.models])
+    models = [_with_name(own, name) for own in recipe.models]
+    peers = tuple(
+        replace(peer, model=model) for peer, model in zip(recipe.peers, models[1:], strict=True)
+    )
+    return replace(recipe, model=models[0], peers=peers)
+
+
+def _with_name(config: ModelConfig, name: str) -> ModelConfig:
+    if name == config.name:
+        return config
+    if config.init is not None:
+        raise ValueError(
+            f"--model {name} cannot start from {config.init}, which the recipe has for "
+            f"{config.name}. Add --set model.name={name} model.init=null, or weights of its own."
+        )
+    return replace(config, name=name, kwargs={}, heads=None)
+
+
+def _check_one(option: str, key: str, values: list[str]) -> None:
+    if len(set(values)) > 1:
+        raise ValueError(
+            f"{option} must fit every network, but the recipe's have {', '.join(values)}. Change "
+            f"them one by one: --set {key}=... peers.0.{key}=..."
+        )
+
+
+def with_method(
+    recipe: Recipe,
+    name: str | None = None,
+    *,
+    width_range: tuple[float, float] | None = None,
+    resolutions: tuple[int, ...] | None = None,
+) -> Recipe:
+    """A recipe for another method, with the space that this method trains and its schedule.
+
+    The learning rate's schedule changes where it was the one of the method before.
+
+    Args:
+        recipe: Kept as it is.
+        name: A key of `mutualnet.METHODS`; None for the recipe's own.
+        width_range: In place of the recipe's.
+        resolutions: In place of the recipe's.
+
+    Raises:
+        ValueError: If there is no such method.
+    """
+    name = name or recipe.method.name
+    if name not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {name!r}")
+    method = replace(recipe.method, name=name)
+    before, after = recipe.method.value, method.value
+    peers = tuple(
+        replace(peer, optimizer=_with_schedule(peer.optimizer, before, after))
+        for peer in recipe.peers
+    )
+    return replace(
+        recipe,
+        method=method,
+        space=after.space(recipe.space, width_range=width_range, resolutions=resolutions),
+        optimizer=_with_schedule(recipe.optimizer, before, after),
+        peers=peers,
+    )
+
+
+_Optimizer = TypeVar("_Optimizer", OptimizerConfig, OptimizerConfig | None)
+
+
+def _with_schedule(config: _Optimizer, before: Method, after: Method) -> _Optimizer:
+    if config is None or config.schedule != before.schedule:
+        return config
+    return replace(config, schedule=after.schedule)
+
+
+def with_teaching(recipe: Recipe, name: str) -> Recipe:
+    """A recipe whose networks learn from each other in another way.
+
+    Args:
+        recipe: Kept as it is.
+        name: A method of `TeachingConfig`; with `independent` nobody teaches another network.
+
+    Raises:
+        ValueError: If there is no such way.
+    """
+    return replace(recipe, teaching=replace(recipe.teaching, method=name))

@@ -1,0 +1,145 @@
+"""Weights from elsewhere: a pretrained network, an earlier run, or a file, copied by name."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mutualnet.checksums import whole_files
+from mutualnet.data.splits import shorten
+from mutualnet.messages import first_line
+
+__all__ = ["Initialized", "copy_weights", "pretrained_model", "read_weights"]
+
+logger = logging.getLogger(__name__)
+
+_WEIGHTS = "weights.safetensors"
+_WRAPPERS = ("state_dict", "model", "model_state_dict", "module")
+"""Names under which training codes keep the weights in their checkpoints."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Initialized:
+    """What of a network got its values from elsewhere."""
+
+    copied: tuple[str, ...]
+    """Names of parameters and buffers that were copied."""
+    left: tuple[str, ...]
+    """Names of those that were not: absent, or of another shape."""
+
+
+def pretrained_model(name: str, **kwargs: Any) -> nn.Module:
+    """A network of timm's with its pretrained weights, which timm fetches if it has not yet.
+
+    Args:
+        name: In timm's list, with or without the tag of its weights.
+        kwargs: Passed on to timm.
+
+    Raises:
+        ValueError: If timm has no such network, no weights for it, or cannot get them.
+    """
+    if not timm.is_model(name.split(".")[0]):
+        raise ValueError(f"timm has no network {name!r}. See timm.list_models().")
+    try:
+        return timm.create_model(name, pretrained=True, **kwargs)
+    except Exception as error:  # the hub's client raises errors of many libraries
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(
+            f"the pretrained weights of timm:{name} could not be had ({reason[0]}). Fetch them "
+            "where there is a network; --init takes the file too."
+        ) from None
+
+
+def read_weights(source: str) -> dict[str, Tensor]:
+    """Read named tensors.
+
+    Args:
+        source: `timm:NAME`, the directory of a run, or a file: safetensors, or what `torch.save`
+            wrote, of which nothing but tensors and plain values is read.
+
+    Raises:
+        ValueError: If there is no such thing, or it holds no named tensors.
+    """
+    if source.startswith("timm:"):
+        return dict(pretrained_model(source.removeprefix("timm:")).state_dict())
+    path = Path(source).expanduser()
+    if path.is_dir():
+        inner = sorted(str(file.parent) for file in path.glob(f"*/{_WEIGHTS}"))
+        if inner and not (path / _WEIGHTS).is_file():
+            raise ValueError(f"{path} holds several networks; name one of them: {', '.join(inner)}")
+        path = whole_files(path, [_WEIGHTS]).get(_WEIGHTS, path / _WEIGHTS)
+    if not path.is_file():
+        raise ValueError(
+            f"weights must come from timm:NAME, a run directory or a file, got {source!r}, where "
+            "there is none"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as weights ({first_line(error)})") from None
+    except Exception as error:  # on other files torch's reader fails in any way
+        has_others = isinstance(error, pickle.UnpicklingError) and "Unsupported" in str(error)
+        hint = " It holds more than tensors: save the network's state_dict()." if has_others else ""
+        raise ValueError(
+            f"{path} cannot be read as weights: it must be a safetensors file, or hold named "
+            f"tensors that torch.save wrote.{hint}"
+        ) from None
+    for name in _WRAPPERS:
+        if isinstance(state, dict) and isinstance(state.get(name), dict):
+            state = state[name]
+    tensors = {}
+    if isinstance(state, dict):
+        tensors = {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise ValueError(f"{path} must hold named tensors, got {type(state).__name__}")
+    return {name.removeprefix("module."): value for name, value in tensors.items()}
+
+
+def copy_weights(model: nn.Module, source: str) -> Initialized:
+    """Give a network the values of all tensors that have its names and shapes.
+
+    What does not fit, such as a classifier for other classes, keeps its fresh values and is named
+    in the log. Nothing is ever matched by its position.
+
+    Args:
+        model: Changed in place.
+        source: As for `read_weights`.
+
+    Raises:
+        ValueError: If the source cannot be read, or less than half of the network's parameters,
+            by their number of values, are found in it.
+    """
+    found = read_weights(source)
+    state = model.state_dict()
+    copied = [n for n, v in state.items() if n in found and found[n].shape == v.shape]
+    left = [name for name in state if name not in set(copied)]
+    sizes = {name: value.numel() for name, value in model.named_parameters()}
+    share = sum(sizes.get(name, 0) for name in copied) / max(1, sum(sizes.values()))
+    if share < 0.5:
+        raise ValueError(
+            f"weights of {source} must fit the network by name and shape, but fit only "
+            f"{100 * share:.0f} % of it. The network has {shorten(list(state), 2)}; "
+            f"the source has {shorten(list(found), 2)}."
+        )
+    with torch.no_grad():
+        for name in copied:
+            state[name].copy_(found[name])
+    logger.info(
+        "%d of %d tensors from %s%s",
+        len(copied),
+        len(state),
+        source,
+        f"; new: {shorten(left)}" if left else "",
+    )
+    return Initialized(copied=tuple(copied), left=tuple(left))

@@ -1,0 +1,421 @@
+"""A run directory: written whole or not at all, and read back."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from mutualnet.checksums import read_checksums, replaced_files, whole_files, write_checksums
+from mutualnet.config import Recipe, read_recipe, recipe_values, write_recipe
+from mutualnet.data import photo_transform
+from mutualnet.data.preprocessing import Preprocessing, TaskScaling
+from mutualnet.distributed import current_ranks, from_first
+from mutualnet.file_mode import mode_of_new_files
+from mutualnet.models import create_model
+from mutualnet.supernet import Supernet
+from mutualnet.table import QueryTable
+from mutualnet.trust import check_trusted
+
+__all__ = [
+    "Run",
+    "load_run",
+    "network_name",
+    "networks_of",
+    "new_run",
+    "preprocessing_of",
+    "save_heads",
+    "save_peers",
+    "save_plot",
+    "save_run",
+    "save_table",
+    "seal_run",
+]
+
+logger = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+CONFIG, WEIGHTS, INFO = "config.yaml", "weights.safetensors", "run.json"
+NORMS, HEADS = "own_norms.safetensors", "heads.safetensors"
+_RUN, _PEERS = "mutualnet.run", "mutualnet.peers"
+"""What `run.json` says it is about: one network, or several."""
+TABLE, TABLE_CSV, BANK, PLOT = "table.json", "table.csv", "bn_bank.safetensors", "frontier.png"
+FORMAT = "format.json"
+"""Number format and memory layout that a run trains in."""
+_TRAINED, _TABULATED = (CONFIG, INFO, WEIGHTS, NORMS, HEADS, FORMAT), (TABLE, TABLE_CSV, BANK, PLOT)
+"""Files that have checksums, by the command that writes them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished training run."""
+
+    path: Path
+    recipe: Recipe
+    supernet: Supernet
+    """With the trained weights, in eval mode, and the BN bank if the table was made."""
+    preprocessing: Preprocessing
+    """From a PIL image to the network's input: `preprocessing(image, resolution)`."""
+    info: dict[str, Any]
+    """What `run.json` holds: class names, data, versions, times."""
+    table: QueryTable | None
+    """None until `mutualnet table` has made it."""
+
+
+@contextmanager
+def new_run(
+    out: Path, recipe: Recipe, *, resume: bool = False, states: str = "checkpoints"
+) -> Iterator[Path | None]:
+    """Give a directory to write a run into, which gets its name when the block ends well.
+
+    The recipe is in it from the start. Until the end it has a temporary name, so that nothing
+    half-written is taken for a result; after an error it stays there if it holds a state to go on
+    from, and the error says so. Of several processes the first makes it, and all get its path.
+
+    Args:
+        out: The directory's name in the end.
+        recipe: What is trained.
+        resume: Go on in the directory that an interrupted run of the same recipe left.
+        states: Folder in it whose files make an interrupted run worth going on with.
+
+    Yields:
+        The directory, or None if `resume` finds that the run is finished.
+
+    Raises:
+        ValueError: If something else is at `out`, an unfinished run is in the way or was of another
+            recipe, or another process is at it.
+    """
+    place: Path | None = None
+    problem: str | None = None
+    is_first = current_ranks().is_first
+    with ExitStack() as held:
+        if is_first:
+            try:
+                place = _begin(held, out, recipe, resume, states)
+            except ValueError as error:
+                problem = str(error)
+        place, problem = from_first((place, problem))
+        if problem is not None:
+            if is_first:
+                raise ValueError(problem)
+            sys.exit(2)  # said once, by the first process
+        if place is None or not is_first:
+            yield place
+            return
+        try:
+            yield place
+        except BaseException as error:
+            if _holds_state(place / states):
+                error.add_note(f"Its states are in {place}; go on with --resume --out {out}.")
+            elif [path.name for path in place.iterdir()] == [CONFIG]:
+                shutil.rmtree(place)
+            else:
+                error.add_note(f"What was written so far is in {place}.")
+            raise
+        if out.exists():
+            out.rmdir()  # an empty directory
+        place.rename(out)
+
+
+def _begin(held: ExitStack, out: Path, recipe: Recipe, resume: bool, states: str) -> Path | None:
+    """Make or find the directory with the temporary name; None for a finished run."""
+    if not out.name:
+        raise ValueError(f"--out must name a directory to make, got {out}")
+    if resume and (out / INFO).is_file():
+        _read_info(out)
+        _check_same(out, recipe, "finished")
+        return None
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} must not exist yet, got one with content. Choose another --out.")
+    partial = out.parent / f".{out.name}.partial"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        held.enter_context(_locked(partial))
+    except OSError as error:
+        raise ValueError(
+            f"--out must be a directory that can be made, got {out} ({error.strerror or error}). "
+            "Choose another."
+        ) from None
+    is_begun = (partial / CONFIG).is_file()
+    if is_begun and (resume or _holds_state(partial / states)):
+        _check_resumable(partial, recipe, resume)
+    else:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        write_recipe(recipe, partial / CONFIG)
+    return partial
+
+
+def _holds_state(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.glob("step-*.pt"))
+
+
+def _check_resumable(partial: Path, recipe: Recipe, resume: bool) -> None:
+    if not resume:
+        raise ValueError(
+            f"an unfinished run is in {partial}. Go on with it by --resume, or remove it."
+        )
+    _check_same(partial, recipe, "unfinished")
+
+
+def _check_same(place: Path, recipe: Recipe, kind: str) -> None:
+    begun = read_recipe(whole_files(place, [CONFIG])[CONFIG])
+    before, now = (_what_matters(r) for r in (begun, recipe))
+    changed = [f"{key} was {before[key]}, is {now[key]}" for key in now if before[key] != now[key]]
+    if changed:
+        raise ValueError(
+            f"the {kind} run in {place} must be resumed by the recipe it began with, but "
+            f"{changed[0]}. Give the same options, or remove it."
+        )
+
+
+def _what_matters(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe decides the weights, as plain values that YAML does not change."""
+    values = json.loads(json.dumps(recipe_values(recipe)))
+    for key in ("name", "description", "table", "watch", "checkpoint_minutes"):
+        del values[key]
+    del values["data"]["num_workers"]
+    return {
+        f"{key}.{name}" if name else key: value
+        for key, part in values.items()
+        for name, value in (part.items() if isinstance(part, dict) else [("", part)])
+    }
+
+
+@contextmanager
+def _locked(partial: Path) -> Iterator[None]:
+    """Keep other processes away from a directory; a killed one lets go by itself."""
+    place = partial.with_name(partial.name + ".lock")
+    with place.open("w") as file:
+        try:
+            # Not flock(), which orphaned workers of a killed process would go on holding.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise ValueError(
+                f"another process is training into {partial}. Choose another --out."
+            ) from None
+        except OSError as error:
+            logger.warning("%s cannot be locked (%s): start one process for it only", place, error)
+        try:
+            yield
+        finally:
+            place.unlink(missing_ok=True)
+
+
+def save_run(path: Path, supernet: Supernet, info: dict[str, Any]) -> None:
+    """Write weights and facts; the facts last, since they mark a run as whole."""
+    _write(supernet.model, path / WEIGHTS)
+    if supernet.own_norms is not None:
+        _write(supernet.own_norms, path / NORMS)
+    content = {"format": _RUN, "format_version": FORMAT_VERSION, **info}
+    (path / INFO).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _write(module: nn.Module, file: Path) -> None:
+    try:
+        with mode_of_new_files(file):
+            save_model(module, str(file))
+    except SafetensorError as error:  # how it reports what the disk refuses
+        raise OSError(f"{file} could not be written ({error})") from error
+
+
+def network_name(number: int) -> str:
+    """Folder of one of several networks in their common run, by its number from 0."""
+    return f"network{number + 1}"
+
+
+def save_heads(path: Path, heads: nn.Module) -> None:
+    """Write a network's auxiliary heads beside its weights."""
+    _write(heads, path / HEADS)
+
+
+def save_peers(path: Path, count: int, info: dict[str, Any]) -> None:
+    """Mark a run of several networks as whole: each of them is a run of its own inside."""
+    content = {
+        "format": _PEERS,
+        "format_version": FORMAT_VERSION,
+        **info,
+        "networks": [network_name(number) for number in range(count)],
+    }
+    (path / INFO).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def seal_run(path: Path) -> None:
+    """Write the checksums of a run whose files are all there."""
+    write_checksums(path, _TRAINED)
+
+
+def networks_of(path: Path) -> list[Path]:
+    """The runs of a finished run's networks: itself, or one for each of several."""
+    info = _read_info(path)
+    return [path / name for name in info["networks"]] if info["format"] == _PEERS else [path]
+
+
+def save_table(run: Run, table: QueryTable) -> None:
+    """Write the table and the BN bank it was scored with, all at once."""
+    with replaced_files(run.path, (*_TRAINED, *_TABULATED)) as new:
+        run.supernet.bank.save(
+            new / BANK,
+            weights_hash=run.supernet.weights_hash(),
+            weights_version=run.supernet.weights_version,
+        )
+        (new / TABLE_CSV).write_text(table.to_csv())
+        table.save(new / TABLE)
+
+
+def save_plot(run: Run, draw: Callable[[Path], None]) -> Path:
+    """Let a function draw the picture of a run's table into a file, and return its place."""
+    with replaced_files(run.path, (*_TRAINED, *_TABULATED)) as new:
+        draw(new / PLOT)
+    return run.path / PLOT
+
+
+def load_run(path: Path, *, trust: bool = False, with_table: bool = True) -> Run:
+    """Read a run that `mutualnet train` wrote.
+
+    Nothing in it is executed: functions that its recipe names are called only if they are this
+    package's, timm's or torchvision's, or if you say so.
+
+    Args:
+        path: The directory.
+        trust: Import and call what else its recipe names; the log says what that is.
+        with_table: Read its table and BN bank too; without them it can get new ones.
+
+    Raises:
+        ValueError: If there is no whole run, a file of it is damaged, or its recipe names functions
+            of others without `trust`.
+    """
+    while True:
+        before = read_checksums(path)
+        run = _load_run(path, trust, with_table)
+        if read_checksums(path) == before:  # else it got a new table meanwhile
+            return run
+
+
+def _load_run(path: Path, trust: bool, with_table: bool) -> Run:
+    info = _read_info(path)
+    if info["format"] == _PEERS:
+        places = ", ".join(str(path / name) for name in info["networks"])
+        raise ValueError(f"{path} holds several networks; name one of them: {places}")
+    files = whole_files(path, (*_TRAINED, *_TABULATED) if with_table else _TRAINED)
+    recipe = read_recipe(files[CONFIG])
+    check_trusted(recipe, path / CONFIG, trust=trust)
+    model = create_model(
+        recipe.model.name,
+        num_classes=len(info["class_names"]),
+        in_channels=info["in_channels"],
+        **recipe.model.kwargs,
+    )
+    _load(model, path / WEIGHTS)
+    supernet = Supernet(model, recipe.space, own_norms=recipe.method.value.owns_norms).eval()
+    if supernet.own_norms is not None:
+        _load(supernet.own_norms, path / NORMS)
+    table = None
+    if TABLE in files:
+        table = QueryTable.load(files[TABLE])
+        supernet.bank.load(
+            files.get(BANK, path / BANK),
+            weights_hash=supernet.weights_hash(),
+            weights_version=supernet.weights_version,
+        )
+    return Run(
+        path=path,
+        recipe=recipe,
+        supernet=supernet,
+        info=info,
+        table=table,
+        preprocessing=_preprocessing(path, recipe, info),
+    )
+
+
+def preprocessing_of(recipe: Recipe) -> Preprocessing:
+    """What an image goes through before a network that was trained by a recipe."""
+    found = photo_transform(recipe.data.name, recipe.space.resolutions[0])
+    return replace(found, last=TaskScaling(task=recipe.task)) if ":" in recipe.task else found
+
+
+def _preprocessing(path: Path, recipe: Recipe, info: dict[str, Any]) -> Preprocessing:
+    if "preprocessing" not in info:  # of an earlier version
+        return preprocessing_of(recipe)
+    try:
+        return Preprocessing.from_values(info["preprocessing"])
+    except ValueError as error:
+        raise ValueError(f"{path / INFO} is damaged ({error}). Train again.") from None
+
+
+def _load(module: nn.Module, file: Path) -> None:
+    if not os.access(file, os.R_OK):
+        raise ValueError(f"{file} must be readable, got no permission")
+    try:
+        load_model(module, str(file))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"{file} does not hold this network's weights ({reason}). Train again."
+        ) from None
+
+
+def _read_info(path: Path) -> dict[str, Any]:
+    """The facts of a finished run, of one network or of several."""
+    if not path.is_dir():
+        found = "a file" if path.exists() else "nothing"
+        raise ValueError(f"{path} must be a run directory that `mutualnet train` made, got {found}")
+    if path.name.endswith(".partial"):
+        raise ValueError(f"{path} is a run that was not finished. Go on with it by --resume.")
+    for name in (CONFIG, INFO):
+        if not (path / name).is_file():
+            raise _missing(path, name)
+    files = whole_files(path, [CONFIG, INFO])
+    try:
+        info = json.loads(files[INFO].read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path / INFO} is damaged ({error}). Train again.") from None
+    if not isinstance(info, dict) or info.get("format") not in (_RUN, _PEERS):
+        raise ValueError(f"{path / INFO} was not written by `mutualnet train`")
+    if info.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has run format {info.get('format_version')}, this version reads "
+            f"{FORMAT_VERSION}. Train again, or use the version of mutualnet that wrote it."
+        )
+    for key, kind in _FACTS[info["format"]].items():
+        if not isinstance(info.get(key), kind):
+            raise ValueError(f"{path / INFO} is damaged (no {key}). Train again.")
+    for key in ("networks", "class_names"):
+        wrong = [name for name in info.get(key, ()) if not isinstance(name, str)]
+        if wrong:
+            raise ValueError(
+                f"{path / INFO} is damaged ({key} must be text, got {wrong[0]!r:.80}). Train again."
+            )
+    if info["format"] == _PEERS:
+        expected = [network_name(number) for number in range(len(info["networks"]))]
+        if info["networks"] != expected:
+            raise ValueError(f"{path / INFO} is damaged (no networks). Train again.")
+    if info["format"] == _RUN and not (path / WEIGHTS).is_file():
+        raise _missing(path, WEIGHTS)
+    return info
+
+
+def _missing(path: Path, name: str) -> ValueError:
+    return ValueError(
+        f"{path} must be a whole run directory, but has no {name}. Train again with "
+        "`mutualnet train RECIPE --out DIRECTORY`."
+    )
+
+
+_FACTS: dict[str, dict[str, type]] = {
+    _RUN: {"class_names": list, "in_channels": int, "data_id": str},
+    _PEERS: {"networks": list},
+}
+"""What a file of facts must hold."""

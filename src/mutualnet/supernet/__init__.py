@@ -1,0 +1,31 @@
+"""One model that runs as any of its sub-networks.
+
+The model is traced for channels that are tied together; a sub-network is the same model, narrower,
+on views into its weights, and its BN statistics are kept in a bank. Start at `supernet`.
+"""
+
+from mutualnet.supernet.bn_bank import (
+    BankKey,
+    BNBank,
+    BNStatistics,
+    MissingStatisticsError,
+    tracked_norms,
+)
+from mutualnet.supernet.channel_plan import index_length
+from mutualnet.supernet.channel_rules import ChannelRule
+from mutualnet.supernet.meta_copy import structure_of
+from mutualnet.supernet.shared_gradients import ignore_layout_warning
+from mutualnet.supernet.supernet import Supernet
+
+__all__ = [
+    "BNBank",
+    "BNStatistics",
+    "BankKey",
+    "ChannelRule",
+    "MissingStatisticsError",
+    "Supernet",
+    "ignore_layout_warning",
+    "index_length",
+    "structure_of",
+    "tracked_norms",
+]

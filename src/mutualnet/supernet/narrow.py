@@ -1,0 +1,119 @@
+"""A narrower copy of a model: the same class and modules, with parameters made elsewhere."""
+
+from __future__ import annotations
+
+import copy
+import types
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mutualnet.supernet.channel_plan import ChannelPlan, Index
+
+__all__ = ["narrow_module", "take"]
+
+
+def take(tensor: Tensor, dims: Mapping[int, Index]) -> Tensor:
+    """Select kept positions along some dimensions: a view where all are leading blocks.
+
+    Args:
+        tensor: Any shape.
+        dims: Dimension to kept positions.
+    """
+    for dim, index in sorted(dims.items(), key=lambda item: isinstance(item[1], np.ndarray)):
+        if isinstance(index, slice):
+            if index.stop != tensor.shape[dim]:
+                tensor = tensor.narrow(dim, 0, index.stop)
+        else:
+            tensor = tensor.index_select(dim, torch.from_numpy(index).to(tensor.device))
+    return tensor
+
+
+_ATOMS = {type(None), bool, int, float, complex, str, bytes, type, types.FunctionType}
+_CONTAINERS = (dict, OrderedDict, list, set)
+
+
+def _copy_tree(module: nn.Module, memo: dict[int, object]) -> nn.Module:
+    """What `copy.deepcopy` does, three times faster for a tree of ordinary modules.
+
+    Most of a module's attributes are numbers, texts and empty containers of hooks, which need no
+    recursion. Whatever else it has, and modules that define their own copying, go to `deepcopy`.
+    """
+    known = memo.get(id(module))
+    if known is not None:
+        assert isinstance(known, nn.Module)
+        return known
+    kind = type(module)
+    is_plain = (
+        not hasattr(kind, "__deepcopy__")
+        and kind.__getstate__ is nn.Module.__getstate__
+        and kind.__reduce_ex__ is object.__reduce_ex__
+        and kind.__reduce__ is object.__reduce__
+    )
+    if not is_plain:
+        return copy.deepcopy(module, memo)
+    new = kind.__new__(kind)
+    memo[id(module)] = new
+    state: dict[str, object] = {}
+    for name, value in module.__getstate__().items():
+        if name == "_modules":
+            children = module._modules.items()
+            state[name] = {n: None if c is None else _copy_tree(c, memo) for n, c in children}
+        elif name in ("_parameters", "_buffers"):
+            assert isinstance(value, dict)
+            state[name] = {
+                n: memo[id(v)] if id(v) in memo else copy.deepcopy(v, memo)
+                for n, v in value.items()
+            }
+        elif type(value) in _ATOMS:
+            state[name] = value
+        elif type(value) in _CONTAINERS and not value:
+            # Containers that two attributes share stay shared.
+            state[name] = memo.setdefault(id(value), type(value)())
+        else:
+            state[name] = copy.deepcopy(value, memo)
+    new.__setstate__(state)
+    return new
+
+
+def narrow_module(
+    model: nn.Module,
+    plan: ChannelPlan,
+    counts: Sequence[int],
+    make_parameter: Callable[[str, nn.Parameter, dict[int, Index]], nn.Parameter],
+    make_buffer: Callable[[str, Tensor, dict[int, Index]], Tensor],
+) -> nn.Module:
+    """Copy the structure of a model with narrower parameters and buffers.
+
+    Args:
+        model: The full model; not changed.
+        plan: Its channel plan.
+        counts: Active channels per group.
+        make_parameter: Gets full name, full parameter and kept positions; returns the narrow one.
+        make_buffer: The same for buffers.
+
+    Returns:
+        A module of the model's own class whose plain attributes are those of the narrow network.
+    """
+    indices = plan.indices(counts)
+    memo: dict[int, object] = {}
+    kept: list[object] = []  # alive until the copy is done: the memo goes by address
+    for name, parameter in model.named_parameters():
+        memo[id(parameter)] = make_parameter(name, parameter, indices.get(name, {}))
+        kept.append(parameter)
+    for name, buffer in model.named_buffers():
+        memo[id(buffer)] = make_buffer(name, buffer, indices.get(name, {}))
+        kept.append(buffer)
+    narrow = _copy_tree(model, memo)
+    for layer, values in plan.attributes(counts).items():
+        module = narrow.get_submodule(layer)
+        for name, value in values.items():
+            if name == "normalized_shape":
+                assert isinstance(module, nn.LayerNorm)
+                setattr(module, name, (*module.normalized_shape[:-1], value))
+            else:
+                setattr(module, name, value)
+    return narrow

@@ -1,0 +1,353 @@
+"""One model that runs as any of its sub-networks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mutualnet.space import ElasticSpace, Subnet
+from mutualnet.supernet.bn_bank import (
+    BankKey,
+    BNBank,
+    BNStatistics,
+    MissingStatisticsError,
+    tracked_norms,
+    write_statistics,
+)
+from mutualnet.supernet.channel_plan import ChannelPlan, Index
+from mutualnet.supernet.channel_rules import ChannelRule, architecture_name
+from mutualnet.supernet.narrow import narrow_module, take
+from mutualnet.supernet.shared_gradients import GradientLock, GradientRoute
+from mutualnet.supernet.switchable_norms import OwnNorms
+from mutualnet.supernet.tracing import trace_channels
+from mutualnet.supernet.weight_sharing import SharedLeaf, SubnetTie, tie_of
+from mutualnet.supernet.weights_version import WeightsVersion
+
+__all__ = ["Supernet"]
+
+
+class Supernet(nn.Module):
+    """A model together with the space of its sub-networks, which are views into its weights.
+
+    The model itself is not changed: same class, same `state_dict` keys, same outputs. Train, move
+    and save it as before; `subnet()` and `extract()` make narrower modules of it.
+
+    Args:
+        model: Any CNN, from timm, torchvision or your own.
+        space: Widths and resolutions to run at.
+        rules: Channel rules of single layers (patterns of layer names), before the architecture's.
+        own_norms: Give every width of the space's list BN weights of its own (slimmable networks).
+        example_input: (N, C, H, W) to trace with. By default zeros at the space's top resolution,
+            with as many channels as the first convolution takes.
+
+    Raises:
+        TypeError: If `model` is not an `nn.Module`.
+        ValueError: If the model does not run on the example, no layer can be made narrower, or
+            `own_norms` is asked for without a list of widths.
+
+    Source: Yang et al. 2020, https://arxiv.org/abs/1909.12978.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        space: ElasticSpace | None = None,
+        *,
+        rules: Mapping[str, ChannelRule] | None = None,
+        own_norms: bool = False,
+        example_input: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
+        if isinstance(model, Supernet):
+            raise TypeError("model must be a plain network, got a Supernet. Pass supernet.model.")
+        self.model = model
+        self.space = space if space is not None else ElasticSpace()
+        if example_input is None:
+            side = self.space.resolutions[0]
+            example_input = torch.zeros(1, _input_channels(model), side, side)
+        self.plan: ChannelPlan = trace_channels(model, example_input, rules)
+        if not self.plan.groups:
+            raise ValueError(f"no layer of the model can be made narrower. {self.report()}")
+        self.bank = BNBank()
+        self.own_norms: OwnNorms | None = None
+        if own_norms:
+            if self.space.widths is None:
+                raise ValueError("own_norms needs a space with a list of widths, got a range")
+            widths = [
+                self.counts(Subnet(width_mult=w, resolution=self.space.resolutions[0]))
+                for w in self.space.widths
+            ]
+            self.own_norms = OwnNorms(model, self.plan, widths)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make what is neither copied nor saved."""
+        self.gradient_lock = GradientLock()
+        self._weights = WeightsVersion(self)
+        self._pool: OrderedDict[tuple[int, ...], nn.Module] = OrderedDict()
+        self._pool_size = 256
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        for name in ("gradient_lock", "_weights", "_pool", "_pool_size"):
+            state.pop(name)
+        # Versions count within this object's life only; what is fresh now is marked for the copy.
+        state["_fresh"] = [k for k, s in self.bank.items() if self._is_fresh(s)]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        fresh = state.pop("_fresh")
+        super().__setstate__(state)
+        self._prepare()
+        entries, self.bank = self.bank, BNBank()
+        for key in fresh:
+            self.bank.put(key, _with_version(entries[key], self.weights_version))
+
+    def forward(self, x: Tensor) -> Any:
+        """Run the full model."""
+        return self.model(x)
+
+    # ------------------------------------------------------------------------------ sub-networks
+
+    def counts(self, subnet: Subnet) -> tuple[int, ...]:
+        """Active channels of every group in a sub-network; equal counts are the same network.
+
+        Raises:
+            ValueError: If the sub-network lies outside the space.
+        """
+        self.space.check(subnet)
+        full = self.space.full_width_mult
+        shares = {name: width / full for name, width in subnet.group_widths or ()}
+        return self.plan.counts(subnet.width_mult / full, shares)
+
+    def key(self, subnet: Subnet) -> BankKey:
+        """Where the BN bank keeps the statistics of a sub-network."""
+        return BankKey(self.counts(subnet), subnet.resolution, subnet.num_frames)
+
+    def distinct(self, subnets: Iterable[Subnet]) -> dict[BankKey, Subnet]:
+        """The first of every equal ones: the same channels at the same resolution.
+
+        Args:
+            subnets: Their order is kept.
+        """
+        found: dict[BankKey, Subnet] = {}
+        for subnet in subnets:
+            found.setdefault(self.key(subnet), subnet)
+        return found
+
+    def is_full(self, subnet: Subnet) -> bool:
+        """Whether a sub-network has every channel of the model."""
+        return self.counts(subnet) == self.plan.full_counts
+
+    def subnet(self, subnet: Subnet) -> nn.Module:
+        """Make a sub-network: the model's own class, narrower, on views into its weights.
+
+        It trains at once, alone or with others; its gradients are the full parameters' gradients.
+        In eval mode it takes its BN statistics from the bank and refuses to run without.
+
+        Args:
+            subnet: Which one. Its width shapes the module, its resolution picks the statistics.
+
+        Returns:
+            A new module, in the train or eval mode of the model. It shares only the weights.
+
+        Raises:
+            ValueError: If the sub-network lies outside the space.
+        """
+        key = self.key(subnet)
+        tie = SubnetTie(self, key, str(subnet))
+        modules = dict(self.model.named_modules())
+
+        def leaf(name: str, full: nn.Parameter, dims: dict[int, Index]) -> nn.Parameter:
+            path, _, attribute = name.rpartition(".")
+            owner = self._own_norm(key.counts, path)
+            if owner is None:
+                owner = modules[path]
+            else:
+                dims = {}
+            route = GradientRoute(name, owner, attribute, dims, self.gradient_lock)
+            shared = SharedLeaf(route)
+            tie.leaves.append(shared)
+            return shared.leaf
+
+        module = narrow_module(
+            self.model,
+            self.plan,
+            key.counts,
+            leaf,
+            lambda _, full, dims: take(full, dims).clone(),
+        )
+        tie.attach(module, [norm for _, norm in tracked_norms(module)])
+        return module
+
+    def _own_norm(self, counts: tuple[int, ...], path: str) -> nn.Module | None:
+        if self.own_norms is None or counts == self.plan.full_counts:
+            return None
+        return self.own_norms.owner(counts, path)
+
+    def pooled_subnet(self, subnet: Subnet) -> nn.Module:
+        """The same as `subnet()` for training steps, but reused between calls of equal width.
+
+        It takes the train or eval mode of each of the model's layers anew, and must be used by one
+        thread, in train mode, before the next call.
+        """
+        key = self.key(subnet)
+        module = self._pool.pop(key.counts, None)
+        if module is None:
+            module = self.subnet(subnet)
+        else:
+            for full, narrow in zip(self.model.modules(), module.modules(), strict=True):
+                narrow.training = full.training
+            tie_of(module).rename(key, str(subnet))
+        self._pool[key.counts] = module
+        while len(self._pool) > self._pool_size:
+            self._pool.popitem(last=False)
+        return module
+
+    @staticmethod
+    def release_gradients(subnet: nn.Module) -> None:
+        """Let a sub-network forget its gradients, which stay in the full parameters.
+
+        Otherwise it keeps the storage of a full gradient alive that `zero_grad()` has discarded.
+        """
+        tie_of(subnet).release_gradients()
+
+    def extract(self, subnet: Subnet, *, uncalibrated: bool = False) -> nn.Module:
+        """Make a sub-network with tensors of its own: a plain module, nothing of ours inside.
+
+        Args:
+            subnet: Which one.
+            uncalibrated: Allow it to carry the full model's BN statistics, which do not fit it; for
+                counting, timing and training only.
+
+        Raises:
+            ValueError: If the sub-network lies outside the space.
+            MissingStatisticsError: If the bank has no fresh statistics for it.
+        """
+        key = self.key(subnet)
+        statistics = self.statistics(key)
+        if statistics is None and not uncalibrated and tracked_norms(self.model):
+            raise MissingStatisticsError(
+                f"sub-network {subnet} must be calibrated before it is extracted. Call "
+                "mutualnet.calibration.calibrate(supernet, batches, subnets), or pass "
+                "uncalibrated=True if its outputs do not matter."
+            )
+
+        def parameter(name: str, full: nn.Parameter, dims: dict[int, Index]) -> nn.Parameter:
+            path, _, attribute = name.rpartition(".")
+            owner = self._own_norm(key.counts, path)
+            values = _own(full, dims) if owner is None else _own(getattr(owner, attribute), {})
+            return nn.Parameter(values, requires_grad=full.requires_grad)
+
+        module = narrow_module(self.model, self.plan, key.counts, parameter, _own_buffer)
+        if statistics is not None:
+            write_statistics([norm for _, norm in tracked_norms(module)], statistics)
+        return module
+
+    # -------------------------------------------------------------------------------- statistics
+
+    @property
+    def weights_version(self) -> int:
+        """A number that changes whenever a weight does."""
+        return self._weights.current()
+
+    def weights_changed(self) -> None:
+        """Declare all BN statistics stale, after an edit without trace such as `p.data.mul_(2)`."""
+        self._weights.count += 1
+
+    def _is_fresh(self, statistics: BNStatistics) -> bool:
+        return statistics.weights_version == self.weights_version
+
+    def statistics(self, key: BankKey) -> BNStatistics | None:
+        """Fresh BN statistics of a sub-network, None if there are none.
+
+        At full width the model's own running statistics serve until it is calibrated: they are as
+        current as in any network, and keep its outputs what they were before conversion.
+        """
+        known = self.bank.get(key)
+        if known is not None and self._is_fresh(known):
+            return known
+        if key.counts != self.plan.full_counts:
+            return None
+        norms = [norm for _, norm in tracked_norms(self.model)]
+        dtype = next(
+            (norm.running_mean.dtype for norm in norms if norm.running_mean is not None), None
+        )
+        empty = torch.zeros(0, dtype=dtype)
+        means = [norm.running_mean for norm in norms if norm.running_mean is not None]
+        variances = [norm.running_var for norm in norms if norm.running_var is not None]
+        return BNStatistics(
+            mean=torch.cat([empty, *(m.detach().cpu() for m in means)]),
+            var=torch.cat([empty, *(v.detach().cpu() for v in variances)]),
+            num_samples=0,
+            batch_size=0,
+            data_id="the model's own",
+            weights_version=self.weights_version,
+        )
+
+    def weights_hash(self) -> str:
+        """SHA-256 of names and values of the parameters, to tell other weights apart."""
+        digest = hashlib.sha256()
+        parts = [self.model] if self.own_norms is None else [self.model, self.own_norms]
+        for name, parameter in (pair for part in parts for pair in part.named_parameters()):
+            digest.update(name.encode())
+            values = parameter.detach().cpu().contiguous().reshape(-1)
+            digest.update(values.view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    # ------------------------------------------------------------------------------------ report
+
+    def report(self) -> str:
+        """What is elastic, by which rule, and what is frozen and why, as plain text."""
+        plan = self.plan
+        lines = [
+            f"{architecture_name(self.model)}: {len(plan.groups)} elastic channel groups, "
+            f"{sum(len(f.layers) for f in plan.frozen)} frozen layers"
+        ]
+        for group in plan.groups:
+            tied = f" (+{len(group.layers) - 1} tied)" if len(group.layers) > 1 else ""
+            step = f", in steps of {group.step}" if group.step > 1 else ""
+            lines.append(
+                f"  elastic  {group.name}{tied}: {group.size} channels, {group.rule}{step}"
+            )
+        for frozen in plan.frozen:
+            lines.append(f"  frozen   {', '.join(frozen.layers)}: {frozen.reason}")
+        return "\n".join(lines)
+
+
+def _input_channels(model: nn.Module) -> int:
+    for module in model.modules():
+        if isinstance(module, nn.modules.conv._ConvNd):
+            return module.in_channels
+    raise ValueError(
+        "the model has no convolution to take the number of input channels from. "
+        "Pass example_input=."
+    )
+
+
+def _own(tensor: Tensor, dims: dict[int, Index]) -> Tensor:
+    """A copy with its own storage, in the memory format of the full tensor."""
+    narrow = take(tensor.detach(), dims)
+    is_channels_last = (
+        tensor.dim() == 4
+        and tensor.is_contiguous(memory_format=torch.channels_last)
+        and not tensor.is_contiguous()
+    )
+    layout = torch.channels_last if is_channels_last else torch.contiguous_format
+    return narrow.clone(memory_format=layout)
+
+
+def _own_buffer(_: str, full: Tensor, dims: dict[int, Index]) -> Tensor:
+    return _own(full, dims)
+
+
+def _with_version(statistics: BNStatistics, version: int) -> BNStatistics:
+    return replace(statistics, weights_version=version)

@@ -1,0 +1,151 @@
+"""Score and write what a training run has made."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mutualnet.config import write_recipe
+from mutualnet.data.feeding import plain_loader
+from mutualnet.distributed import current_ranks, gather, training_device
+from mutualnet.evaluation import score_here
+from mutualnet.run_directory import (
+    CONFIG,
+    INFO,
+    network_name,
+    save_heads,
+    save_peers,
+    save_run,
+    seal_run,
+)
+from mutualnet.tasks import Classification, Score, Task
+from mutualnet.training.history import Look
+from mutualnet.training.setup import Prepared, plain_task
+
+__all__ = ["are_scored", "describe_scores", "final_scores", "save_networks"]
+
+logger = logging.getLogger(__name__)
+
+
+def are_scored(ready: Prepared) -> bool:
+    """Whether the networks of a run are scored at its end: where several train, or are taught.
+
+    A network that only its own sub-networks learn from is scored by its table.
+    """
+    recipe = ready.recipe
+    teaches = recipe.teaching.method != "independent" or len(ready.learners) > 1
+    return teaches and all(own.supernet.is_full(recipe.space.largest) for own in ready.learners)
+
+
+def final_scores(ready: Prepared) -> list[Score | None]:
+    """Each full network's score on the test split, in eval mode and the weights' own precision.
+
+    Of several processes each scores some of the networks, and all get all scores.
+    """
+    numbers = list(range(len(ready.learners)))
+    if not are_scored(ready):
+        return [None for _ in numbers]
+    recipe, ranks = ready.recipe, current_ranks()
+    mine: dict[int, Score] = {}
+    for number in numbers[ranks.rank :: ranks.size]:
+        # Lightning leaves the networks on the CPU.
+        supernet = ready.learners[number].supernet.to(training_device()).eval()
+        batches = plain_loader(
+            ready.data.test, recipe.data.batch_size, num_workers=recipe.data.num_workers
+        )
+        task, largest = plain_task(recipe), recipe.space.largest
+        mine[number] = score_here(supernet, batches, [largest], task=task)[largest]
+    found: dict[int, Score] = {}
+    for part in gather(mine):
+        found |= part
+    return [found[number] for number in numbers]
+
+
+def save_networks(
+    ready: Prepared,
+    place: Path,
+    facts: dict[str, Any],
+    scores: Sequence[Score | None],
+    look: Look | None = None,
+) -> None:
+    """Write a run of one network, or one run for each of several.
+
+    Args:
+        ready: What has trained.
+        place: Directory of the run.
+        facts: For `run.json`.
+        scores: Of each full network on the test split.
+        look: Scores of the largest and the smallest sub-networks at the end.
+    """
+    numbers = range(len(ready.learners))
+    for number, own, score in zip(numbers, ready.learners, scores, strict=True):
+        own.supernet.cpu()
+        own.supernet.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        found = dict(facts)
+        if look is not None:
+            found["scores"] = look.of_network(number)
+        if score is not None:
+            found["test"] = _score_values(score, ready.task)
+        path = place
+        if len(ready.learners) > 1:
+            path = place / network_name(number)
+            path.mkdir(exist_ok=True)
+            write_recipe(ready.recipe.alone(number), path / CONFIG)
+        save_run(path, own.supernet, found)
+        if own.heads is not None and ready.recipe.teaching.keep_heads:
+            save_heads(path, own.heads)
+        seal_run(path)
+        if score is not None:
+            logger.info("%s: %s", _title(ready, number), _describe_score(score, ready.task))
+    if len(ready.learners) > 1:
+        save_peers(place, len(ready.learners), facts)
+        seal_run(place)
+
+
+def describe_scores(path: Path) -> list[str]:
+    """What a finished run says of its largest and smallest sub-network, in lines for people.
+
+    Args:
+        path: Directory of one network's run.
+    """
+    found = json.loads((path / INFO).read_text()).get("scores")
+    if found is None:
+        return []
+    lines = [
+        f"{found['split']} {found['score_name']}, "
+        f"{found['num_images']} of {found['num_available']} images:"
+    ]
+    for role in ("largest", "smallest"):
+        if role in found:
+            score = found[role]
+            lines.append(
+                f"  {role:<8}  {score['subnet']:<9} "
+                f"{score['value']:.2f} ± {score['standard_error']:.2f}"
+            )
+    return lines
+
+
+def _title(ready: Prepared, number: int) -> str:
+    name = ready.recipe.models[number].name
+    return name if len(ready.learners) == 1 else f"{network_name(number)} ({name})"
+
+
+def _score_values(score: Score, task: Task) -> dict[str, Any]:
+    return {
+        "score_name": task.score_name,
+        "value": score.value,
+        "standard_error": score.standard_error,
+        "num_samples": score.num_samples,
+    }
+
+
+def _describe_score(score: Score, task: Task) -> str:
+    text = f"{task.score_name} {score.value:.2f} ± {score.standard_error:.2f}"
+    if isinstance(task, Classification):
+        text += f", error {100 - score.value:.2f} %"
+    return f"test {text}"

@@ -1,0 +1,465 @@
+"""The steps of a training run, as Lightning wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils._pytree import tree_map
+
+from mutualnet.batch_checks import NonFiniteImagesError
+from mutualnet.config import OptimizerConfig
+from mutualnet.distributed import average_gradients, current_ranks
+from mutualnet.methods import SandwichRule
+from mutualnet.peers import PeerStepResult, peer_step, peer_step_in_turn
+from mutualnet.sandwich import active_network, sandwich_step
+from mutualnet.seeding import Purpose, generator, seed_of
+from mutualnet.space import Subnet
+from mutualnet.supernet import Supernet
+from mutualnet.teaching import Edge, TeachingGraph
+from mutualnet.training.history import History
+from mutualnet.training.mixup import mix_images
+from mutualnet.training.optimizer import (
+    forget_momentum,
+    make_optimizer,
+    parameter_groups,
+    set_learning_rate,
+)
+from mutualnet.training.schedules import learning_rate_factor
+from mutualnet.training.setup import Prepared
+
+__all__ = ["STATE_VERSION", "TrainingDivergedError", "TrainingModule"]
+
+STATE_VERSION = 3
+"""Changes whenever a state holds something else than before."""
+
+
+class TrainingDivergedError(RuntimeError):
+    """A loss is not a finite number any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Term:
+    """One loss of a step."""
+
+    name: str
+    """In the log."""
+    source: str
+    """What it is the loss of, for people."""
+    network: int
+    """Number of the network that learned from it."""
+
+
+@dataclass
+class _Terms:
+    """Losses of a step, summed over the parts that its batch was computed in."""
+
+    losses: dict[_Term, Tensor] = field(default_factory=dict)
+
+    def add(self, found: Iterable[tuple[_Term, Tensor]], weight: float) -> None:
+        for term, loss in found:
+            before = self.losses.get(term)
+            self.losses[term] = loss * weight if before is None else before + loss * weight
+
+    def of(self, numbers: Sequence[int]) -> tuple[list[_Term], Tensor]:
+        terms = [term for term in self.losses if term.network in numbers]
+        return terms, torch.stack([self.losses[term] for term in terms])
+
+
+class TrainingModule(L.LightningModule):
+    """One step after another, each decided by the seed and its number alone.
+
+    Args:
+        ready: What trains, on what, and how.
+        start: Steps that were done before.
+    """
+
+    def __init__(self, ready: Prepared, *, start: int = 0) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.ready = ready
+        self.recipe = ready.recipe
+        self.graph = ready.recipe.graph
+        self.start = start
+        self.done = start
+        self.last_losses: dict[str, Tensor] = {}
+        """Every term of the last step, by its name in the log."""
+        self.history = History()
+        self._terms: tuple[_Term, ...] = ()
+        # Registered, so that Lightning moves them and sets their mode; the teacher's stays.
+        self.networks = nn.ModuleList(own.parts for own in ready.learners)
+        teaching, numbers = self.recipe.teaching, list(range(len(ready.learners)))
+        self._in_turn = self.recipe.learns_in_turn
+        are_joined = teaching.optimizers == "one" and not self._in_turn
+        self._sets = [numbers] if are_joined else [[number] for number in numbers]
+        """Networks of each optimizer."""
+        self.steppers = [
+            make_optimizer([group for number in own for group in self._new_groups(number)])
+            for own in self._sets
+        ]
+        self.averages = [self._average(number) for number in numbers]
+
+    def _new_groups(self, number: int) -> list[dict[str, Any]]:
+        own = self.ready.learners[number]
+        named = dict(own.supernet.named_parameters())
+        groups = parameter_groups(
+            own.parts,
+            own.optimizer,
+            initialized=[named[name] for name in own.initialized_names],
+            init_lr_mult=own.init_lr_mult,
+        )
+        return [{**group, "network": number} for group in groups]
+
+    def _average(self, number: int) -> AveragedModel | None:
+        own = self.ready.learners[number]
+        if own.optimizer.ema_decay is None:
+            return None
+        return AveragedModel(
+            own.parts,
+            multi_avg_fn=get_ema_multi_avg_fn(own.optimizer.ema_decay),
+            use_buffers=True,
+        )
+
+    def describe_losses(self, losses: Mapping[str, float] | None = None) -> str:
+        """Losses for people; where they are many, summed over each network's of one kind.
+
+        Args:
+            losses: By their names in the log, by default the means of this epoch so far.
+        """
+        losses = self.history.means() if losses is None else losses
+        terms = [term for term in self._terms if term.name in losses]
+        kept = {term.name: [term.name] for term in terms}
+        if len(terms) > _MOST_SHOWN:
+            kept = {}
+            for term in terms:
+                number = "" if len(self.networks) == 1 else f"_{term.network + 1}"
+                kept.setdefault(f"{term.name[:2]}{number}", []).append(term.name)
+        text = ", ".join(
+            f"{name} {sum(losses[part] for part in parts):.3f}" for name, parts in kept.items()
+        )
+        return text if len(kept) == len(terms) else f"{text} (sums of {len(terms)} terms)"
+
+    def configure_optimizers(self) -> Any:
+        """The optimizers; their rates are set at every step."""
+        return self.steppers
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """Take one step."""
+        wrapped = self.optimizers()
+        optimizers = wrapped if isinstance(wrapped, list) else [wrapped]
+        self.take_step(batch, self.start + batch_idx, optimizers)
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs of the run; a last one that is cut short counts."""
+        return self.epoch_of(self.ready.batches.stop)
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch, from 1, that the last of so many steps belongs to."""
+        return -(-step // self.ready.batches.steps_per_epoch)
+
+    def ends_epoch(self) -> bool:
+        """Whether the last step was an epoch's or the run's last one."""
+        batches = self.ready.batches
+        return self.done == batches.stop or self.done % batches.steps_per_epoch == 0
+
+    def end_epoch(self) -> None:
+        """Close the epoch's row of the history."""
+        rates: dict[str, float] = {}
+        for optimizer in self.steppers:
+            for group in optimizer.param_groups:  # the last of a network has the whole rate
+                number = "" if len(self.networks) == 1 else f"_{group['network'] + 1}"
+                rates[f"lr{number}"] = float(group["lr"])
+        self.history.end_epoch(self.epoch_of(self.done), self.done, rates)
+
+    def shipped(self) -> list[Supernet]:
+        """Each network with the weights that the run would end with now: averaged, if it does."""
+        found = []
+        for own, average in zip(self.ready.learners, self.averages, strict=True):
+            parts = own.parts if average is None else average.module
+            assert isinstance(parts, nn.ModuleList)  # what was averaged
+            supernet = parts[0]
+            assert isinstance(supernet, Supernet)
+            found.append(supernet)
+        return found
+
+    def take_step(self, batch: Any, step: int, optimizers: Sequence[Any] | None = None) -> None:
+        """Draw sub-networks, add their gradients up, average them, and move the weights.
+
+        Args:
+            batch: This process's part of the step's images, at the top resolution.
+            step: From 0.
+            optimizers: What to step in place of the module's own: Lightning counts by wrappers.
+
+        Raises:
+            TrainingDivergedError: If a loss is not finite. The weights are as before, but for those
+                of networks that had their turn before the one that it names.
+        """
+        recipe, ready, ranks = self.recipe, self.ready, current_ranks()
+        torch.manual_seed(seed_of(recipe.seed, Purpose.STEP, step, ranks.rank))
+        self._set_rates(step)
+        optimizers = optimizers or self.steppers
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        subnets = recipe.method.value.draw(recipe.space, generator(recipe.seed, Purpose.DRAW, step))
+        share = ranks.size / ready.batches.size_of(step)
+        terms = _Terms()
+
+        for part in self._parts(batch):
+            weight = len(ready.task.inputs(part)) * share
+            try:
+                for number, found in self._learn(part, subnets, weight):
+                    terms.add(found, weight)
+                    if self._in_turn:
+                        norm = self._average_and_check([number], terms, batch, step)
+                        self._clip_and_step([number], optimizers[number], norm)
+            except NonFiniteImagesError as error:
+                raise TrainingDivergedError(
+                    f"the images of step {step + 1} hold values that are not finite numbers. The "
+                    f"weights were not updated by it: {error}"
+                ) from None
+        if not self._in_turn:
+            norms = [self._average_and_check(own, terms, batch, step) for own in self._sets]
+            for numbers, optimizer, norm in zip(self._sets, optimizers, norms, strict=True):
+                self._clip_and_step(numbers, optimizer, norm)
+        for own, average in zip(ready.learners, self.averages, strict=True):
+            if average is not None:
+                average.update_parameters(own.parts)
+        self.done = step + 1
+        self._terms = tuple(terms.losses)
+        self.last_losses = {term.name: loss for term, loss in terms.losses.items()}
+        self.history.add(self.last_losses, ready.batches.size_of(step))
+
+    def _set_rates(self, step: int) -> None:
+        batches = self.ready.batches
+        for numbers, optimizer in zip(self._sets, self.steppers, strict=True):
+            for number in numbers:
+                config = self.ready.learners[number].optimizer
+                groups = [g for g in optimizer.param_groups if g["network"] == number]
+                factor = learning_rate_factor(
+                    config,
+                    step,
+                    steps_per_epoch=batches.steps_per_epoch,
+                    total_steps=batches.stop,
+                )
+                set_learning_rate(groups, config.lr * factor)
+                if _is_drop(config, step, batches.steps_per_epoch):
+                    forget_momentum(optimizer, groups)
+
+    # ---------------------------------------------------------------------------------- learning
+
+    def _learn(
+        self, part: Any, subnets: tuple[Subnet, ...], weight: float
+    ) -> Iterator[tuple[int, list[tuple[_Term, Tensor]]]]:
+        """Add up the gradients of every network in turn; yields its number and its losses."""
+        if self.recipe.has_teaching:
+            yield from self._teach(part, subnets, weight)
+            return
+        for number in range(len(self.ready.learners)):
+            yield number, list(self._sandwich(number, part, subnets, weight))
+
+    def _teach(
+        self, part: Any, subnets: tuple[Subnet, ...], weight: float
+    ) -> Iterator[tuple[int, list[tuple[_Term, Tensor]]]]:
+        """Let networks learn from each other and their narrower ones from them.
+
+        Yields:
+            Number of a network whose gradient is there, and its losses. With updates in turn it
+            must be moved before the next one is asked for.
+        """
+        ready, step = self.ready, peer_step_in_turn if self._in_turn else _peer_step_at_once
+        with ExitStack() as stack:
+            networks = [
+                stack.enter_context(active_network(own.supernet, subnets[0]))
+                for own in ready.learners
+            ]
+            if ready.teacher is not None:
+                networks.append(ready.teacher)
+            for number, result in step(
+                networks,
+                ready.task.scale(part, subnets[0]),
+                self.graph,
+                task=ready.task,
+                heads={n: own.heads for n, own in enumerate(ready.learners) if own.heads},
+                autocast=ready.form.autocast,
+                weight=weight,
+            ):
+                terms = [(_of_edge(edge), loss) for edge, loss in result.losses.items()]
+                if subnets[1:]:
+                    output = result.outputs[number]
+                    terms += self._sandwich(number, part, subnets, weight, output)
+                yield number, terms
+
+    def _sandwich(
+        self,
+        number: int,
+        part: Any,
+        subnets: tuple[Subnet, ...],
+        weight: float,
+        teacher: Any = None,
+    ) -> Iterator[tuple[_Term, Tensor]]:
+        """Losses of one network's sub-networks; given a teacher, of all but the largest."""
+        recipe, ready = self.recipe, self.ready
+        members = sandwich_step(
+            ready.learners[number].supernet,
+            part,
+            subnets if teacher is None else subnets[1:],
+            task=ready.task,
+            distill=recipe.method.value.distills,
+            autocast=ready.form.autocast,
+            weight=weight,
+            teacher=teacher,
+        )
+        names = _part_names(subnets, recipe.method.value.rule)[-len(members) :]
+        for name, member in zip(names, members, strict=True):
+            kind = "ce" if member.target == "labels" else "kl"
+            source = f"sub-network {member.subnet}"
+            if len(ready.learners) > 1:
+                name = f"{number + 1}" if name == "largest" else f"{number + 1}_{name}"
+                source += f" of network {number + 1}"
+            yield _Term(f"{kind}_{name}", source, number), member.loss
+
+    def _average_and_check(
+        self, numbers: Sequence[int], terms: _Terms, batch: Any, step: int
+    ) -> Tensor:
+        """Average some networks' gradients over all processes; return the norm of the whole."""
+        own = nn.ModuleList(self.networks[number] for number in numbers)
+        names, losses = terms.of(numbers)
+        average_gradients(own, losses)
+        for term, loss in zip(names, losses, strict=True):
+            terms.losses[term] = loss
+        norm = nn.utils.get_total_norm([p.grad for p in own.parameters() if p.grad is not None])
+        self._check_finite(names, losses, norm, batch, step)
+        return norm
+
+    def _clip_and_step(self, numbers: Sequence[int], optimizer: Any, norm: Tensor) -> None:
+        own = nn.ModuleList(self.networks[number] for number in numbers)
+        clip_norm = self.ready.learners[numbers[0]].optimizer.clip_norm
+        if clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(own.parameters(), clip_norm, norm)
+        optimizer.step()
+
+    def _parts(self, batch: Any) -> list[Any]:
+        """The batch mixed and cut, as the recipe says."""
+        recipe, ready = self.recipe, self.ready
+        if recipe.data.mixup_alpha or recipe.data.cutmix_alpha:
+            images, labels = batch
+            batch = mix_images(images, labels, recipe.data, ready.data.num_classes)
+        pieces = ready.task.split(batch, recipe.optimizer.accumulate)
+        return [self._in_layout(piece) for piece in pieces]
+
+    def _in_layout(self, batch: Any) -> Any:
+        layout = self.ready.form.layout
+
+        def arrange(value: Any) -> Any:
+            is_image = isinstance(value, Tensor) and value.dim() == 4
+            return value.contiguous(memory_format=layout) if is_image else value
+
+        return tree_map(arrange, batch)
+
+    def _check_finite(
+        self, names: list[_Term], losses: Tensor, norm: Tensor, batch: Any, step: int
+    ) -> None:
+        kept = "The weights were not updated by it."
+        if self._in_turn:
+            kept = f"Network {names[0].network + 1} was not updated by it, those before it were."
+        is_finite = losses.isfinite()
+        if bool(is_finite.all() & norm.isfinite()):
+            return
+        if not bool(self.ready.task.inputs(batch).isfinite().all()):
+            raise TrainingDivergedError(
+                f"the images of step {step + 1} hold values that are not finite numbers. {kept} "
+                "Repair the data or its transform."
+            )
+        if bool(is_finite.all()):
+            raise TrainingDivergedError(
+                f"the gradient of step {step + 1} is {float(norm)} while the losses are finite. "
+                f"{kept} Lower optimizer.lr, or train in fp32."
+            )
+        bad = int((~is_finite).nonzero()[0])
+        raise TrainingDivergedError(
+            f"the loss of {names[bad].source} is {float(losses[bad])} at step {step + 1}. {kept} "
+            "Lower optimizer.lr, add warm-up (optimizer.warmup_epochs), or train in fp32 "
+            "(precision.precision=fp32)."
+        )
+
+    # ------------------------------------------------------------------------------------- state
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the steps to come depend on, besides the recipe."""
+        learners = self.ready.learners
+        return {
+            "format_version": STATE_VERSION,
+            "step": self.done,
+            "stop": self.ready.batches.stop,
+            "num_ranks": current_ranks().size,
+            "data_id": self.ready.data.data_id,
+            "initialized": [list(own.initialized_names) for own in learners],
+            "networks": [own.supernet.state_dict() for own in learners],
+            "heads": [None if own.heads is None else own.heads.state_dict() for own in learners],
+            "optimizers": [optimizer.state_dict() for optimizer in self.steppers],
+            "averages": [None if own is None else own.state_dict() for own in self.averages],
+            "history": self.history.state(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state()` gave."""
+        self.history.load_state(state["history"])
+        for own, network, heads in zip(
+            self.ready.learners, state["networks"], state["heads"], strict=True
+        ):
+            own.supernet.load_state_dict(network)
+            if own.heads is not None:
+                own.heads.load_state_dict(heads)
+        for optimizer, values in zip(self.steppers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(values)
+        for average, values in zip(self.averages, state["averages"], strict=True):
+            if average is not None:
+                average.load_state_dict(values)
+
+    def finish(self) -> None:
+        """End with the averaged weights, where the recipe asks for them."""
+        for own, average in zip(self.ready.learners, self.averages, strict=True):
+            if average is not None:
+                own.parts.load_state_dict(average.module.state_dict())
+
+
+_MOST_SHOWN = 6
+"""More losses than these are summed for people."""
+
+
+def _peer_step_at_once(
+    networks: Sequence[nn.Module], batch: Any, graph: TeachingGraph, **options: Any
+) -> Iterator[tuple[int, PeerStepResult]]:
+    """A joint step, in the form of one in turn: each network that learns with its own losses."""
+    result = peer_step(networks, batch, graph, **options)
+    for number in sorted({edge.student.network for edge in graph.edges}):
+        own = {e: loss for e, loss in result.losses.items() if e.student.network == number}
+        yield number, PeerStepResult(losses=own, outputs=result.outputs)
+
+
+def _of_edge(edge: Edge) -> _Term:
+    return _Term(str(edge), f"network {edge.student} ({edge})", edge.student.network)
+
+
+def _part_names(subnets: Sequence[Subnet], rule: SandwichRule) -> list[str]:
+    """The part that each sub-network of a step plays, for the log."""
+    if rule.every_width:
+        return ["largest", *(f"width{subnet.width_mult:g}" for subnet in subnets[1:])]
+    names = ["largest", *(f"random{i + 1}" for i in range(len(subnets) - 1))]
+    if rule.include_smallest and len(names) > 1:
+        names[-1] = "smallest"
+    return names
+
+
+def _is_drop(config: OptimizerConfig, step: int, steps_per_epoch: int) -> bool:
+    """Whether the rate has just been lowered, and the momentum is to be forgotten."""
+    if not config.reset_momentum or config.schedule != "step" or step % steps_per_epoch:
+        return False
+    return step // steps_per_epoch in config.milestones

@@ -1,0 +1,248 @@
+"""The networks of a run: those that learn, each with what belongs to it, and the teacher."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mutualnet.config import ModelConfig, OptimizerConfig, Recipe
+from mutualnet.data import DataSplits
+from mutualnet.distributed import current_ranks, synchronise_norms
+from mutualnet.heads import HEAD_PRESETS, AuxiliaryHeads, Head, as_variant, head_preset
+from mutualnet.messages import first_line
+from mutualnet.models.registry import create_model, names_function
+from mutualnet.module_state import kept_running_statistics, mode_of
+from mutualnet.pretrained import copy_weights, pretrained_model
+from mutualnet.run_directory import load_run
+from mutualnet.seeding import Purpose, seed_of
+from mutualnet.supernet import Supernet
+from mutualnet.training.weight_init import init_weights
+from mutualnet.user_functions import call_function
+
+__all__ = ["Learner", "make_learner", "make_teacher"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Learner:
+    """One network that trains."""
+
+    supernet: Supernet
+    heads: AuxiliaryHeads | None
+    """Auxiliary heads of the full network, where the method uses some."""
+    optimizer: OptimizerConfig
+    init_lr_mult: float
+    """Share of the learning rate for parameters whose values came from elsewhere."""
+    initialized_names: tuple[str, ...]
+    """Those parameters, by their names in the supernet."""
+
+    @property
+    def parts(self) -> nn.ModuleList:
+        """All that has weights to train."""
+        return nn.ModuleList([self.supernet] if self.heads is None else [self.supernet, self.heads])
+
+
+def make_learner(
+    recipe: Recipe,
+    number: int,
+    data: DataSplits,
+    device: torch.device,
+    *,
+    head_names: Sequence[str] = (),
+    known: Sequence[str] | None = None,
+) -> Learner:
+    """Build a network of a recipe, with its weights and auxiliary heads.
+
+    Args:
+        recipe: What is trained.
+        number: Which of its networks, from 0.
+        data: Says how many classes and channels there are.
+        device: Where it will train.
+        head_names: Auxiliary heads that the method uses.
+        known: Parameters whose values came from elsewhere in the run that is resumed: nothing is
+            read from `model.init` then.
+
+    Raises:
+        ValueError: If the network does not fit its data, space or machine.
+    """
+    config = recipe.models[number]
+    # The first network of a run draws what it would draw alone.
+    torch.manual_seed(seed_of(recipe.seed, Purpose.WEIGHTS, *([number] if number else [])))
+    model = create_model(
+        config.name,
+        num_classes=data.num_classes,
+        in_channels=data.in_channels,
+        **config.kwargs,
+    )
+    if config.weight_init != "default":
+        init_weights(model, config.weight_init)
+    copied: set[str] = set()
+    if config.init is not None and known is None:
+        copied = set(copy_weights(model, config.init).copied)
+    supernet = Supernet(model, recipe.space, own_norms=recipe.method.value.owns_norms)
+    if current_ranks().is_first:
+        logger.info(
+            "%s: %d elastic channel groups, %d frozen layers",
+            config.name,
+            len(supernet.plan.groups),
+            sum(len(frozen.layers) for frozen in supernet.plan.frozen),
+        )
+    _check_runs(supernet, data, is_own_task=":" in recipe.task)
+    if known is None:
+        known = [f"model.{name}" for name, _ in model.named_parameters() if name in copied]
+        if copied and supernet.own_norms is not None:  # they start as copies of the model's
+            known += [f"own_norms.{name}" for name, _ in supernet.own_norms.named_parameters()]
+    heads = None
+    if head_names:
+        heads = _make_heads(recipe, number, supernet, data, head_names)
+        if config.weight_init != "default":
+            init_weights(heads, config.weight_init)
+    if config.sync_bn:
+        if device.type == "cpu":
+            raise ValueError("sync_bn needs accelerators, got a CPU. Set model.sync_bn=false")
+        # After tracing: the plan goes by names, which stay.
+        supernet.model = synchronise_norms(supernet.model)
+        if heads is not None:
+            synchronise_norms(heads)
+    return Learner(
+        supernet=supernet.to(device).train(),
+        heads=None if heads is None else heads.to(device).train(),
+        optimizer=recipe.optimizers[number],
+        init_lr_mult=config.init_lr_mult,
+        initialized_names=tuple(known),
+    )
+
+
+def _make_heads(
+    recipe: Recipe, number: int, supernet: Supernet, data: DataSplits, names: Sequence[str]
+) -> AuxiliaryHeads:
+    if not supernet.is_full(recipe.space.largest):
+        raise ValueError(
+            f"method {recipe.teaching.method} puts heads on the full network, but the largest "
+            f"width of the space is {recipe.space.width_range[1]:g}. Raise space.width_range."
+        )
+    side = recipe.space.resolutions[0]
+    return AuxiliaryHeads(
+        supernet.model,
+        _describe_heads(recipe.models[number], recipe, names),
+        num_classes=data.num_classes,
+        images=torch.zeros(1, data.in_channels, side, side),
+        checkpointed=recipe.teaching.checkpoint_heads,
+    )
+
+
+def _describe_heads(
+    config: ModelConfig, recipe: Recipe, names: Sequence[str]
+) -> Mapping[str, Head]:
+    spec = config.heads or config.name
+    is_own = names_function(spec) and spec not in HEAD_PRESETS
+    if not is_own or config.heads is None:
+        return head_preset(spec, names, recipe.teaching.head_variant)
+    found = call_function(spec, "model.heads")
+    if not isinstance(found, Mapping) or not all(
+        isinstance(name, str) and isinstance(head, Head) for name, head in found.items()
+    ):
+        raise ValueError(f"{spec} must return mutualnet.heads.Head by name, got {found!r:.80}")
+    absent = [name for name in names if name not in found]
+    if absent:
+        raise ValueError(
+            f"{spec} must return the heads {', '.join(names)}, got {', '.join(found)}. Set "
+            "teaching.head_names to yours."
+        )
+    return {name: as_variant(found[name], recipe.teaching.head_variant) for name in names}
+
+
+def _check_trains(model: nn.Module, images: Tensor) -> None:
+    """Refuse a network that fails in train mode; it keeps its state, and torch its random one."""
+    try:
+        with (
+            torch.random.fork_rng(devices=()),
+            mode_of(model, True),
+            kept_running_statistics(model),
+            torch.no_grad(),
+        ):
+            model(images)
+    except Exception as error:
+        raise ValueError(
+            f"the network must run in train mode, but fails on images {tuple(images.shape)} "
+            f"({type(error).__name__}: {first_line(error)})"
+        ) from None
+
+
+def _check_runs(supernet: Supernet, data: DataSplits, *, is_own_task: bool) -> None:
+    """Refuse a network that fails at a resolution, or whose outputs are not logits."""
+    supernet.eval()
+    if not is_own_task:  # whose networks may want targets then
+        side = supernet.space.resolutions[0]
+        _check_trains(supernet.model, torch.zeros(2, data.in_channels, side, side))
+    for side in supernet.space.resolutions:
+        try:
+            with torch.no_grad():
+                outputs = supernet.model(torch.zeros(1, data.in_channels, side, side))
+        except Exception as error:  # a user's network raises anything
+            raise ValueError(
+                f"the network must run at every resolution, but fails at {side} px "
+                f"({type(error).__name__}: {first_line(error)}). "
+                "Leave it out of space.resolutions."
+            ) from None
+        if not isinstance(outputs, Tensor) and not is_own_task:
+            raise ValueError(
+                f"the network must return one tensor, got {type(outputs).__name__}. Build it "
+                "without auxiliary outputs."
+            )
+        if not is_own_task and outputs.shape[1:] != (data.num_classes,):
+            raise ValueError(
+                f"the network must return a logit for each of the {data.num_classes} classes of "
+                f"{data.name}, got outputs {tuple(outputs.shape)}. Build it with num_classes."
+            )
+
+
+def make_teacher(
+    recipe: Recipe, data: DataSplits, device: torch.device, *, trust: bool = False
+) -> nn.Module | None:
+    """The trained network that the recipe names, frozen, in eval mode; None if there is none.
+
+    Args:
+        recipe: Names it.
+        data: What it must fit.
+        device: Where it will run.
+        trust: As for `load_run`.
+
+    Raises:
+        ValueError: If it cannot be had, or does not fit the data.
+    """
+    config = recipe.teacher
+    if config.name is None:
+        return None
+    if config.name.startswith("timm:"):
+        model = pretrained_model(config.name.removeprefix("timm:"), in_chans=data.in_channels)
+        side = recipe.space.resolutions[0]
+        try:
+            with torch.no_grad():
+                outputs = model.eval()(torch.zeros(1, data.in_channels, side, side))
+        except Exception as error:  # networks refuse a size in many ways
+            raise ValueError(
+                f"teacher {config.name} does not run at {side} px ({type(error).__name__})"
+            ) from None
+        if outputs.shape[-1] != data.num_classes:
+            raise ValueError(
+                f"teacher {config.name} must have the {data.num_classes} classes of {data.name}, "
+                f"got {outputs.shape[-1]}. Train one on this data and pass its run."
+            )
+    else:
+        run = load_run(Path(config.name), trust=trust)
+        if run.info["class_names"] != list(data.class_names):
+            raise ValueError(f"teacher {config.name} must have {data.name}'s classes, got others")
+        if not run.supernet.is_full(run.recipe.space.largest):
+            raise ValueError(
+                f"teacher {config.name} must be a run that trained the full network, got widths up "
+                f"to {run.recipe.space.width_range[1]:g}"
+            )
+        model = run.supernet.model
+    return model.to(device).eval().requires_grad_(False)

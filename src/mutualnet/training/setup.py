@@ -1,0 +1,236 @@
+"""From a recipe to everything that its training run needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mutualnet.config import DataConfig, Recipe
+from mutualnet.data import DataSplits, load_data
+from mutualnet.data.feeding import TrainBatches, train_loader
+from mutualnet.data.noise import NoisyLabels
+from mutualnet.data.splits import hash_data
+from mutualnet.distributed import broadcast_model, current_ranks, from_first, training_device
+from mutualnet.peers import check_apart
+from mutualnet.seeding import Purpose, generator
+from mutualnet.tasks import Classification, MultiLabel, Task
+from mutualnet.training.autotune import Format, choose_format
+from mutualnet.training.networks import Learner, make_learner, make_teacher
+from mutualnet.user_functions import call_function
+
+__all__ = ["Prepared", "load_splits", "plain_task", "prepare", "training_task"]
+
+
+@dataclass
+class Prepared:
+    """All that a training run needs."""
+
+    recipe: Recipe
+    data: DataSplits
+    task: Task
+    """What is learned and scored, with all that concerns its losses."""
+    learners: tuple[Learner, ...]
+    teacher: nn.Module | None
+    batches: TrainBatches
+    form: Format
+
+    def loader(self, start: int = 0) -> DataLoader[Any]:
+        """The images of every step from one on."""
+        self.batches.start = start
+        return train_loader(self.data.train, self.batches, num_workers=self.recipe.data.num_workers)
+
+
+def load_splits(recipe: Recipe) -> DataSplits:
+    """The recipe's data at the top resolution.
+
+    Raises:
+        ValueError: If there are none such.
+    """
+    damaged = recipe.data.max_damaged_share
+    try:
+        data = load_data(
+            recipe.data.name,
+            recipe.data.path,
+            resolution=recipe.space.resolutions[0],
+            select_share=recipe.data.select_share,
+            select_from=recipe.data.select_from,
+            train_share=recipe.data.train_share,
+            seed=recipe.seed,
+            augment=recipe.data.augment,
+            policy=recipe.data.policy,
+            cutout=recipe.data.cutout,
+            **({} if damaged == DataConfig.max_damaged_share else {"max_damaged_share": damaged}),
+        )
+    except ValueError as error:
+        if not str(error).startswith("path must"):
+            raise
+        raise ValueError(f"{str(error).rstrip('.')}. The path is given by --data.") from None
+    if not recipe.data.label_noise:
+        return data
+    noisy = NoisyLabels(
+        data.train, recipe.data.label_noise, num_classes=data.num_classes, seed=recipe.seed
+    )
+    parts = {"train": (noisy.corrupted.astype(str), noisy.labels[noisy.corrupted].tolist())}
+    return replace(data, train=noisy, data_id=hash_data(data.data_id, parts))
+
+
+def plain_task(recipe: Recipe) -> Task:
+    """The task of a recipe, to run and score a trained network.
+
+    Raises:
+        ValueError: If the task is unknown.
+    """
+    name = recipe.task
+    if name == "classification":
+        return Classification()
+    if name == "multilabel":
+        return MultiLabel()
+    if ":" not in name:
+        raise ValueError(
+            "task must be classification, multilabel, or package.module:function for one of "
+            f"yours, got {name!r}"
+        )
+    task = call_function(name, "task")
+    if not isinstance(task, Task):
+        raise ValueError(f"{name} must return a Task, got {type(task).__name__}")
+    return task
+
+
+def training_task(recipe: Recipe, data: DataSplits) -> Task:
+    """The task of a recipe with all that concerns its losses.
+
+    Args:
+        recipe: Names the task, label smoothing and the balance of the classes.
+        data: Counts the classes.
+
+    Raises:
+        ValueError: If the task is unknown or does not fit the data.
+    """
+    task, is_weighted = plain_task(recipe), recipe.data.balance == "loss"
+    if ":" not in recipe.task and recipe.task != data.task:
+        raise ValueError(f"task must be {data.task} for data {data.name}, got {recipe.task}")
+    labels = data.train.labels
+    if ":" in recipe.task:
+        ignored = {"label_smoothing": recipe.label_smoothing, "data.balance=loss": is_weighted}
+        for name, is_set in ignored.items():
+            if is_set:
+                raise ValueError(f"{name} is for the library's tasks; {recipe.task} has its own")
+        return task
+    if recipe.label_smoothing and not isinstance(task, Classification):
+        raise ValueError("label_smoothing is for class labels; set it to 0 for other tasks")
+    if isinstance(task, MultiLabel):
+        least = 1 / len(labels)
+        share = labels.mean(0).clip(least, 1 - least)
+        weights = tuple(((1 - share) / share).tolist()) if is_weighted else None
+        return MultiLabel(positive_weights=weights)
+    counts = np.bincount(labels, minlength=data.num_classes)
+    even = len(labels) / data.num_classes
+    return Classification(
+        label_smoothing=recipe.label_smoothing,
+        class_weights=tuple((even / counts.clip(1)).tolist()) if is_weighted else None,
+    )
+
+
+def prepare(
+    recipe: Recipe,
+    *,
+    form: Format | None = None,
+    limit_steps: int | None = None,
+    initialized: Sequence[Sequence[str]] | None = None,
+    trust: bool = False,
+) -> Prepared:
+    """Load the data, build the network, and choose its format.
+
+    Args:
+        recipe: What to train.
+        form: Number format and memory layout; by default what the recipe says or a probe finds.
+        limit_steps: Most steps, at which cosine and linear schedules end then.
+        initialized: For each network, parameters whose values came from elsewhere before; an
+            interrupted run goes on from its own state, and nothing is read from `init` again.
+        trust: As for `load_run`, of the teacher's run.
+
+    Raises:
+        ValueError: If the recipe does not fit its data, model or machine.
+    """
+    ranks, device = current_ranks(), training_device()
+    graph = recipe.graph  # refuses a method without its teacher before anything is loaded
+    data = load_splits(recipe)
+    batches = _batches(recipe, data)
+    total = recipe.optimizer.epochs * batches.steps_per_epoch
+    batches.stop = total if limit_steps is None else min(total, limit_steps)
+    teacher = make_teacher(recipe, data, device, trust=trust)
+    known: Sequence[Sequence[str] | None] = initialized or [None] * len(recipe.models)
+    learners = tuple(
+        _learner(recipe, number, data, graph.heads_of(number), known[number])
+        for number in range(len(recipe.models))
+    )
+    check_apart([learner.supernet for learner in learners])
+    for learner in learners:
+        broadcast_model(learner.parts)
+    task = training_task(recipe, data)
+    if form is None:
+        side = recipe.space.resolutions[0]
+        size = max(2, min(recipe.data.batch_size, len(data.train)) // ranks.size)
+        size = max(2, size // recipe.optimizer.accumulate)
+        noise = torch.Generator().manual_seed(0)
+        images = torch.randn(size, data.in_channels, side, side, generator=noise)
+        labels = torch.as_tensor(data.train.labels[:1]).expand(size, *data.train.labels.shape[1:])
+        batch = images.to(device), labels.to(device)
+        draw = recipe.method.value.draw(recipe.space, generator(0, Purpose.DRAW, 0))
+        form = from_first(choose_format(learners[0].supernet, batch, draw, task, recipe.precision))
+    for learner in learners:
+        learner.parts.to(memory_format=form.layout)  # type: ignore[call-overload]
+    return Prepared(
+        recipe=recipe,
+        data=data,
+        task=task,
+        learners=learners,
+        teacher=teacher,
+        batches=batches,
+        form=form,
+    )
+
+
+def _learner(
+    recipe: Recipe,
+    number: int,
+    data: DataSplits,
+    head_names: Sequence[str],
+    known: Sequence[str] | None,
+) -> Learner:
+    try:
+        return make_learner(
+            recipe, number, data, training_device(), head_names=head_names, known=known
+        )
+    except ValueError as error:
+        if len(recipe.models) == 1:
+            raise
+        name = recipe.models[number].name
+        raise ValueError(f"network {number + 1} ({name}): {error}") from None
+
+
+def _batches(recipe: Recipe, data: DataSplits) -> TrainBatches:
+    ranks, config = current_ranks(), recipe.data
+    _check_mixing(config, data)
+    return TrainBatches(
+        data.train.labels,
+        config.batch_size,
+        seed=recipe.seed,
+        rank=ranks.rank,
+        num_ranks=ranks.size,
+        parts=recipe.optimizer.accumulate,
+        balanced=config.balance == "sampling",
+    )
+
+
+def _check_mixing(config: DataConfig, data: DataSplits) -> None:
+    if (config.mixup_alpha or config.cutmix_alpha) and data.task != "classification":
+        raise ValueError("Mixup and CutMix mix class labels; these images have other ones")
+    if config.balance == "sampling" and data.task != "classification":
+        raise ValueError("balance=sampling needs one class per image; use balance=loss")

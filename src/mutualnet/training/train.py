@@ -1,0 +1,277 @@
+"""Training by a recipe: from its first step, or from where an interrupted run stopped."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import shutil
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import timm
+import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch.callbacks import Callback
+
+from mutualnet.config import Recipe
+from mutualnet.distributed import current_ranks, from_first, training_device
+from mutualnet.run_directory import FORMAT, new_run, preprocessing_of
+from mutualnet.training.autotune import Format
+from mutualnet.training.callbacks import CapacityGap, EpochEnds, ProgressBar, StateWriter
+from mutualnet.training.checkpoints import latest_state, write_state
+from mutualnet.training.divergence import check_learned
+from mutualnet.training.epoch_log import EpochLog
+from mutualnet.training.finish import are_scored, final_scores, save_networks
+from mutualnet.training.module import STATE_VERSION, TrainingModule
+from mutualnet.training.setup import Prepared, prepare
+from mutualnet.training.watch import describe_watch, watch
+
+__all__ = ["train"]
+
+logger = logging.getLogger(__name__)
+
+STATES = "checkpoints"
+"""Folder of the states in a run directory."""
+LOGS = "logs"
+"""Folder of the epochs' rows in a run directory."""
+
+
+def train(
+    recipe: Recipe,
+    out: Path,
+    *,
+    limit_steps: int | None = None,
+    resume: bool = False,
+    progress: bool = False,
+    trust: bool = False,
+) -> Path:
+    """Train by a recipe and write a run directory.
+
+    Every random choice is a function of the seed and of its place in the run, so a run that was
+    interrupted at any point and resumed ends with the weights of one that was not: to the same bits
+    on a CPU with the same number of threads and processes.
+
+    Args:
+        recipe: What to train, on what, and how.
+        out: Directory that the run gets when it is whole. Must not exist yet.
+        limit_steps: Stop after this many steps, at which cosine and linear schedules end then.
+        resume: Go on with an unfinished run of `out`, if there is one.
+        progress: Show a progress bar with the losses of every sub-network.
+        trust: Import and call functions that a teacher's run names; those of `recipe` are yours.
+
+    Returns:
+        The directory.
+
+    Raises:
+        ValueError: If `out` exists, the recipe does not fit its data or model, or an unfinished run
+            is in the way or was of another recipe.
+        TrainingDivergedError: If a loss is not finite, or training ended with useless weights or
+            losses. It names the sub-network or the loss, and the step.
+    """
+    if limit_steps is not None:
+        if limit_steps < 1:
+            raise ValueError(f"limit_steps must be >= 1, got {limit_steps}")
+        limit_steps = int(limit_steps)  # states hold plain numbers only
+    with new_run(out, recipe, resume=resume, states=STATES) as partial:
+        if partial is None:
+            logger.info("%s is already trained", out)
+            return out
+        started = time.time()
+        state = from_first(_state_of(partial) if resume and current_ranks().is_first else None)
+        form = _format_of(partial) if resume else None
+        ready = prepare(
+            recipe,
+            form=form,
+            limit_steps=limit_steps,
+            trust=trust,
+            initialized=None if state is None else state["initialized"],
+        )
+        if current_ranks().is_first:
+            chosen = [ready.form.precision, ready.form.memory_format]
+            (partial / FORMAT).write_text(json.dumps(chosen) + "\n")
+        module = _module(ready, state)
+        with _epoch_log(partial, module) as log:
+            seconds = _fit(module, partial, progress, log)
+            if (are_scored(ready) or recipe.watch.every_epochs) and current_ranks().is_first:
+                # What comes may fail or be stopped; training is not to be lost with it.
+                write_state(partial / STATES, module.done, module.state())
+            module.finish()
+            check_learned(module)
+            if recipe.watch.every_epochs:
+                _watch_last(module, log)
+        facts = _facts(module, started, seconds)
+        scores = final_scores(ready)
+        if current_ranks().is_first:
+            save_networks(ready, partial, facts, scores, module.history.look)
+            shutil.rmtree(partial / STATES, ignore_errors=True)  # a whole run needs none
+    return out
+
+
+@contextmanager
+def _epoch_log(partial: Path, module: TrainingModule) -> Iterator[EpochLog | None]:
+    """What writes the rows of the run, in the first process."""
+    if not current_ranks().is_first:
+        yield None
+        return
+    with (
+        _known_warnings(),
+        EpochLog(partial / LOGS, module.history, start=module.start) as log,
+    ):
+        yield log
+
+
+def _watch_last(module: TrainingModule, log: EpochLog | None) -> None:
+    """Score what the run ends with."""
+    for supernet in module.shipped():
+        supernet.to(training_device())  # Lightning leaves the networks on the CPU
+    watch(module)
+    if log is not None:
+        log.write()
+        logger.info("%s", describe_watch(module))
+
+
+def _state_of(partial: Path) -> dict[str, Any] | None:
+    found = latest_state(partial / STATES)
+    if found is None:
+        logger.info("no state to go on from: training starts at step 1")
+        return None
+    if found[1].get("format_version") != STATE_VERSION:
+        raise ValueError(
+            f"the states in {partial / STATES} were written by another version of mutualnet. Go on "
+            "with that one, or remove the unfinished run."
+        )
+    logger.info("going on after step %d", found[0])
+    return found[1]
+
+
+def _format_of(partial: Path) -> Format | None:
+    """The format that the interrupted run had chosen: a probe may choose another now."""
+    try:
+        return Format(*json.loads((partial / FORMAT).read_text()))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+
+
+def _module(ready: Prepared, state: dict[str, Any] | None) -> TrainingModule:
+    if state is None:
+        return TrainingModule(ready)
+    if state["stop"] != ready.batches.stop:
+        raise ValueError(
+            f"the interrupted run was to take {state['stop']} steps, this one "
+            f"{ready.batches.stop}. Give the same --limit-steps, data and number of processes."
+        )
+    if state["data_id"] != ready.data.data_id:
+        raise ValueError(
+            f"{ready.recipe.data.place} must hold the data that the interrupted run began with, "
+            "got others. Restore them, or remove the unfinished run."
+        )
+    if state["num_ranks"] != current_ranks().size:
+        logger.warning(
+            "the run began with %d processes and goes on with %d: BN will see other batches, so "
+            "its weights will not be those of an uninterrupted run",
+            state["num_ranks"],
+            current_ranks().size,
+        )
+    module = TrainingModule(ready, start=state["step"])
+    module.load_state(state)
+    return module
+
+
+def _facts(module: TrainingModule, started: float, seconds: float) -> dict[str, Any]:
+    ready, recipe = module.ready, module.recipe
+    return {
+        "recipe": recipe.name,
+        "task": recipe.task,
+        "class_names": list(ready.data.class_names),
+        "in_channels": ready.data.in_channels,
+        "mean": list(ready.data.mean),
+        "std": list(ready.data.std),
+        "preprocessing": preprocessing_of(recipe).to_values(),
+        "data_id": ready.data.data_id,
+        "select": ready.data.selection.to_dict(),
+        "training_format": str(ready.form),
+        "steps": module.done,
+        "resumed_after_step": module.start or None,
+        "processes": current_ranks().size,
+        "seconds": round(seconds, 1),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime()),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
+        "last_losses": {
+            name: value
+            for name, value in module.history.rows[-1].items()
+            if name.startswith(("ce_", "kl_"))
+        },
+        "versions": {
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "timm": timm.__version__,
+            "lightning": L.__version__,
+        },
+    }
+
+
+def _fit(module: TrainingModule, partial: Path, progress: bool, log: EpochLog | None) -> float:
+    """Take all steps that are left; return the seconds they took."""
+    ready, start = module.ready, module.start
+    callbacks: list[Callback] = [EpochEnds(log)]
+    if current_ranks().is_first:
+        # After the epoch's row and scores, which belong to the state.
+        callbacks.append(StateWriter(partial / STATES, ready.recipe.checkpoint_minutes))
+        if ready.recipe.teaching.method in ("dml", "dcm"):
+            callbacks.append(CapacityGap())
+        if progress:
+            callbacks.append(ProgressBar())
+    loader, device = ready.loader(start), training_device()
+    is_cuda = device.type == "cuda"
+    with _known_warnings():
+        trainer = L.Trainer(
+            accelerator="gpu" if is_cuda else "cpu",
+            devices=[device.index or 0] if is_cuda else 1,
+            # Several processes are ours to join: to Lightning each one is alone.
+            plugins=LightningEnvironment(),
+            max_epochs=1,  # the loader holds all steps that are left
+            logger=False,
+            callbacks=callbacks,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        began = time.perf_counter()
+        if len(loader):
+            try:
+                trainer.fit(module, loader)
+            except SystemExit:  # how Lightning ends on Ctrl-C
+                if trainer.interrupted:
+                    raise KeyboardInterrupt from None
+                raise
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return time.perf_counter() - began
+
+
+@contextmanager
+def _known_warnings() -> Iterator[None]:
+    """Keep from users what is no news to them."""
+    levels = {name: logging.getLogger(name).level for name in _CHATTY}
+    with warnings.catch_warnings():
+        # Zero workers is right for images in memory; the recipe decides.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # TensorBoard's and Lightning's own use of old names.
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        for name in _CHATTY:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
+
+
+_CHATTY = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")

@@ -1,0 +1,223 @@
+"""Sub-networks are moved, copied, loaded, shared by threads and freed."""
+
+import copy
+import gc
+import pickle
+import threading
+import warnings
+import weakref
+
+import pytest
+import torch
+from torch import nn
+
+from mutualnet.calibration import calibrate
+from mutualnet.space import ElasticSpace, Subnet
+from mutualnet.supernet.bn_bank import MissingStatisticsError
+from mutualnet.supernet.supernet import Supernet
+from mutualnet.supernet.weight_sharing import tie_of
+from mutualnet.tasks.classification import Classification
+from tests.zoo import BOTH, at, gradients, images, one_pass, small
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda s: s.to(torch.float64),
+        lambda s: s.model.to(memory_format=torch.channels_last),
+        lambda s: s.bfloat16(),
+    ],
+)
+def test_moving_the_supernet_takes_its_subnetworks_along(make, move):
+    supernet = make().train()
+    narrow = supernet.subnet(at(supernet.space, 0.5))
+    x = images(supernet.space)
+    narrow(x).sum().backward()
+    supernet.zero_grad()
+    move(supernet)
+    dtype = next(supernet.parameters()).dtype
+    narrow(x.to(dtype)).square().sum().backward()
+    for shared in tie_of(narrow).leaves:
+        assert shared.leaf.dtype == dtype
+        if not shared.gathered:
+            assert shared.leaf.data_ptr() == shared.full.data_ptr()
+    assert all(p.grad is not None and p.grad.dtype == dtype for p in supernet.parameters())
+
+
+def test_moving_a_subnetwork_cuts_it_loose_with_a_warning():
+    supernet = small().train()
+    narrow = supernet.subnet(at(supernet.space, 0.5))
+    x = images(supernet.space)
+    narrow.to(torch.float64)
+    with pytest.warns(UserWarning, match="no longer shares weights"):
+        narrow(x.double()).sum().backward()
+    assert all(p.grad is None and p.dtype == torch.float32 for p in supernet.parameters())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        narrow(x.double()).sum().backward()
+
+
+@BOTH
+def test_copies_and_pickles_of_a_subnetwork_are_their_own(make):
+    supernet = make().train()
+    narrow = supernet.subnet(at(supernet.space, 0.5))
+    x = images(supernet.space)
+    before = {name: value.clone() for name, value in supernet.state_dict().items()}
+    for other in (copy.deepcopy(narrow), pickle.loads(pickle.dumps(narrow))):
+        torch.testing.assert_close(other(x), narrow(x))
+        optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
+        other(x).sum().backward()
+        optimizer.step()
+        other.eval()(x)
+        assert all(p.grad is None for p in supernet.parameters())
+        for name, value in supernet.state_dict().items():
+            assert torch.equal(value, before[name]), name
+
+
+@BOTH
+def test_state_dict_is_compact_and_loads_into_the_extracted(make):
+    supernet = make()
+    subnet = at(supernet.space, 0.5)
+    state = supernet.subnet(subnet).state_dict()
+    for name, value in state.items():
+        if value.is_floating_point():
+            assert value.untyped_storage().nbytes() == value.numel() * value.element_size(), name
+    supernet.extract(subnet, uncalibrated=True).load_state_dict(state)
+
+
+@BOTH
+def test_loading_into_a_subnetwork_changes_the_shared_weights_or_is_refused(make):
+    supernet = make().train()
+    x, subnet = images(supernet.space), at(supernet.space, 0.5)
+    narrow = supernet.subnet(subnet)
+    state = supernet.extract(subnet, uncalibrated=True).state_dict()
+    state = {n: v + 1 if v.is_floating_point() else v for n, v in state.items()}
+    if any(shared.gathered for shared in tie_of(narrow).leaves):
+        with pytest.raises(RuntimeError, match="must not be loaded into"):
+            narrow.load_state_dict(state)
+        return
+    version = supernet.weights_version
+    narrow.load_state_dict(state)
+    assert supernet.weights_version != version
+    narrow(x)
+    for name, parameter in supernet.model.named_parameters():
+        block = tuple(slice(0, n) for n in state[name].shape)
+        assert torch.equal(parameter[block], state[name]), name
+
+
+def test_missing_and_stale_statistics_are_told_apart():
+    supernet = small()
+    narrow = supernet.subnet(Subnet(width_mult=0.5, resolution=8)).eval()
+    x = torch.randn(2, 3, 8, 8)
+    with pytest.raises(MissingStatisticsError, match=r"0\.5x8 must be calibrated .* no BN stat"):
+        narrow(x)
+    with pytest.raises(MissingStatisticsError, match="or pass uncalibrated=True"):
+        supernet.extract(Subnet(width_mult=0.5, resolution=8))
+    noise = [(images(supernet.space, 4), torch.zeros(4).long())]
+    other = Subnet(width_mult=0.5, resolution=16)
+    calibrate(supernet, noise, [other], task=Classification(), data_id="d", num_samples=4)
+    with pytest.raises(MissingStatisticsError):
+        narrow(x)  # statistics of another resolution do not serve
+
+
+def test_networks_without_bn_run_at_once():
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 2, 1))
+    supernet = Supernet(model, ElasticSpace(resolutions=(8,)))
+    x, subnet = images(supernet.space), at(supernet.space, 0.5)
+    switched = supernet.subnet(subnet).eval()(x)
+    assert switched.shape[1] == 2
+    torch.testing.assert_close(supernet.extract(subnet)(x), switched)
+
+
+@BOTH
+def test_two_threads_train_two_subnetworks_at_once(make):
+    supernet = make().double().train()
+    x = images(supernet.space, 4).double()
+    widths = (1.0, 0.5)
+    expected: dict[str, torch.Tensor] = {}
+    repeats = 20
+    for width in widths:
+        for name, gradient in one_pass(supernet, x, width).items():
+            expected[name] = expected.get(name, 0) + repeats * gradient
+    subnets = [supernet.subnet(at(supernet.space, width)) for width in widths]
+    barrier = threading.Barrier(len(widths))
+
+    def work(module: nn.Module) -> None:
+        for _ in range(repeats):
+            barrier.wait()
+            module(x).square().sum().backward()
+
+    threads = [threading.Thread(target=work, args=(module,)) for module in subnets]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name, gradient in gradients(supernet).items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-9, atol=1e-9, msg=name)
+
+
+def test_two_threads_run_two_subnetworks_as_alone():
+    supernet = small()
+    chosen = [at(supernet.space, 0.5), Subnet(width_mult=0.25, resolution=8)]
+    noise = [(images(supernet.space, 4), torch.zeros(4).long())]
+    calibrate(supernet, noise, chosen, task=Classification(), data_id="d", num_samples=4)
+    modules = [supernet.subnet(s).eval() for s in chosen]
+    inputs = [torch.randn(2, 3, s.resolution, s.resolution) for s in chosen]
+    with torch.no_grad():
+        alone = [m(x) for m, x in zip(modules, inputs, strict=True)]
+    wrong = []
+
+    def work(i: int) -> None:
+        with torch.no_grad():
+            for _ in range(50):
+                if not torch.equal(modules[i](inputs[i]), alone[i]):
+                    wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_the_pool_reuses_modules_and_follows_the_resolution():
+    supernet = small()
+    a = supernet.pooled_subnet(Subnet(width_mult=0.5, resolution=16))
+    b = supernet.pooled_subnet(Subnet(width_mult=0.5, resolution=8))
+    assert a is b
+    assert tie_of(b).key.resolution == 8
+    assert supernet.subnet(Subnet(width_mult=0.5, resolution=8)) is not b
+
+
+@BOTH
+def test_discarded_subnetworks_are_freed(make):
+    supernet = make().train()
+    narrow = supernet.subnet(at(supernet.space, 0.5))
+    narrow(images(supernet.space)).sum().backward()
+    left = [weakref.ref(narrow), *(weakref.ref(p) for p in narrow.parameters())]
+    del narrow
+    gc.collect()
+    assert not any(reference() is not None for reference in left)
+
+
+def test_only_subnetworks_have_a_tie():
+    with pytest.raises(TypeError, match="expected a sub-network that Supernet"):
+        tie_of(nn.Linear(1, 1))
+
+
+def test_a_failed_backward_does_not_lock_other_threads_out():
+    supernet = small().train()
+    narrow, other = (supernet.subnet(at(supernet.space, w)) for w in (0.5, 0.25))
+    x = images(supernet.space)
+    supernet.gradient_lock.acquire()  # as a pass would that died between its two hooks
+    narrow(x).sum().backward()  # the same thread goes on
+    done = threading.Event()
+
+    def work() -> None:
+        other(x).sum().backward()
+        done.set()
+
+    threading.Thread(target=work, daemon=True).start()
+    assert done.wait(timeout=20)

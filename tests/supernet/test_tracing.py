@@ -1,0 +1,356 @@
+"""From model to plan: against Torch-Pruning's own narrowing, and on models made to be hard."""
+
+import copy
+
+import pytest
+import timm
+import torch
+import torch_pruning as tp
+import torchvision
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+from torchvision.ops import Permute
+
+from mutualnet.models.cifar import wrn16_4
+from mutualnet.space import ElasticSpace, Subnet
+from mutualnet.supernet.bn_bank import tracked_norms
+from mutualnet.supernet.narrow import take
+from mutualnet.supernet.supernet import Supernet
+
+TWINS = {
+    "mobilenetv1_100": (lambda: timm.create_model("mobilenetv1_100", num_classes=10), 64),
+    "mobilenetv2_100": (lambda: timm.create_model("mobilenetv2_100", num_classes=10), 64),
+    "resnet18": (lambda: timm.create_model("resnet18", num_classes=10), 64),
+    "resnet50": (lambda: timm.create_model("resnet50", num_classes=10), 64),
+    "efficientnet_b0": (lambda: timm.create_model("efficientnet_b0", num_classes=10), 64),
+    "mobilenetv3": (lambda: timm.create_model("mobilenetv3_large_100", num_classes=10), 64),
+    "densenet121": (lambda: timm.create_model("densenet121", num_classes=10), 64),
+    "vgg16": (lambda: timm.create_model("vgg16", num_classes=10), 64),
+    "wrn16_4": (lambda: wrn16_4(10), 32),
+    "flatten to linear": (lambda: _small_vgg(), 64),
+    "torchvision vgg11": (lambda: _vgg11(), 64),
+}
+
+
+def _vgg11() -> nn.Module:
+    """Its convolutions and its flattened 512 * 7 * 7, with a classifier that fits into memory."""
+    model = torchvision.models.vgg11(weights=None, init_weights=False)
+    model.classifier = nn.Sequential(nn.Linear(512 * 49, 64), nn.ReLU(), nn.Linear(64, 10))
+    return model
+
+
+def _small_vgg() -> nn.Module:
+    """Torchvision's layout: 16 channels of 7x7 are flattened into a linear layer."""
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(7),
+        nn.Flatten(),
+        nn.Linear(16 * 49, 32),
+        nn.ReLU(),
+        nn.Linear(32, 5),
+    )
+
+
+def _index_valued(model: nn.Module) -> nn.Module:
+    """A copy whose every parameter and BN buffer holds its own flat index."""
+    twin = copy.deepcopy(model).double()
+    for tensor in (*twin.parameters(), *twin.buffers()):
+        if tensor.is_floating_point():
+            tensor.data.copy_(torch.arange(tensor.numel(), dtype=torch.float64).view(tensor.shape))
+    return twin
+
+
+@pytest.mark.parametrize("name", sorted(TWINS))
+def test_the_plan_equals_torch_prunings_own_narrowing(name):
+    make, side = TWINS[name]
+    supernet = Supernet(make(), ElasticSpace(resolutions=(side,)))
+    counts = supernet.counts(Subnet(width_mult=0.5, resolution=side))
+    indices = supernet.plan.indices(counts)
+    twin, full = (_index_valued(supernet.model) for _ in range(2))
+    graph = tp.DependencyGraph().build_dependency(
+        twin, torch.zeros(2, 3, side, side, dtype=torch.float64), verbose=False
+    )
+    for group, count in zip(supernet.plan.groups, counts, strict=True):
+        root = twin.get_submodule(group.name)
+        prune = graph.get_pruner_of_module(root).prune_out_channels
+        dropped = list(range(count, group.size))
+        if dropped:
+            graph.get_pruning_group(root, prune, dropped).prune()
+    expected = {n: t for n, t in twin.state_dict().items() if t.is_floating_point()}
+    for tensor_name, tensor in full.state_dict().items():
+        if tensor.is_floating_point():
+            kept = take(tensor, indices.get(tensor_name, {}))
+            assert torch.equal(kept, expected[tensor_name]), tensor_name
+
+
+class Toy(nn.Module):
+    """A stem, something in the middle, and a classifier."""
+
+    def __init__(self, middle: nn.Module, channels: int = 32) -> None:
+        super().__init__()
+        self.early = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU())
+        self.stem = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU())
+        self.middle = middle
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(channels, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.pool(self.middle(self.stem(self.early(x)))).flatten(1))
+
+
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(32, 32, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.conv(x).relu())
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(32, 32, 1), nn.Conv2d(32, 32, 1)
+        self.b.weight = self.a.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x).relu())
+
+
+class LayerScale(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(32, 32, 1)
+        self.gamma = nn.Parameter(torch.ones(32, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.gamma * self.conv(x)
+
+
+class FixedReshape(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(32, 24, 1), nn.Conv2d(12, 32, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        return self.b(y.reshape(y.shape[0], 2, 12, *y.shape[2:]).sum(1))
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(32, 32, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, _ = self.gru(x.flatten(2).transpose(1, 2))
+        return y.transpose(1, 2).reshape(x.shape)
+
+
+class InputResidual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 3, 3, padding=1)
+        self.rest = Toy(nn.Identity())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rest(x + self.first(x))
+
+
+class Auxiliary(nn.Module):
+    """A second classifier that runs in train mode alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 32, 3, padding=1)
+        self.body = nn.Conv2d(32, 32, 3, padding=1)
+        self.head, self.side = nn.Linear(32, 4), nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        early = self.stem(x).relu()
+        out = self.head(self.body(early).relu().mean((2, 3)))
+        return (out, self.side(early.mean((2, 3)))) if self.training else out
+
+
+def _named() -> nn.Module:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = Toy(nn.Identity())
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"logits": self.net(x)}
+
+    return Named()
+
+
+def _grouped(groups: int, inner: int = 32) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(32, inner, 3, padding=1, groups=groups), nn.ReLU(), nn.Conv2d(inner, 32, 1)
+    )
+
+
+FROZEN = {
+    "a module called twice": (lambda: Toy(Twice()), "middle.conv", "called 2 times"),
+    "tied parameters": (lambda: Toy(Tied()), "middle.a", "shares a parameter with"),
+    "a parametrization": (
+        lambda: Toy(
+            nn.Sequential(parametrizations.weight_norm(nn.Conv2d(32, 32, 1)), nn.Conv2d(32, 32, 1))
+        ),
+        "middle.0",
+        "parametrized",
+    ),
+    "a bare parameter": (lambda: Toy(LayerScale()), "middle.conv", "bare parameter"),
+    "a fixed reshape": (lambda: Toy(FixedReshape()), "middle.a", "does not run narrower"),
+    "a recurrent layer": (lambda: Toy(Recurrent()), "stem.0", "channels cannot be followed"),
+    "a residual with the input": (InputResidual, "first", "does not run narrower"),
+    "a grouped convolution with more outputs": (
+        lambda: Toy(_grouped(4, 64)),
+        "middle.0",
+        "other channels in than out",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", sorted(FROZEN))
+def test_what_cannot_be_narrower_is_frozen_and_named(what):
+    make, layer, reason = FROZEN[what]
+    _runs_and_equals(model := make())
+    supernet = Supernet(model, ElasticSpace(resolutions=(16,)))
+    frozen = [f for f in supernet.plan.frozen if layer in f.layers]
+    assert frozen, supernet.report()
+    assert reason in frozen[0].reason
+    assert frozen[0].reason in supernet.report()
+    assert any(layer in line and "frozen" in line for line in supernet.report().splitlines())
+
+
+ELASTIC = {
+    # name: network, a layer that must be elastic, steps of its group's channels
+    "grouped": (lambda: Toy(_grouped(4)), "middle.0", 8),
+    "depthwise": (lambda: Toy(_grouped(32)), "middle.0", 1),
+    "group norm": (
+        lambda: Toy(nn.Sequential(nn.Conv2d(32, 32, 1), nn.GroupNorm(4, 32), nn.ReLU())),
+        "middle.0",
+        8,
+    ),
+    "batch norm without affine": (
+        lambda: Toy(nn.Sequential(nn.Conv2d(32, 32, 1), nn.BatchNorm2d(32, affine=False))),
+        "middle.0",
+        1,
+    ),
+    "batch norm without statistics": (
+        lambda: Toy(
+            nn.Sequential(
+                nn.Conv2d(32, 32, 1),
+                nn.BatchNorm2d(32, affine=False, track_running_stats=False),
+            )
+        ),
+        "middle.0",
+        1,
+    ),
+    "transposed": (lambda: Toy(nn.ConvTranspose2d(32, 32, 2, stride=2)), "middle", 1),
+    "prelu": (lambda: Toy(nn.Sequential(nn.Conv2d(32, 32, 1), nn.PReLU(32))), "middle.0", 1),
+    "instance norm": (
+        lambda: Toy(
+            nn.Sequential(nn.Conv2d(32, 32, 1), nn.InstanceNorm2d(32, affine=True), nn.ReLU())
+        ),
+        "middle.0",
+        1,
+    ),
+    "layer norm": (
+        lambda: Toy(
+            nn.Sequential(
+                Permute([0, 2, 3, 1]), nn.Linear(32, 32), nn.LayerNorm(32), Permute([0, 3, 1, 2])
+            )
+        ),
+        "middle.1",
+        1,
+    ),
+    "dictionary output": (_named, "net.stem.0", 1),
+    "auxiliary head": (Auxiliary, "body", 1),
+    "torchvision vgg layout": (_small_vgg, "5", 1),
+}
+
+
+def _runs_and_equals(model: nn.Module) -> None:
+    """Conversion leaves the outputs alone, and every narrow network runs and trains."""
+    torch.manual_seed(0)
+    x = torch.randn(4, 3, 16, 16)
+    expected = copy.deepcopy(model).eval()(x)
+    supernet = Supernet(model, ElasticSpace(resolutions=(16,)))
+    torch.testing.assert_close(supernet.eval()(x), expected, rtol=0, atol=0)
+    for width in (0.25, 0.5, 1.0):
+        subnet = Subnet(width_mult=width, resolution=16)
+        narrow = supernet.train().subnet(subnet)
+        plain = supernet.extract(subnet, uncalibrated=True).train()
+        out, same = narrow(x), plain(x)
+        leaves = list(out.values()) if isinstance(out, dict) else [out]
+        leaves = list(out) if isinstance(out, tuple) else leaves
+        others = list(same.values()) if isinstance(same, dict) else [same]
+        others = list(same) if isinstance(same, tuple) else others
+        for a, b in zip(leaves, others, strict=True):
+            assert a.shape == (4, 4) or a.shape == (4, 5)
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+        sum(leaf.square().sum() for leaf in leaves).backward()
+        for module, wide in zip(narrow.modules(), model.modules(), strict=True):
+            if isinstance(module, nn.Conv2d):
+                assert module.weight.shape[0] == module.out_channels
+                assert module.weight.shape[1] * module.groups == module.in_channels
+                assert module.out_channels <= wide.out_channels
+
+
+@pytest.mark.parametrize("what", sorted(ELASTIC))
+def test_every_other_layer_is_elastic_and_right(what):
+    make, layer, step = ELASTIC[what]
+    _runs_and_equals(model := make())
+    supernet = Supernet(model, ElasticSpace(resolutions=(16,)))
+    only_output = [f for f in supernet.plan.frozen if "output" not in f.reason]
+    assert not only_output, supernet.report()
+    (group,) = (g for g in supernet.plan.groups if layer in g.layers)
+    assert group.step == step
+    assert step == 1 or f"in steps of {step}" in supernet.report()
+    narrow = supernet.extract(Subnet(width_mult=0.25, resolution=16), uncalibrated=True)
+    fewer = sum(p.numel() for p in narrow.parameters())
+    assert fewer < 0.45 * sum(p.numel() for p in model.parameters())
+
+
+def test_an_output_that_is_a_map_keeps_its_channels():
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 24, 1), nn.ReLU())
+    supernet = Supernet(model, ElasticSpace(resolutions=(8,)))
+    assert [f.layers for f in supernet.plan.frozen] == [("2",)]
+    assert (
+        supernet.subnet(Subnet(width_mult=0.5, resolution=8))(torch.zeros(1, 3, 8, 8)).shape[1]
+        == 24
+    )
+
+
+def test_tracing_touches_no_statistics_and_no_random_state():
+    model = wrn16_4(4).train()
+    before = {n: b.clone() for n, b in model.named_buffers()}
+    state = torch.get_rng_state()
+    Supernet(model, ElasticSpace(resolutions=(16,)))
+    assert all(torch.equal(before[n], b) for n, b in model.named_buffers())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.training
+    assert all(norm.training for _, norm in tracked_norms(model))
+
+
+@pytest.mark.parametrize(
+    ("name", "share"), [("googlenet", 0.31), ("resnext50_32x4d", 0.27), ("squeezenet1_1", 0.26)]
+)
+def test_torchvisions_networks_convert(name, share):
+    kwargs = {"init_weights": False} if name == "googlenet" else {}
+    model = torchvision.models.get_model(name, weights=None, num_classes=5, **kwargs)
+    supernet = Supernet(model, ElasticSpace(resolutions=(96,)))
+    narrow = supernet.extract(Subnet(width_mult=0.5, resolution=96), uncalibrated=True).eval()
+    assert narrow(torch.zeros(1, 3, 96, 96)).shape == (1, 5), supernet.report()
+    fewer = sum(p.numel() for p in narrow.parameters())
+    assert fewer < share * sum(p.numel() for p in model.parameters())
+
+
+def test_a_network_that_cannot_be_traced_says_so():
+    model = torchvision.models.shufflenet_v2_x1_0(weights=None)
+    with pytest.raises(ValueError, match="the model's channels cannot be traced"):
+        Supernet(model, ElasticSpace(resolutions=(64,)))

@@ -1,0 +1,120 @@
+"""Imports go down the rows of the architecture, without a circle."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mutualnet
+
+ROOT = Path(mutualnet.__file__).parent
+
+TABLE = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+ROWS = re.findall(r"^\| [^|`]+ \| ((?:`\w+/?` ?)+)\|", TABLE, re.MULTILINE)
+ORDER = [*re.findall(r"\w+", " ".join(ROWS)), "__main__"]
+"""A module imports only from modules before it; inside a folder, from its own too."""
+PRIVATE = ("config", "heads", "supernet", "tabulation", "training")
+"""Folders whose files others reach by the names that the folder hands on."""
+
+NO_TORCH = [*re.findall(r"\w+", ROWS[0]), "checksums", "file_mode"]
+
+
+def _module_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+
+
+def _is_for_types_only(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def _is_module(name: str) -> bool:
+    path = ROOT.parent.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def _imports(path: Path) -> set[str]:
+    """Full names of what a file imports, inside functions too, but for type checkers' blocks."""
+    found: set[str] = set()
+    todo: list[ast.AST] = [ast.parse(path.read_text())]
+    while todo:
+        node = todo.pop()
+        if _is_for_types_only(node):
+            continue
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                part = f"{node.module}.{alias.name}"
+                found.add(part if _is_module(part) else node.module)
+        todo.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def test_every_module_has_its_place():
+    assert {_module_of(path) for path in FILES} == set(ORDER)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_down_only(path):
+    here = ORDER.index(_module_of(path))
+    for name in _imports(path):
+        if name.startswith("mutualnet."):
+            there = name.split(".")[1]
+            assert ORDER.index(there) <= here, f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_of_a_folder_are_private_to_it(path):
+    for name in _imports(path):
+        parts = name.split(".")
+        if parts[0] == "mutualnet" and len(parts) > 2 and parts[1] in PRIVATE:
+            assert _module_of(path) == parts[1], f"{path} imports {name}"
+
+
+def test_files_of_a_folder_have_no_circle():
+    names = {
+        "mutualnet."
+        + ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p
+        for p in FILES
+    }
+    edges = {name: {i for i in _imports(path) if i in names} for name, path in names.items()}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, f"a circle of imports: {' -> '.join((*path, name))}"
+        if name not in done:
+            for other in edges[name] - {name}:
+                visit(other, (*path, name))
+            done.add(name)
+
+    for name in names:
+        visit(name, ())
+
+
+@pytest.mark.parametrize("name", NO_TORCH)
+def test_values_come_without_torch(name):
+    code = (
+        f"import sys, mutualnet, mutualnet.{name}; "
+        "bad = {'torch', 'lightning', 'timm', 'PIL'} & set(sys.modules); assert not bad, bad"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_public_names_load_and_others_do_not():
+    for name in mutualnet.__all__:
+        assert getattr(mutualnet, name) is not None
+    assert set(mutualnet.__all__) <= set(dir(mutualnet))
+    with pytest.raises(AttributeError, match="has no attribute 'supernett'"):
+        mutualnet.supernett  # noqa: B018
+
+
+def test_an_old_public_name_works_and_says_the_new_one():
+    with pytest.warns(DeprecationWarning, match=r"mutualnet.RULES is now mutualnet.METHODS"):
+        rules = mutualnet.RULES
+    assert rules == {name: method.rule for name, method in mutualnet.METHODS.items()}

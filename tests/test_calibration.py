@@ -1,0 +1,141 @@
+"""BN calibration against statistics over all values, written plainly."""
+
+import pytest
+import torch
+from torch import nn
+
+from mutualnet.calibration import StatisticsPool, calibrate
+from mutualnet.models.cifar import wrn16_1
+from mutualnet.space import ElasticSpace, Subnet
+from mutualnet.supernet.bn_bank import MissingStatisticsError, tracked_norms
+from mutualnet.supernet.supernet import Supernet
+from mutualnet.tasks.classification import Classification
+
+TASK = Classification()
+SPACE = ElasticSpace(resolutions=(16, 8))
+
+
+@pytest.fixture
+def supernet():
+    return Supernet(wrn16_1(num_classes=5), SPACE).eval()
+
+
+def _batches(count: int, size: int = 4) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return [(3 * torch.randn(size, 3, 16, 16) + 1, torch.zeros(size).long()) for _ in range(count)]
+
+
+def _slow_statistics(
+    supernet: Supernet, subnet: Subnet, batches: list[tuple[torch.Tensor, torch.Tensor]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every value that enters each BN, each batch normalised by itself; then mean and variance."""
+    module = supernet.extract(subnet, uncalibrated=True).train()
+    seen: dict[str, list[torch.Tensor]] = {name: [] for name, _ in tracked_norms(module)}
+    for name, norm in tracked_norms(module):
+        norm.register_forward_pre_hook(
+            lambda _, args, name=name: seen[name].append(args[0].transpose(0, 1).flatten(1))
+        )
+    with torch.no_grad():
+        for batch in batches:
+            module(TASK.scale(batch, subnet)[0])
+    values = [torch.cat(found, dim=1).double() for found in seen.values()]
+    return torch.cat([v.mean(1) for v in values]), torch.cat([v.var(1) for v in values])
+
+
+@pytest.mark.parametrize("subnet", SPACE.grid()[::7], ids=str)
+def test_statistics_are_those_of_all_values_together(supernet, subnet):
+    batches = _batches(3)
+    calibrate(supernet, batches, [subnet], task=TASK, data_id="d", num_samples=12)
+    statistics = supernet.bank[supernet.key(subnet)]
+    mean, var = _slow_statistics(supernet, subnet, batches)
+    torch.testing.assert_close(statistics.mean.double(), mean, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(statistics.var.double(), var, rtol=1e-4, atol=1e-6)
+
+
+def test_order_of_batches_and_company_of_other_subnetworks_do_not_matter(supernet):
+    batches, grid = _batches(4), SPACE.grid()[::5]
+    calibrate(supernet, batches, grid, task=TASK, data_id="d", num_samples=16)
+    together = dict(supernet.bank)
+    for subnet in grid:
+        calibrate(supernet, batches[::-1], [subnet], task=TASK, data_id="d", num_samples=16)
+        key = supernet.key(subnet)
+        assert supernet.bank[key] is not together[key]
+        torch.testing.assert_close(supernet.bank[key].mean, together[key].mean, rtol=1e-6, atol=0)
+        torch.testing.assert_close(supernet.bank[key].var, together[key].var, rtol=1e-6, atol=0)
+
+
+def test_a_pool_has_the_mean_and_variance_of_all_values_of_all_batches():
+    values = torch.randn(7, 5, 20) * torch.arange(1, 6).view(1, 5, 1)
+    pool, count = StatisticsPool(5), torch.full((5,), 20.0, dtype=torch.float64)
+    for batch in values:
+        pool.add(batch.mean(1), batch.var(1), count)
+    flat = values.transpose(0, 1).flatten(1).double()
+    torch.testing.assert_close(pool.mean().double(), flat.mean(1), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(pool.var().double(), flat.var(1), rtol=1e-5, atol=1e-6)
+
+
+def test_no_more_batches_are_loaded_than_needed_and_each_once(supernet):
+    loaded = []
+
+    def stream():
+        for number, batch in enumerate(_batches(10)):
+            loaded.append(number)
+            yield batch
+
+    calibrate(supernet, stream(), SPACE.grid()[:3], task=TASK, data_id="d", num_samples=12)
+    assert loaded == [0, 1, 2]
+
+
+def test_a_smaller_last_batch_is_left_out_and_the_bank_says_what_was_used(supernet, caplog):
+    subnet = SPACE.smallest
+    batches = [*_batches(2), *_batches(1, size=3)]
+    calibrate(supernet, batches, [subnet], task=TASK, data_id="abc", num_samples=100)
+    statistics = supernet.bank[supernet.key(subnet)]
+    assert (statistics.num_samples, statistics.batch_size, statistics.data_id) == (8, 4, "abc")
+    assert "calibrated on 8 images" in caplog.text
+
+
+def test_model_and_other_entries_stay_as_they_are(supernet):
+    before = {name: value.clone() for name, value in supernet.model.state_dict().items()}
+    modes = [module.training for module in supernet.model.modules()]
+    calibrate(supernet, _batches(1), SPACE.grid(), task=TASK, data_id="d", num_samples=4)
+    assert modes == [module.training for module in supernet.model.modules()]
+    for name, value in supernet.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(p.grad is None for p in supernet.parameters())
+
+
+def test_calibrated_subnetworks_run_until_the_weights_change(supernet):
+    subnet = SPACE.smallest
+    images = torch.randn(2, 3, 8, 8)
+    module = supernet.subnet(subnet)
+    with pytest.raises(MissingStatisticsError, match="no BN statistics"):
+        module(images)
+    calibrate(supernet, _batches(1), [subnet], task=TASK, data_id="d", num_samples=4)
+    torch.testing.assert_close(
+        module(images), supernet.extract(subnet)(images), rtol=1e-5, atol=1e-5
+    )
+    with torch.no_grad():
+        supernet.model.stem.weight.mul_(1.1)
+    with pytest.raises(MissingStatisticsError, match="stale BN statistics"):
+        module(images)
+
+
+def test_networks_without_bn_need_no_calibration():
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 4, 3))
+    supernet = Supernet(model, SPACE).eval()
+    calibrate(supernet, _batches(1), SPACE.grid(), task=TASK, data_id="d", num_samples=4)
+    assert len(supernet.bank) == 0
+    assert supernet.subnet(SPACE.smallest)(torch.randn(1, 3, 8, 8)).shape[1] == 4
+
+
+@pytest.mark.parametrize(
+    ("batches", "num_samples", "message"),
+    [
+        ([], 4, "at least one batch, got none"),
+        (_batches(1, size=1), 4, "at least 2 images, got 1"),
+        (_batches(1), 1, "num_samples must be >= 2, got 1"),
+    ],
+)
+def test_too_little_data_is_refused(supernet, batches, num_samples, message):
+    with pytest.raises(ValueError, match=message):
+        calibrate(supernet, batches, SPACE.grid(), task=TASK, data_id="d", num_samples=num_samples)

@@ -1,0 +1,70 @@
+"""Which number format a table is made in."""
+
+import pytest
+import torch
+
+from mutualnet import probe
+from mutualnet.models.cifar import WideResNet
+from mutualnet.space import ElasticSpace
+from mutualnet.supernet.supernet import Supernet
+from mutualnet.training.autotune import PLAIN, Format, faster_format
+
+BF16 = Format("bf16", "channels_last")
+SLOW_BF16 = Format("bf16", "contiguous")
+LAST = Format("fp32", "channels_last")
+
+
+@pytest.fixture
+def supernet():
+    model = WideResNet(depth=10, width_factor=1, num_classes=4)
+    return Supernet(model, ElasticSpace(resolutions=(16, 8)))
+
+
+def _timed(monkeypatch, batch: dict[Format, float], image: dict[Format, float]) -> None:
+    def seconds(module, inputs, forms, passes=3):
+        known = batch if len(inputs) > 1 else image
+        return {form: known[form] for form in forms}
+
+    monkeypatch.setattr(probe, "_seconds_per_pass", seconds)
+
+
+def _choose(supernet, trained: Format, *, one_image: bool = False) -> Format:
+    return faster_format(supernet, trained, torch.zeros(4, 3, 16, 16), one_image=one_image)
+
+
+def test_the_fastest_is_taken_and_bf16_only_if_training_took_it(supernet, monkeypatch):
+    batch = {PLAIN: 4.0, LAST: 3.0, SLOW_BF16: 2.5, BF16: 2.0}
+    _timed(monkeypatch, batch, batch)
+    assert _choose(supernet, BF16) == BF16
+    assert _choose(supernet, LAST) == _choose(supernet, PLAIN) == LAST
+
+
+def test_a_machine_slow_at_bf16_stays_with_the_weights_own(supernet, monkeypatch):
+    batch = {PLAIN: 4.0, LAST: 3.9, SLOW_BF16: 9.0, BF16: 8.0}
+    _timed(monkeypatch, batch, batch)
+    assert _choose(supernet, BF16) == PLAIN  # channels_last saves less than a tenth
+
+
+def test_what_slows_a_single_image_is_no_format_for_latencies(supernet, monkeypatch):
+    batch = {PLAIN: 4.0, LAST: 3.0, SLOW_BF16: 2.5, BF16: 2.0}
+    _timed(monkeypatch, batch, {PLAIN: 1.0, LAST: 1.05, SLOW_BF16: 2.0, BF16: 2.0})
+    assert _choose(supernet, BF16, one_image=True) == LAST
+    assert _choose(supernet, BF16) == BF16
+
+
+def test_the_probe_runs_and_leaves_the_network_alone(supernet):
+    before = {name: value.clone() for name, value in supernet.state_dict().items()}
+    assert _choose(supernet, BF16, one_image=True) in (PLAIN, LAST, SLOW_BF16, BF16)
+    assert all(torch.equal(before[name], value) for name, value in supernet.state_dict().items())
+    assert len(supernet.bank) == 0
+
+
+@pytest.mark.parametrize("form", [PLAIN, LAST, BF16])
+def test_a_format_is_read_back_from_its_text(form):
+    assert Format.parse(str(form)) == form
+
+
+@pytest.mark.parametrize("text", ["", "fp32", "fp64 contiguous", "bf16 contiguous x", 3])
+def test_other_texts_are_refused(text):
+    with pytest.raises(ValueError, match="a format must be fp32 or bf16, then contiguous or"):
+        Format.parse(text)

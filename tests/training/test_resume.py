@@ -1,0 +1,210 @@
+"""Runs that are killed go on to the same weights."""
+
+import random
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mutualnet.cli import main
+from mutualnet.config.serialization import override, write_recipe
+from mutualnet.run_directory import load_run, new_run
+from mutualnet.training.autotune import Format
+from mutualnet.training.checkpoints import latest_state, write_state
+from mutualnet.training.train import train
+from tests.small_runs import (
+    StoppedError,
+    assert_same_log,
+    assert_same_weights,
+    digits,
+    stop_after,
+)
+
+STEPS = 40
+
+
+@pytest.fixture
+def recipe():
+    return digits(
+        "model.kwargs={depth: 10, width_factor: 1, dropout: 0.2}",
+        "optimizer.epochs=3",
+        "optimizer.ema_decay=0.9",
+        "optimizer.accumulate=2",
+        "optimizer.clip_norm=5.0",
+        "data.num_workers=1",
+        "data.mixup_alpha=0.2",
+        "data.cutout=4",
+        "checkpoint_minutes=0",
+        "watch={every_epochs: 1, num_images: 100, num_calibration_samples: 64}",
+    )
+
+
+@pytest.mark.parametrize("stops", [(1,), (17, 18), (23, 39)], ids=str)
+def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(
+    recipe, tmp_path, monkeypatch, stops
+):
+    whole = train(recipe, tmp_path / "whole", limit_steps=STEPS)
+    out = tmp_path / "run"
+    for step in stops:
+        with monkeypatch.context() as patch:
+            stop_after(patch, step)
+            with pytest.raises(StoppedError) as caught:
+                train(recipe, out, limit_steps=STEPS, resume=True)
+        assert "go on with --resume" in caught.value.__notes__[0]
+        assert not out.exists()
+    train(recipe, out, limit_steps=STEPS, resume=True)
+    assert_same_weights(whole, out)
+    assert load_run(out).info["resumed_after_step"] == stops[-1]
+    assert_same_log(whole, out)
+
+
+def test_the_number_of_workers_and_other_randomness_change_nothing(recipe, tmp_path):
+    torch.manual_seed(1)
+    first = train(recipe, tmp_path / "a", limit_steps=6)
+    torch.manual_seed(2)
+    chosen = override(recipe, ["data.num_workers=2"])
+    assert_same_weights(first, train(chosen, tmp_path / "b", limit_steps=6))
+
+
+def test_a_truncated_newest_state_costs_a_step_but_not_the_result(recipe, tmp_path, monkeypatch):
+    whole = train(recipe, tmp_path / "whole", limit_steps=STEPS)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 9)
+        with pytest.raises(StoppedError):
+            train(recipe, tmp_path / "run", limit_steps=STEPS)
+    states = sorted((tmp_path / ".run.partial" / "checkpoints").iterdir())
+    states[-1].write_bytes(states[-1].read_bytes()[:-1000])
+    out = train(recipe, tmp_path / "run", limit_steps=STEPS, resume=True)
+    assert load_run(out).info["resumed_after_step"] == 8
+    assert_same_weights(whole, out)
+
+
+def test_an_unfinished_run_is_neither_overwritten_nor_mixed_up(recipe, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(StoppedError):
+            train(recipe, out, limit_steps=STEPS)
+    with pytest.raises(ValueError, match=r"an unfinished run is in .* by --resume, or remove it"):
+        train(recipe, out, limit_steps=STEPS)
+    with pytest.raises(ValueError, match="but seed was 0, is 1"):
+        train(replace(recipe, seed=1), out, limit_steps=STEPS, resume=True)
+    with pytest.raises(ValueError, match=r"was to take 40 steps, this one 20"):
+        train(recipe, out, limit_steps=20, resume=True)
+    script = "import sys, time, fcntl; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); "
+    script += "print('held', flush=True); time.sleep(60)"
+    words = [sys.executable, "-c", script, str(tmp_path / ".other.partial.lock")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with (
+            pytest.raises(ValueError, match="another process is training"),
+            new_run(tmp_path / "other", recipe),
+        ):
+            pass
+        other.kill()
+    train(recipe, out, limit_steps=STEPS, resume=True)
+    before = (out / "run.json").read_text()
+    assert train(recipe, out, limit_steps=STEPS, resume=True) == out
+    with pytest.raises(ValueError, match=r"the finished run in .* but seed was 0, is 1"):
+        train(replace(recipe, seed=1), out, limit_steps=STEPS, resume=True)
+    assert (out / "run.json").read_text() == before
+
+
+def _command(config: Path, out: Path) -> list[str]:
+    words = ["train", str(config), "--out", str(out), "--resume"]
+    return [sys.executable, "-m", "mutualnet", *words]
+
+
+def _kill_until_done(config: Path, out: Path, rng: random.Random, kills: int) -> list[int]:
+    """Start, kill at a random moment after the first state, start again; let the last one end."""
+    killed_at = []
+    states = out.parent / f".{out.name}.partial" / "checkpoints"
+    for _ in range(kills):
+        before = _newest(states)
+        process = subprocess.Popen(
+            _command(config, out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        while process.poll() is None and _newest(states) <= before:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.6))
+        process.kill()
+        if process.wait() == 0:
+            break
+        killed_at.append(_newest(states))
+    if not out.exists():
+        subprocess.run(_command(config, out), check=True, capture_output=True)
+    return killed_at
+
+
+def _newest(states: Path) -> int:
+    return max((int(p.name[5:14]) for p in states.glob("step-*.pt")), default=0)
+
+
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 10))]
+)
+def test_kill_9_at_any_moment_and_resume_gives_the_same_bits(recipe, tmp_path, seed):
+    config = tmp_path / "recipe.yaml"
+    write_recipe(override(recipe, ["optimizer.epochs=8"]), config)
+    subprocess.run(_command(config, tmp_path / "whole"), check=True, capture_output=True)
+    killed_at = _kill_until_done(config, tmp_path / "run", random.Random(seed), kills=2)
+    assert killed_at
+    assert_same_weights(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_kill_before_the_first_state_keeps_the_format(recipe, tmp_path, monkeypatch):
+    """A probe may choose another one the next time, whose bits differ."""
+    slow = override(recipe, ["precision.precision=auto", "checkpoint_minutes=1000"])
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "mutualnet.training.setup.choose_format", lambda *_: Format("bf16", "contiguous")
+        )
+        stop_after(patch, 2)
+        with pytest.raises(StoppedError) as caught:
+            train(slow, tmp_path / "run", limit_steps=4, resume=True)
+    assert "What was written so far is in" in caught.value.__notes__[0]
+    out = train(slow, tmp_path / "run", limit_steps=4, resume=True)
+    assert load_run(out).info["training_format"] == "bf16 contiguous"
+
+
+def test_ctrl_c_ends_as_interrupted_and_says_how_to_go_on(recipe, tmp_path, monkeypatch, capsys):
+    def interrupt(self, trainer, module, *rest):
+        write_state(self.folder, module.done, module.state())
+        raise KeyboardInterrupt
+
+    write_recipe(recipe, tmp_path / "recipe.yaml")
+    monkeypatch.setattr("mutualnet.training.callbacks.StateWriter.on_train_batch_end", interrupt)
+    words = ["train", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]
+    assert main(words) == 130
+    assert "go on with --resume" in capsys.readouterr().err
+
+
+def test_other_data_under_the_same_path_is_refused(recipe, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(StoppedError):
+            train(recipe, out, limit_steps=STEPS)
+    states = tmp_path / ".run.partial" / "checkpoints"
+    step, state = latest_state(states)
+    write_state(states, step, state | {"data_id": "others"})
+    with pytest.raises(ValueError, match="must hold the data that the interrupted run began with"):
+        train(recipe, out, limit_steps=STEPS, resume=True)
+
+
+def test_what_does_not_decide_the_weights_may_change(recipe, tmp_path, monkeypatch):
+    first = train(recipe, tmp_path / "first", limit_steps=5)
+    chosen = override(recipe, [f"model.init={first}", "model.init_lr_mult=0.5"])
+    whole = train(chosen, tmp_path / "whole", limit_steps=12)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(StoppedError):
+            train(chosen, tmp_path / "run", limit_steps=12)
+    (first / "weights.safetensors").unlink()  # a state needs the weights it began with no more
+    changed = override(chosen, ["data.num_workers=0", "table.latency_runs=3"])
+    out = train(changed, tmp_path / "run", limit_steps=12, resume=True)
+    assert_same_weights(whole, out)
