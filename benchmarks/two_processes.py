@@ -19,7 +19,7 @@ from mutualnet.config import override
 from mutualnet.cpu import flush_denormals, tune_allocator
 from mutualnet.distributed import gather, process_group
 from mutualnet.recipes import load_recipe
-from mutualnet.training import TrainingModule, prepare
+from mutualnet.training import TrainingModule, set_up_training
 
 _STEPS = 11
 _SETTINGS = [
@@ -39,9 +39,9 @@ def main() -> None:
     flush_denormals()
     recipe = override(load_recipe("digits_demo"), _SETTINGS)
     with process_group() as ranks:
-        ready = prepare(recipe)
-        module = TrainingModule(ready)
-        batch = next(iter(ready.loader()))
+        setup = set_up_training(recipe)
+        module = TrainingModule(setup)
+        batch = next(iter(setup.loader()))
         times = []
         for step in range(_STEPS + 2):
             start = time.perf_counter()

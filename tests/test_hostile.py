@@ -19,7 +19,7 @@ from mutualnet.space import ElasticSpace
 from mutualnet.table import QueryTable
 from mutualnet.training.divergence import check_learned
 from mutualnet.training.module import TrainingDivergedError
-from mutualnet.training.setup import prepare
+from mutualnet.training.setup import set_up_training
 from tests.small_runs import digits
 
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -185,13 +185,13 @@ def test_the_name_of_a_recipe_is_one_of_a_directory(name):
 def _ended(last_losses, weight=1.0, settings=()):
     """What is left of a training module at its end."""
     recipe = digits("space.resolutions=[8]", "model.kwargs={depth: 10, width_factor: 1}", *settings)
-    ready = prepare(recipe)
+    setup = set_up_training(recipe)
     with torch.no_grad():
-        ready.learners[0].supernet.model.stem.weight[0, 0, 0, 0] = weight
+        setup.networks[0].supernet.model.stem.weight[0, 0, 0, 0] = weight
     return SimpleNamespace(
-        ready=ready,
+        setup=setup,
         recipe=recipe,
-        networks=[ready.learners[0].parts],
+        networks=[setup.networks[0].parts],
         last_losses={name: torch.tensor(loss) for name, loss in last_losses.items()},
         done=7,
     )

@@ -12,15 +12,15 @@ from mutualnet.config.serialization import write_recipe
 from mutualnet.config.transforms import with_method, with_teaching
 from mutualnet.data.noise import NoisyLabels
 from mutualnet.space import Subnet
-from mutualnet.training.setup import load_splits, prepare
+from mutualnet.training.setup import load_splits, set_up_training
 from tests.small_runs import DCM, pair
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_networks_of_a_pair_begin_with_different_weights_and_the_first_as_it_would_alone():
-    first, second = (own.supernet.model for own in prepare(pair(DCM)).learners)
-    (alone,) = prepare(pair(DCM).alone(0)).learners
+    first, second = (own.supernet.model for own in set_up_training(pair(DCM)).networks)
+    (alone,) = set_up_training(pair(DCM).alone(0)).networks
     assert not torch.equal(first.stem.weight, second.stem.weight)
     assert torch.equal(first.stem.weight, alone.supernet.model.stem.weight)
 
@@ -45,8 +45,8 @@ def test_a_share_of_the_labels_is_wrong_by_the_seed():
     # Wrong classes are spread over all others.
     shifts = (noisy.train.labels - clean.train.labels)[differs] % 10
     assert set(shifts) == set(range(1, 10))
-    ready = prepare(pair("data.label_noise=0.3"))
-    assert F.one_hot(next(iter(ready.loader()))[1], 10).shape == (32, 10)
+    setup = set_up_training(pair("data.label_noise=0.3"))
+    assert F.one_hot(next(iter(setup.loader()))[1], 10).shape == (32, 10)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_share_of_the_labels_is_wrong_by_the_seed():
 )
 def test_pairs_that_cannot_train_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        prepare(pair(*settings))
+        set_up_training(pair(*settings))
 
 
 def test_values_of_one_peer_are_set_by_its_number():

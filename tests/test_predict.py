@@ -157,7 +157,7 @@ def test_the_plain_network_with_its_preprocessing_gives_the_logits_of_predict(ru
     for row in loaded.table.finished:
         classifier = Classifier(loaded, row)
         plain = loaded.supernet.extract(row.subnet).eval()
-        plain.to(memory_format=classifier.form.layout)
+        plain.to(memory_format=classifier.compute_format.layout)
         with Image.open(photo) as image, torch.inference_mode():
             logits = plain(loaded.preprocessing(image, row.subnet.resolution)[None])
             assert torch.equal(logits, classifier.outputs(image))

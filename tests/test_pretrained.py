@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from mutualnet.config.serialization import override
 from mutualnet.models.cifar import WideResNet, wrn16_1
 from mutualnet.pretrained import copy_weights, pretrained_model, read_weights
-from mutualnet.training.setup import prepare
+from mutualnet.training.setup import set_up_training
 from mutualnet.training.train import train
 from tests.small_runs import digits
 
@@ -115,12 +115,12 @@ def recipe():
 
 def test_a_run_starts_from_another_and_its_old_layers_learn_slower(recipe, tmp_path):
     first = train(recipe, tmp_path / "first", limit_steps=3)
-    ready = prepare(override(recipe, [f"model.init={first}", "model.init_lr_mult=0.1"]))
+    setup = set_up_training(override(recipe, [f"model.init={first}", "model.init_lr_mult=0.1"]))
     state = read_weights(str(first))
-    for name, value in ready.learners[0].supernet.model.state_dict().items():
+    for name, value in setup.networks[0].supernet.model.state_dict().items():
         assert torch.equal(value, state[name])
-    assert len(ready.learners[0].initialized_names) == len(
-        list(ready.learners[0].supernet.model.parameters())
+    assert len(setup.networks[0].initialized_names) == len(
+        list(setup.networks[0].supernet.model.parameters())
     )
     second = train(
         override(recipe, [f"model.init={first}", "model.init_lr_mult=0.0"]),
@@ -141,16 +141,16 @@ def test_a_teacher_of_other_classes_is_refused(recipe, tmp_path):
     info = (first / "run.json").read_text()
     (first / "run.json").write_text(info.replace('"9"', '"nine"'))
     with pytest.raises(ValueError, match="must have digits's classes, got others"):
-        prepare(override(recipe, [f"teacher.name={first}"]))
+        set_up_training(override(recipe, [f"teacher.name={first}"]))
     with pytest.raises(ValueError, match="must be a run directory"):
-        prepare(override(recipe, [f"teacher.name={tmp_path / 'none'}"]))
+        set_up_training(override(recipe, [f"teacher.name={tmp_path / 'none'}"]))
 
 
 def test_a_run_learns_from_a_teacher(recipe, tmp_path):
     first = train(recipe, tmp_path / "first", limit_steps=8)
     taught = override(recipe, [f"teacher.name={first}", "teacher.alpha=1.0", "teacher.tau=2.0"])
-    ready = prepare(taught)
-    assert not any(p.requires_grad for p in ready.teacher.parameters())
-    assert not ready.teacher.training
+    setup = set_up_training(taught)
+    assert not any(p.requires_grad for p in setup.teacher.parameters())
+    assert not setup.teacher.training
     out = train(taught, tmp_path / "second", limit_steps=2)
     assert (out / "weights.safetensors").is_file()

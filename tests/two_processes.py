@@ -16,7 +16,7 @@ from mutualnet.recipes import load_recipe
 from mutualnet.sandwich import sandwich_step
 from mutualnet.seeding import Purpose, generator
 from mutualnet.training.module import TrainingModule
-from mutualnet.training.setup import prepare
+from mutualnet.training.setup import set_up_training
 from mutualnet.training.watch import watch
 
 
@@ -33,23 +33,23 @@ def _recipe():
 
 def check_gradient() -> None:
     """The averaged gradient is that of one process on the joined batch, BN in eval mode."""
-    ready = prepare(_recipe())
-    supernet = ready.learners[0].supernet
-    subnets = ready.recipe.method.value.draw(ready.recipe.space, generator(0, Purpose.DRAW, 0))
-    loader = calibration_loader(ready.data.calibration, 50, num_samples=200, seed=0, num_workers=0)
+    setup = set_up_training(_recipe())
+    supernet = setup.networks[0].supernet
+    subnets = setup.recipe.method.value.draw(setup.recipe.space, generator(0, Purpose.DRAW, 0))
+    loader = calibration_loader(setup.data.calibration, 50, num_samples=200, seed=0, num_workers=0)
     keys = {supernet.key(s): s for s in subnets}
     # Narrow networks need statistics to run in eval mode; these come from the whole data.
-    calibrate(supernet, loader, list(keys.values()), task=ready.task, data_id="x")
+    calibrate(supernet, loader, list(keys.values()), task=setup.task, data_id="x")
     # Statistics are stale as soon as weights move, so one step is all that can be taken.
     supernet.eval()
-    joined = next(iter(ready_loader(ready, 0, 1)))
+    joined = next(iter(ready_loader(setup, 0, 1)))
     one = copy.deepcopy(supernet).eval()
     one.zero_grad()
-    sandwich_step(one, joined, subnets, task=ready.task)
-    module = TrainingModule(ready)
+    sandwich_step(one, joined, subnets, task=setup.task)
+    module = TrainingModule(setup)
     supernet.eval()
-    steps = [_NoStep(module.steppers[0])]
-    module.take_step(next(iter(ready.loader())), 0, steps)
+    steps = [_NoStep(module.torch_optimizers[0])]
+    module.take_step(next(iter(setup.loader())), 0, steps)
     for (name, mine), whole in zip(
         supernet.model.named_parameters(), one.model.parameters(), strict=True
     ):
@@ -71,22 +71,22 @@ class _NoStep:
         pass
 
 
-def ready_loader(ready, rank, num_ranks):
+def ready_loader(setup, rank, num_ranks):
     """The run's batches as another process would see them."""
-    batches = copy.copy(ready.batches)
+    batches = copy.copy(setup.batches)
     batches.rank, batches.num_ranks = rank, num_ranks
-    other = copy.copy(ready)
+    other = copy.copy(setup)
     other.batches = batches
     return other.loader()
 
 
 def check_equal_weights() -> None:
     """After ten steps with different images every process has the same weights and buffers."""
-    ready = prepare(_recipe())
-    supernet = ready.learners[0].supernet
+    setup = set_up_training(_recipe())
+    supernet = setup.networks[0].supernet
     start = copy.deepcopy(supernet.model.state_dict())
-    module = TrainingModule(ready)
-    for step, batch in zip(range(10), ready.loader(), strict=False):
+    module = TrainingModule(setup)
+    for step, batch in zip(range(10), setup.loader(), strict=False):
         module.take_step(batch, step)
     state = supernet.model.state_dict()
     assert any(not torch.equal(state[name], start[name]) for name in state)
@@ -109,17 +109,17 @@ def _pair(*settings):
 
 def check_gradient_of_peers() -> None:
     """All terms of DCM, averaged over processes, are those of the joined batch, BN in eval mode."""
-    ready = prepare(_pair("teaching.method=dcm"))
-    joined = next(iter(ready_loader(ready, 0, 1)))
-    twins = copy.deepcopy([own.supernet.model for own in ready.learners])
-    twin_heads = {n: copy.deepcopy(own.heads) for n, own in enumerate(ready.learners)}
+    setup = set_up_training(_pair("teaching.method=dcm"))
+    joined = next(iter(ready_loader(setup, 0, 1)))
+    twins = copy.deepcopy([own.supernet.model for own in setup.networks])
+    twin_heads = {n: copy.deepcopy(own.heads) for n, own in enumerate(setup.networks)}
     for part in (*twins, *twin_heads.values()):
         part.eval()
-    peer_step(twins, joined, ready.recipe.graph, task=ready.task, heads=twin_heads)
-    module = TrainingModule(ready)
+    peer_step(twins, joined, setup.recipe.graph, task=setup.task, heads=twin_heads)
+    module = TrainingModule(setup)
     module.networks.eval()
-    module.take_step(next(iter(ready.loader())), 0, [_NoStep(module.steppers[0])])
-    for number, own in enumerate(ready.learners):
+    module.take_step(next(iter(setup.loader())), 0, [_NoStep(module.torch_optimizers[0])])
+    for number, own in enumerate(setup.networks):
         mine = [*own.supernet.model.parameters(), *own.heads.parameters()]
         whole = [*twins[number].parameters(), *twin_heads[number].parameters()]
         for a, b in zip(mine, whole, strict=True):
@@ -132,9 +132,9 @@ def check_equal_peers() -> None:
         ["teaching.method=dcm"],
         ["teaching.method=dml", "teaching.update=alternating"],
     ):
-        ready = prepare(_pair(*settings))
-        module = TrainingModule(ready)
-        for step, batch in zip(range(4), ready.loader(), strict=False):
+        setup = set_up_training(_pair(*settings))
+        module = TrainingModule(setup)
+        for step, batch in zip(range(4), setup.loader(), strict=False):
             module.take_step(batch, step)
         first, second = gather(module.networks.state_dict())
         assert all(torch.equal(first[name], second[name]) for name in first)
@@ -142,12 +142,12 @@ def check_equal_peers() -> None:
 
 def check_table_parts() -> None:
     """Statistics and scores of two processes are those of one."""
-    ready, ranks = prepare(_recipe()), current_ranks()
-    subnets = ready.recipe.space.grid()
+    setup, ranks = set_up_training(_recipe()), current_ranks()
+    subnets = setup.recipe.space.grid()
 
     def loader(rank, num_ranks):
         return calibration_loader(
-            ready.data.calibration,
+            setup.data.calibration,
             64,
             num_samples=5 * 64,
             seed=0,
@@ -156,14 +156,14 @@ def check_table_parts() -> None:
             num_ranks=num_ranks,
         )
 
-    supernet = ready.learners[0].supernet
-    settings = {"task": ready.task, "data_id": "x", "num_samples": 5 * 64}
+    supernet = setup.networks[0].supernet
+    settings = {"task": setup.task, "data_id": "x", "num_samples": 5 * 64}
     calibrate(supernet, loader(ranks.rank, 2), subnets, **settings)
     shared = {key: supernet.bank[key] for key in map(supernet.key, subnets)}
-    test = plain_loader(ready.data.test, 64, num_workers=0)
-    scores = evaluate(supernet, test, subnets, task=ready.task)
+    test = plain_loader(setup.data.test, 64, num_workers=0)
+    scores = evaluate(supernet, test, subnets, task=setup.task)
     assert set(scores) == set(subnets)
-    images = sample_scores(supernet, test, subnets, task=ready.task)
+    images = sample_scores(supernet, test, subnets, task=setup.task)
     torch.distributed.destroy_process_group()  # from here on each is alone
     calibrate(supernet, loader(0, 1), subnets, **settings)
     for key, statistics in shared.items():
@@ -171,10 +171,10 @@ def check_table_parts() -> None:
         assert (statistics.num_samples, statistics.batch_size) == (5 * 64, 64)
         torch.testing.assert_close(statistics.mean, alone.mean)
         torch.testing.assert_close(statistics.var, alone.var)
-    assert np.array_equal(images, sample_scores(supernet, test, subnets, task=ready.task))
+    assert np.array_equal(images, sample_scores(supernet, test, subnets, task=setup.task))
     assert np.allclose(images.mean(1), [scores[subnet].value for subnet in subnets])
     assert {s: v.value for s, v in scores.items()} == {
-        s: v.value for s, v in evaluate(supernet, test, subnets, task=ready.task).items()
+        s: v.value for s, v in evaluate(supernet, test, subnets, task=setup.task).items()
     }
 
 
@@ -182,9 +182,9 @@ def check_watch() -> None:
     """Scores on the way are the same in both processes, whose networks stay as they are."""
     settings = ["watch={every_epochs: 1, num_images: 100, num_calibration_samples: 100}"]
     for recipe in (override(_recipe(), settings), override(_pair(), settings)):
-        ready = prepare(recipe, limit_steps=1)
-        module = TrainingModule(ready)
-        module.take_step(next(iter(ready.loader())), 0)
+        setup = set_up_training(recipe, limit_steps=1)
+        module = TrainingModule(setup)
+        module.take_step(next(iter(setup.loader())), 0)
         module.end_epoch()
         before = gather(module.networks.state_dict())
         watch(module)

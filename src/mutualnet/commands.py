@@ -47,7 +47,7 @@ from mutualnet.tabulation import build_table, race_table
 from mutualnet.teaching import TEACHINGS
 from mutualnet.training import (
     PLAIN,
-    Format,
+    ComputeFormat,
     describe_scores,
     dry_run,
     faster_format,
@@ -175,7 +175,7 @@ def _print_dry_run(recipe: Recipe, limit_steps: int | None, trust: bool) -> None
     hours, rest = divmod(round(found.seconds), 3600)
     minutes, seconds = divmod(rest, 60)
     make_console().print(
-        f"{recipe.name}: {found.seconds_per_step:.3f} s per step ({found.form}), "
+        f"{recipe.name}: {found.seconds_per_step:.3f} s per step ({found.compute_format}), "
         f"{found.num_steps} steps, {hours} h {minutes} min {seconds} s to the end; "
         f"peak memory so far {found.peak_memory_mib:.0f} MiB; disk {found.disk_mib:.1f} MiB. "
         "Nothing was written."
@@ -220,8 +220,8 @@ def _make_table(path: Path, is_full: bool, trust: bool) -> QueryTable:
         rank=ranks.rank,
         num_ranks=ranks.size,
     )
-    form = PLAIN if is_full else _scoring_format(run, size)
-    run.supernet.model.to(memory_format=form.layout)  # type: ignore[call-overload]
+    compute_format = PLAIN if is_full else _scoring_format(run, size)
+    run.supernet.model.to(memory_format=compute_format.layout)  # type: ignore[call-overload]
 
     def part_of_select(start: int, stop: int) -> DataLoader[Any]:
         return part_loader(data.select, size, start, stop, seed=recipe.seed, num_workers=workers)
@@ -242,8 +242,8 @@ def _make_table(path: Path, is_full: bool, trust: bool) -> QueryTable:
             "data_id": data.data_id,
             "num_calibration_samples": recipe.table.num_calibration_samples,
             "latency_runs": recipe.table.latency_runs,
-            "autocast": form.autocast,
-            "meta": {"format": str(form), "select": data.selection.to_dict()},
+            "autocast": compute_format.autocast,
+            "meta": {"format": str(compute_format), "select": data.selection.to_dict()},
             "work": work,
         }
         if is_full:
@@ -266,12 +266,12 @@ def _make_table(path: Path, is_full: bool, trust: bool) -> QueryTable:
     return table
 
 
-def _scoring_format(run: Run, batch_size: int) -> Format:
+def _scoring_format(run: Run, batch_size: int) -> ComputeFormat:
     """What to score in: the format of training where it is the faster one on this machine too."""
     trained = run.info.get("training_format")
     side, device = run.recipe.space.resolutions[0], training_device()
     inputs = torch.zeros(batch_size, run.info["in_channels"], side, side, device=device)
-    known = PLAIN if trained is None else Format.parse(trained)
+    known = PLAIN if trained is None else ComputeFormat.parse(trained)
     is_timed = run.recipe.table.latency_runs > 0
     return from_first(faster_format(run.supernet, known, inputs, one_image=is_timed))
 

@@ -21,7 +21,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from mutualnet.precision import autocast_to
 from mutualnet.space import Subnet
-from mutualnet.supernet import Supernet, index_length, structure_of
+from mutualnet.supernet import Supernet, index_length, meta_copy
 
 __all__ = ["CostModel", "Latency", "measure_latency"]
 
@@ -75,7 +75,7 @@ class CostModel:
 
 def _count_uses(supernet: Supernet, resolution: int) -> dict[str, int]:
     shape = (1, supernet.plan.input_channels, resolution, resolution)
-    model, inputs = structure_of(supernet.model, shape)
+    model, inputs = meta_copy(supernet.model, shape)
     uses: dict[str, int] = {}
     weights = {id(p): name for name, p in model.named_parameters()}
 

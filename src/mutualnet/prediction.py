@@ -23,7 +23,7 @@ from mutualnet.data.photos import EXTENSIONS
 from mutualnet.precision import autocast_to
 from mutualnet.run_directory import Run
 from mutualnet.table import QueryTable, Row
-from mutualnet.training import PLAIN, Format, plain_task
+from mutualnet.training import PLAIN, ComputeFormat, plain_task
 
 __all__ = ["Classifier", "Output", "Prediction", "choose_row", "classify", "find_images", "write"]
 
@@ -101,9 +101,9 @@ def choose_row(run: Run, limit: Budget) -> Row:
     return run.table.best(macs=limit.macs, latency_ms=limit.latency_ms)
 
 
-def table_format(table: QueryTable) -> Format:
+def table_format(table: QueryTable) -> ComputeFormat:
     """The format that a table's scores and statistics were computed in; fp32 in older tables."""
-    return Format.parse(table.meta.get("format", str(PLAIN)))
+    return ComputeFormat.parse(table.meta.get("format", str(PLAIN)))
 
 
 class Classifier:
@@ -117,9 +117,9 @@ class Classifier:
     def __init__(self, run: Run, row: Row) -> None:
         assert run.table is not None
         self.run, self.row = run, row
-        self.form, self.task = table_format(run.table), plain_task(run.recipe)
+        self.compute_format, self.task = table_format(run.table), plain_task(run.recipe)
         self._module = run.supernet.extract(row.subnet).eval()
-        self._module.to(memory_format=self.form.layout)  # type: ignore[call-overload]
+        self._module.to(memory_format=self.compute_format.layout)  # type: ignore[call-overload]
 
     def outputs(self, image: Image.Image) -> Any:
         """What the network gives for an image of any mode or size; logits (1, K) as a rule."""
@@ -127,7 +127,7 @@ class Classifier:
 
     def _run(self, pixels: Tensor) -> Any:
         batch = self.task.scale((pixels[None], torch.zeros(1, dtype=torch.long)), self.row.subnet)
-        with torch.inference_mode(), autocast_to(self.form.autocast, pixels.device):
+        with torch.inference_mode(), autocast_to(self.compute_format.autocast, pixels.device):
             return self._module(self.task.inputs(batch))
 
     def predict(self, path: Path) -> Prediction:
@@ -212,7 +212,7 @@ def _write_json(classifier: Classifier, limit: Budget, predictions: Iterator[Pre
         "macs": row.macs,
         "params": row.params,
         "latency_ms": row.latency_ms,
-        "number_format": str(classifier.form),
+        "number_format": str(classifier.compute_format),
         "score_name": run.table.score_name,
         "scores": scores,
         "class_names": run.info["class_names"],

@@ -17,11 +17,11 @@ from mutualnet.supernet import Supernet, ignore_layout_warning
 from mutualnet.tasks.base import Task
 from mutualnet.tasks.scaling import ScaledBatch
 
-__all__ = ["Member", "active_network", "sandwich_step"]
+__all__ = ["SubnetLoss", "active_network", "sandwich_step"]
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class SubnetLoss:
     """What one sub-network of a step learned from."""
 
     subnet: Subnet
@@ -41,7 +41,7 @@ def sandwich_step(
     autocast: torch.dtype | None = None,
     weight: float = 1.0,
     teacher: Any = None,
-) -> tuple[Member, ...]:
+) -> tuple[SubnetLoss, ...]:
     """Add up the gradients of the first sub-network on labels and of the others on its output.
 
     The caller zeroes the gradients before and steps the optimizer after; between several calls
@@ -76,7 +76,7 @@ def sandwich_step(
         raise ValueError("subnets must hold at least one sub-network, got none")
     check, is_checked = BatchCheck(supernet, task, batch), False
     scaled = ScaledBatch(task, batch)
-    members: list[Member] = []
+    members: list[SubnetLoss] = []
     for subnet in subnets:
         part = scaled.at(subnet)
         inputs = task.inputs(part)
@@ -95,7 +95,7 @@ def sandwich_step(
                 teacher = task.detach(outputs)
             with ignore_layout_warning():
                 (loss if weight == 1.0 else loss * weight).backward()
-        members.append(Member(subnet, "largest" if is_taught else "labels", loss.detach()))
+        members.append(SubnetLoss(subnet, "largest" if is_taught else "labels", loss.detach()))
     return tuple(members)
 
 

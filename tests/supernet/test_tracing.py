@@ -219,7 +219,7 @@ def test_what_cannot_be_narrower_is_frozen_and_named(what):
     make, layer, reason = FROZEN[what]
     _runs_and_equals(model := make())
     supernet = Supernet(model, ElasticSpace(resolutions=(16,)))
-    frozen = [f for f in supernet.plan.frozen if layer in f.layers]
+    frozen = [f for f in supernet.plan.inelastic if layer in f.layers]
     assert frozen, supernet.report()
     assert reason in frozen[0].reason
     assert frozen[0].reason in supernet.report()
@@ -306,7 +306,7 @@ def test_every_other_layer_is_elastic_and_right(what):
     make, layer, step = ELASTIC[what]
     _runs_and_equals(model := make())
     supernet = Supernet(model, ElasticSpace(resolutions=(16,)))
-    only_output = [f for f in supernet.plan.frozen if "output" not in f.reason]
+    only_output = [f for f in supernet.plan.inelastic if "output" not in f.reason]
     assert not only_output, supernet.report()
     (group,) = (g for g in supernet.plan.groups if layer in g.layers)
     assert group.step == step
@@ -319,7 +319,7 @@ def test_every_other_layer_is_elastic_and_right(what):
 def test_an_output_that_is_a_map_keeps_its_channels():
     model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 24, 1), nn.ReLU())
     supernet = Supernet(model, ElasticSpace(resolutions=(8,)))
-    assert [f.layers for f in supernet.plan.frozen] == [("2",)]
+    assert [f.layers for f in supernet.plan.inelastic] == [("2",)]
     assert (
         supernet.subnet(Subnet(width_mult=0.5, resolution=8))(torch.zeros(1, 3, 8, 8)).shape[1]
         == 24

@@ -7,11 +7,11 @@ from mutualnet import probe
 from mutualnet.models.cifar import WideResNet
 from mutualnet.space import ElasticSpace
 from mutualnet.supernet.supernet import Supernet
-from mutualnet.training.autotune import PLAIN, Format, faster_format
+from mutualnet.training.autotune import PLAIN, ComputeFormat, faster_format
 
-BF16 = Format("bf16", "channels_last")
-SLOW_BF16 = Format("bf16", "contiguous")
-LAST = Format("fp32", "channels_last")
+BF16 = ComputeFormat("bf16", "channels_last")
+SLOW_BF16 = ComputeFormat("bf16", "contiguous")
+LAST = ComputeFormat("fp32", "channels_last")
 
 
 @pytest.fixture
@@ -20,15 +20,17 @@ def supernet():
     return Supernet(model, ElasticSpace(resolutions=(16, 8)))
 
 
-def _timed(monkeypatch, batch: dict[Format, float], image: dict[Format, float]) -> None:
-    def seconds(module, inputs, forms, passes=3):
+def _timed(
+    monkeypatch, batch: dict[ComputeFormat, float], image: dict[ComputeFormat, float]
+) -> None:
+    def seconds(module, inputs, formats, passes=3):
         known = batch if len(inputs) > 1 else image
-        return {form: known[form] for form in forms}
+        return {compute_format: known[compute_format] for compute_format in formats}
 
     monkeypatch.setattr(probe, "_seconds_per_pass", seconds)
 
 
-def _choose(supernet, trained: Format, *, one_image: bool = False) -> Format:
+def _choose(supernet, trained: ComputeFormat, *, one_image: bool = False) -> ComputeFormat:
     return faster_format(supernet, trained, torch.zeros(4, 3, 16, 16), one_image=one_image)
 
 
@@ -59,12 +61,12 @@ def test_the_probe_runs_and_leaves_the_network_alone(supernet):
     assert len(supernet.bank) == 0
 
 
-@pytest.mark.parametrize("form", [PLAIN, LAST, BF16])
-def test_a_format_is_read_back_from_its_text(form):
-    assert Format.parse(str(form)) == form
+@pytest.mark.parametrize("compute_format", [PLAIN, LAST, BF16])
+def test_a_format_is_read_back_from_its_text(compute_format):
+    assert ComputeFormat.parse(str(compute_format)) == compute_format
 
 
 @pytest.mark.parametrize("text", ["", "fp32", "fp64 contiguous", "bf16 contiguous x", 3])
 def test_other_texts_are_refused(text):
     with pytest.raises(ValueError, match="a format must be fp32 or bf16, then contiguous or"):
-        Format.parse(text)
+        ComputeFormat.parse(text)

@@ -10,7 +10,7 @@ import torch
 from mutualnet.config.serialization import override
 from mutualnet.tasks import Classification
 from mutualnet.training.module import TrainingDivergedError, TrainingModule
-from mutualnet.training.setup import prepare, training_task
+from mutualnet.training.setup import set_up_training, training_task
 from tests.small_runs import digits
 
 
@@ -21,10 +21,10 @@ def recipe():
 
 def _first_step(recipe, *settings):
     """The module after its first step, and its gradients."""
-    ready = prepare(override(recipe, list(settings)) if settings else recipe)
-    module = TrainingModule(ready)
-    module.take_step(next(iter(ready.loader())), 0)
-    return module, [p.grad.clone() for p in ready.learners[0].supernet.parameters()]
+    setup = set_up_training(override(recipe, list(settings)) if settings else recipe)
+    module = TrainingModule(setup)
+    module.take_step(next(iter(setup.loader())), 0)
+    return module, [p.grad.clone() for p in setup.networks[0].supernet.parameters()]
 
 
 def test_a_batch_in_pieces_has_the_gradient_of_the_whole(recipe):
@@ -50,48 +50,50 @@ def test_the_gradient_is_clipped_as_one(recipe):
 
 
 def test_the_moving_average_is_the_written_out_one(recipe):
-    ready = prepare(override(recipe, ["optimizer.ema_decay=0.9"]))
-    module = TrainingModule(ready)
-    weight = ready.learners[0].supernet.model.stem.weight
+    setup = set_up_training(override(recipe, ["optimizer.ema_decay=0.9"]))
+    module = TrainingModule(setup)
+    weight = setup.networks[0].supernet.model.stem.weight
     expected = None
-    for step, batch in zip(range(4), ready.loader(), strict=False):
+    for step, batch in zip(range(4), setup.loader(), strict=False):
         module.take_step(batch, step)
         now = weight.detach().clone()
         expected = now if expected is None else 0.9 * expected + 0.1 * now
     module.finish()
-    torch.testing.assert_close(ready.learners[0].supernet.model.stem.weight, expected)
+    torch.testing.assert_close(setup.networks[0].supernet.model.stem.weight, expected)
 
 
 def test_a_step_is_a_function_of_its_number(recipe):
     """Whatever was drawn before, in whatever order steps are taken."""
-    ready = prepare(override(recipe, ["model.kwargs={depth: 10, width_factor: 1, dropout: 0.5}"]))
-    batch = next(iter(ready.loader()))
-    start = copy.deepcopy(ready.learners[0].supernet.state_dict())
+    setup = set_up_training(
+        override(recipe, ["model.kwargs={depth: 10, width_factor: 1, dropout: 0.5}"])
+    )
+    batch = next(iter(setup.loader()))
+    start = copy.deepcopy(setup.networks[0].supernet.state_dict())
     seen = []
     for noise in (1, 2):
-        ready.learners[0].supernet.load_state_dict(start)
-        module = TrainingModule(ready)
+        setup.networks[0].supernet.load_state_dict(start)
+        module = TrainingModule(setup)
         torch.manual_seed(noise)
         module.take_step(batch, 7)
-        seen.append(copy.deepcopy(ready.learners[0].supernet.state_dict()))
+        seen.append(copy.deepcopy(setup.networks[0].supernet.state_dict()))
     assert all(torch.equal(seen[0][name], seen[1][name]) for name in start)
 
 
 def test_images_that_are_not_finite_are_named_and_change_nothing(recipe):
-    ready = prepare(recipe)
-    module = TrainingModule(ready)
-    images, labels = next(iter(ready.loader()))
+    setup = set_up_training(recipe)
+    module = TrainingModule(setup)
+    images, labels = next(iter(setup.loader()))
     images[3, 0, 2, 2] = float("nan")
-    before = ready.learners[0].supernet.model.stem.weight.detach().clone()
+    before = setup.networks[0].supernet.model.stem.weight.detach().clone()
     with pytest.raises(TrainingDivergedError, match="the images of step 1 hold values that are"):
         module.take_step((images, labels), 0)
-    assert torch.equal(ready.learners[0].supernet.model.stem.weight, before)
+    assert torch.equal(setup.networks[0].supernet.model.stem.weight, before)
 
 
 def test_rare_classes_weigh_more_in_a_balanced_loss(recipe):
-    ready = prepare(override(recipe, ["data.balance=loss"]))
-    counts = np.bincount(ready.data.train.labels)
-    weights = training_task(ready.recipe, ready.data).class_weights
+    setup = set_up_training(override(recipe, ["data.balance=loss"]))
+    counts = np.bincount(setup.data.train.labels)
+    weights = training_task(setup.recipe, setup.data).class_weights
     assert weights == pytest.approx(tuple(counts.sum() / (10 * counts)))
     logits, labels = torch.randn(6, 10), torch.arange(6)
     found = Classification(class_weights=weights).supervised_loss(logits, (None, labels))
@@ -115,14 +117,14 @@ def test_recipes_that_cannot_train_are_refused(recipe, settings, message):
     if torch.cuda.is_available() and "sync_bn" in message:
         pytest.skip("an accelerator is here")
     with pytest.raises((ValueError, TypeError), match=message):
-        prepare(override(recipe, settings))
+        set_up_training(override(recipe, settings))
 
 
 def test_what_is_tried_before_the_first_step_leaves_no_trace(recipe):
     random = torch.get_rng_state()
-    model = prepare(recipe).learners[0].supernet.model
+    model = set_up_training(recipe).networks[0].supernet.model
     torch.set_rng_state(random)
-    again = prepare(recipe).learners[0].supernet.model
+    again = set_up_training(recipe).networks[0].supernet.model
     norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert norms
     assert {int(norm.num_batches_tracked) for norm in norms} == {0}

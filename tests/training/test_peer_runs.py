@@ -17,7 +17,7 @@ from mutualnet.models import WideResNet
 from mutualnet.run_directory import load_run
 from mutualnet.training.checkpoints import latest_state
 from mutualnet.training.module import TrainingModule
-from mutualnet.training.setup import load_splits, prepare
+from mutualnet.training.setup import load_splits, set_up_training
 from mutualnet.training.train import train
 from tests.small_runs import DCM, SUPERNETS, StoppedError, assert_same_weights, pair, stop_after
 
@@ -57,9 +57,9 @@ def test_every_method_ends_with_two_plain_networks_and_their_scores(method, tmp_
 def test_a_teacher_teaches_every_network(tmp_path):
     first = train(pair().alone(0), tmp_path / "teacher", limit_steps=2)
     recipe = with_teaching(pair(f"teacher.name={first}", "teacher.alpha=0.75"), "kd")
-    ready = prepare(recipe)
-    module = TrainingModule(ready)
-    module.take_step(next(iter(ready.loader())), 0)
+    setup = set_up_training(recipe)
+    module = TrainingModule(setup)
+    module.take_step(next(iter(setup.loader())), 0)
     assert set(module.last_losses) == {"ce_1", "kl_1_3", "ce_2", "kl_2_3"}
     out = train(recipe, tmp_path / "run", limit_steps=2)
     assert (out / "network2" / "weights.safetensors").is_file()

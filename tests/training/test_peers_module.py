@@ -16,18 +16,18 @@ from mutualnet.seeding import Purpose, generator
 from mutualnet.tasks import Classification
 from mutualnet.training.callbacks import CapacityGap
 from mutualnet.training.module import TrainingDivergedError, TrainingModule
-from mutualnet.training.setup import prepare
+from mutualnet.training.setup import set_up_training
 from tests.small_runs import DCM, SUPERNETS, pair
 
 
 def test_a_step_is_the_graphs_gradient_and_one_optimizer_step():
-    ready = prepare(pair(DCM, "optimizer.weight_decay=0", "optimizer.nesterov=false"))
-    models = copy.deepcopy([own.supernet.model for own in ready.learners])
-    heads = {n: copy.deepcopy(own.heads) for n, own in enumerate(ready.learners)}
-    module, batch = TrainingModule(ready), next(iter(ready.loader()))
-    peer_step(models, batch, ready.recipe.graph, task=Classification(), heads=heads)
+    setup = set_up_training(pair(DCM, "optimizer.weight_decay=0", "optimizer.nesterov=false"))
+    models = copy.deepcopy([own.supernet.model for own in setup.networks])
+    heads = {n: copy.deepcopy(own.heads) for n, own in enumerate(setup.networks)}
+    module, batch = TrainingModule(setup), next(iter(setup.loader()))
+    peer_step(models, batch, setup.recipe.graph, task=Classification(), heads=heads)
     module.take_step(batch, 0)
-    for number, own in enumerate(ready.learners):
+    for number, own in enumerate(setup.networks):
         slow = [*models[number].parameters(), *heads[number].parameters()]
         mine = [*own.supernet.model.parameters(), *own.heads.parameters()]
         for a, b in zip(mine, slow, strict=True):
@@ -45,9 +45,9 @@ def test_a_step_is_the_graphs_gradient_and_one_optimizer_step():
     ids=["dcm", "dml"],
 )
 def test_people_are_told_each_loss_or_sums_of_many(settings, shown):
-    ready = prepare(pair(*settings))
-    module = TrainingModule(ready)
-    module.take_step(next(iter(ready.loader())), 0)
+    setup = set_up_training(pair(*settings))
+    module = TrainingModule(setup)
+    module.take_step(next(iter(setup.loader())), 0)
     parts = []
     for name, count in shown.items():
         losses = [float(v) for term, v in module.last_losses.items() if term.startswith(name)]
@@ -59,17 +59,17 @@ def test_people_are_told_each_loss_or_sums_of_many(settings, shown):
 
 def test_supernets_that_are_peers_have_every_gradient_right():
     """DCM between the full networks, in-place distillation inside of each."""
-    ready = prepare(
+    setup = set_up_training(
         pair(DCM, "method.name=mutualnet", "space={width_range: [0.25, 1.0], resolutions: [12, 8]}")
     )
-    recipe, batch = ready.recipe, next(iter(ready.loader()))
+    recipe, batch = setup.recipe, next(iter(setup.loader()))
     subnets = recipe.method.value.draw(recipe.space, generator(recipe.seed, Purpose.DRAW, 0))
     assert len(subnets) == 4
     slow = []
-    models = copy.deepcopy([own.supernet.model for own in ready.learners])
-    heads = {n: copy.deepcopy(own.heads) for n, own in enumerate(ready.learners)}
+    models = copy.deepcopy([own.supernet.model for own in setup.networks])
+    heads = {n: copy.deepcopy(own.heads) for n, own in enumerate(setup.networks)}
     lesson = peer_step(models, batch, recipe.graph, task=Classification(), heads=heads)
-    for number, own in enumerate(ready.learners):
+    for number, own in enumerate(setup.networks):
         full = dict(models[number].named_parameters())
         for subnet in subnets[1:]:
             narrow = own.supernet.extract(subnet, uncalibrated=True).train()
@@ -83,10 +83,10 @@ def test_supernets_that_are_peers_have_every_gradient_right():
         slow.append(
             [*(p.grad for p in full.values()), *(p.grad for p in heads[number].parameters())]
         )
-    module = TrainingModule(ready)
-    module.steppers[0].step = lambda *_: None
+    module = TrainingModule(setup)
+    module.torch_optimizers[0].step = lambda *_: None
     module.take_step(batch, 0)
-    for own, expected in zip(ready.learners, slow, strict=True):
+    for own, expected in zip(setup.networks, slow, strict=True):
         parameters = [*own.supernet.model.parameters(), *own.heads.parameters()]
         for parameter, gradient in zip(parameters, expected, strict=True):
             torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-5)
@@ -96,15 +96,15 @@ def test_supernets_that_are_peers_have_every_gradient_right():
 
 def test_one_optimizer_and_one_each_take_the_same_steps_unless_gradients_are_clipped():
     def stems(*settings):
-        ready = prepare(pair(DCM, *settings))
-        module = TrainingModule(ready)
-        for step, batch in zip(range(2), ready.loader(), strict=False):
+        setup = set_up_training(pair(DCM, *settings))
+        module = TrainingModule(setup)
+        for step, batch in zip(range(2), setup.loader(), strict=False):
             module.take_step(batch, step)
-        return [own.supernet.model.stem.weight.detach() for own in ready.learners], module
+        return [own.supernet.model.stem.weight.detach() for own in setup.networks], module
 
     together, one = stems()
     apart, each = stems("teaching.optimizers=each")
-    assert (len(one.steppers), len(each.steppers)) == (1, 2)
+    assert (len(one.torch_optimizers), len(each.torch_optimizers)) == (1, 2)
     for a, b in zip(together, apart, strict=True):
         assert torch.equal(a, b)
     together, _ = stems("optimizer.clip_norm=0.5")
@@ -113,13 +113,13 @@ def test_one_optimizer_and_one_each_take_the_same_steps_unless_gradients_are_cli
 
 
 def test_alternating_updates_let_the_second_network_see_the_first_ones_new_predictions():
-    ready = prepare(pair("teaching.method=dml", "teaching.update=alternating"))
-    start = copy.deepcopy([own.supernet.model for own in ready.learners])
-    batch = next(iter(ready.loader()))
-    module = TrainingModule(ready)
+    setup = set_up_training(pair("teaching.method=dml", "teaching.update=alternating"))
+    start = copy.deepcopy([own.supernet.model for own in setup.networks])
+    batch = next(iter(setup.loader()))
+    module = TrainingModule(setup)
     module.take_step(batch, 0)
     images = batch[0]
-    moved = ready.learners[0].supernet.model
+    moved = setup.networks[0].supernet.model
     logits = start[1].train()(images)
     expected = distillation_loss(logits, moved.train()(images))
     torch.testing.assert_close(module.last_losses["kl_2_1"], expected.detach())
@@ -132,7 +132,7 @@ def test_a_batch_in_pieces_has_the_gradient_of_the_whole_for_peers():
     plain = "{name: tests.plain_net:plain_net, heads: tests.plain_net:plain_heads}"
     gradients = []
     for pieces in (1, 3):
-        ready = prepare(
+        setup = set_up_training(
             pair(
                 DCM,
                 f"model={plain}",
@@ -141,8 +141,8 @@ def test_a_batch_in_pieces_has_the_gradient_of_the_whole_for_peers():
                 "teaching.head_names=[inner]",
             )
         )
-        module = TrainingModule(ready)
-        module.take_step(next(iter(ready.loader())), 0)
+        module = TrainingModule(setup)
+        module.take_step(next(iter(setup.loader())), 0)
         gradients.append([p.grad for p in module.networks.parameters()])
     for whole, cut in zip(*gradients, strict=True):
         torch.testing.assert_close(whole, cut, rtol=1e-3, atol=1e-6)
@@ -154,13 +154,13 @@ def test_each_backbone_can_have_its_own_schedule():
         base.optimizer, lr=0.01, schedule="step", milestones=(1,), momentum=0.5, nesterov=False
     )
     recipe = replace(base, peers=(replace(base.peers[0], optimizer=own),))
-    ready = prepare(recipe)
-    module = TrainingModule(ready)
-    steps = ready.batches.steps_per_epoch
+    setup = set_up_training(recipe)
+    module = TrainingModule(setup)
+    steps = setup.batches.steps_per_epoch
     rates = {}
     for step in (0, steps):
         module._set_rates(step)
-        (optimizer,) = module.steppers
+        (optimizer,) = module.torch_optimizers
         rates[step] = {g["network"]: (g["lr"], g["momentum"]) for g in optimizer.param_groups}
     assert rates[0] == {0: (0.1, 0.9), 1: (0.01, 0.5)}
     assert rates[steps][0][0] == pytest.approx(0.05)
@@ -173,17 +173,17 @@ def test_each_backbone_can_have_its_own_schedule():
 def test_momentum_is_forgotten_at_a_drop_where_the_recipe_says_so():
     step = ["optimizer.schedule=step", "optimizer.milestones=[1]"]
     for reset in ("false", "true"):
-        ready = prepare(pair(DCM, *step, f"optimizer.reset_momentum={reset}"))
-        module = TrainingModule(ready)
-        module.take_step(next(iter(ready.loader())), 0)
-        assert len(module.steppers[0].state) == len(list(module.networks.parameters()))
-        module._set_rates(ready.batches.steps_per_epoch)
-        assert bool(module.steppers[0].state) == (reset == "false")
+        setup = set_up_training(pair(DCM, *step, f"optimizer.reset_momentum={reset}"))
+        module = TrainingModule(setup)
+        module.take_step(next(iter(setup.loader())), 0)
+        assert len(module.torch_optimizers[0].state) == len(list(module.networks.parameters()))
+        module._set_rates(setup.batches.steps_per_epoch)
+        assert bool(module.torch_optimizers[0].state) == (reset == "false")
 
 
 def test_a_peer_whose_loss_runs_away_is_named(caplog):
-    ready = prepare(pair("teaching.method=dml"))
-    module, watch = TrainingModule(ready), CapacityGap(every=1)
+    setup = set_up_training(pair("teaching.method=dml"))
+    module, watch = TrainingModule(setup), CapacityGap(every=1)
     for step in range(30):
         module.done = step + 1
         losses = (2.0, 2.1) if step < 10 else (0.5, 2.0)
@@ -196,9 +196,9 @@ def test_a_peer_whose_loss_runs_away_is_named(caplog):
 
 
 def test_a_network_whose_loss_is_not_finite_stops_all_before_any_moves():
-    ready = prepare(pair("teaching.optimizers=each"))
-    module, batch = TrainingModule(ready), next(iter(ready.loader()))
-    first, second = (own.supernet.model for own in ready.learners)
+    setup = set_up_training(pair("teaching.optimizers=each"))
+    module, batch = TrainingModule(setup), next(iter(setup.loader()))
+    first, second = (own.supernet.model for own in setup.networks)
     with torch.no_grad():
         second.head.bias.fill_(float("inf"))
     before = first.stem.weight.detach().clone()
@@ -208,22 +208,22 @@ def test_a_network_whose_loss_is_not_finite_stops_all_before_any_moves():
 
 
 def test_in_turn_the_error_says_which_networks_had_theirs():
-    ready = prepare(pair("teaching.method=dml", "teaching.update=alternating"))
-    module = TrainingModule(ready)
-    weights = [own.supernet.model.stem.weight for own in ready.learners]
+    setup = set_up_training(pair("teaching.method=dml", "teaching.update=alternating"))
+    module = TrainingModule(setup)
+    weights = [own.supernet.model.stem.weight for own in setup.networks]
     before = [weight.detach().clone() for weight in weights]
     weights[1].register_hook(lambda gradient: gradient * float("inf"))
     with pytest.raises(TrainingDivergedError, match="was not updated by it, those before it were"):
-        module.take_step(next(iter(ready.loader())), 0)
+        module.take_step(next(iter(setup.loader())), 0)
     assert [torch.equal(*pair) for pair in zip(weights, before, strict=True)] == [False, True]
 
 
 def test_averaged_networks_end_with_averaged_heads():
-    ready = prepare(pair(DCM, "optimizer.ema_decay=0.5"))
-    module = TrainingModule(ready)
-    weights = [own.heads["C2"][-1].weight for own in ready.learners]
+    setup = set_up_training(pair(DCM, "optimizer.ema_decay=0.5"))
+    module = TrainingModule(setup)
+    weights = [own.heads["C2"][-1].weight for own in setup.networks]
     seen = []
-    for step, batch in zip(range(2), ready.loader(), strict=False):
+    for step, batch in zip(range(2), setup.loader(), strict=False):
         module.take_step(batch, step)
         seen.append([weight.detach().clone() for weight in weights])
     module.finish()
@@ -233,12 +233,12 @@ def test_averaged_networks_end_with_averaged_heads():
 
 def test_supernets_that_learn_in_turn_move_with_their_narrower_networks():
     """Every network's step has its narrower ones' gradients; the next sees its new predictions."""
-    ready = prepare(
+    setup = set_up_training(
         pair("teaching.method=dml", "teaching.update=alternating", *SUPERNETS, "optimizer.lr=0.05")
     )
-    recipe, batch = ready.recipe, next(iter(ready.loader()))
+    recipe, batch = setup.recipe, next(iter(setup.loader()))
     subnets = recipe.method.value.draw(recipe.space, generator(recipe.seed, Purpose.DRAW, 0))
-    twins = copy.deepcopy([own.supernet for own in ready.learners])
+    twins = copy.deepcopy([own.supernet for own in setup.networks])
     config = recipe.optimizer
     optimizers = [
         torch.optim.SGD(
@@ -255,8 +255,8 @@ def test_supernets_that_learn_in_turn_move_with_their_narrower_networks():
         loss.backward()
         sandwich_step(twin, batch, subnets[1:], task=task, teacher=logits.detach())
         optimizers[number].step()
-    TrainingModule(ready).take_step(batch, 0)
-    for own, twin in zip(ready.learners, twins, strict=True):
+    TrainingModule(setup).take_step(batch, 0)
+    for own, twin in zip(setup.networks, twins, strict=True):
         pairs = zip(own.supernet.parameters(), twin.parameters(), strict=True)
         for mine, slow in pairs:
             torch.testing.assert_close(mine, slow, rtol=1e-3, atol=1e-5)
@@ -264,17 +264,17 @@ def test_supernets_that_learn_in_turn_move_with_their_narrower_networks():
 
 def test_narrow_networks_are_peers_where_no_heads_are_asked_for():
     space = "space={width_range: [0.5, 0.5], resolutions: [12], model_width_mult: 1.0}"
-    ready = prepare(pair("teaching.method=dml", space))
+    setup = set_up_training(pair("teaching.method=dml", space))
     twins = [
-        own.supernet.extract(ready.recipe.space.largest, uncalibrated=True)
-        for own in ready.learners
+        own.supernet.extract(setup.recipe.space.largest, uncalibrated=True)
+        for own in setup.networks
     ]
-    batch = next(iter(ready.loader()))
-    peer_step([twin.train() for twin in twins], batch, ready.recipe.graph, task=Classification())
-    module = TrainingModule(ready)
-    module.steppers[0].step = lambda *_: None
+    batch = next(iter(setup.loader()))
+    peer_step([twin.train() for twin in twins], batch, setup.recipe.graph, task=Classification())
+    module = TrainingModule(setup)
+    module.torch_optimizers[0].step = lambda *_: None
     module.take_step(batch, 0)
-    for own, twin in zip(ready.learners, twins, strict=True):
+    for own, twin in zip(setup.networks, twins, strict=True):
         full = dict(own.supernet.model.named_parameters())
         for name, parameter in twin.named_parameters():
             block = full[name].grad[tuple(slice(size) for size in parameter.shape)]

@@ -13,7 +13,7 @@ import torch
 from mutualnet.cli import main
 from mutualnet.config.serialization import override, write_recipe
 from mutualnet.run_directory import load_run, new_run
-from mutualnet.training.autotune import Format
+from mutualnet.training.autotune import ComputeFormat
 from mutualnet.training.checkpoints import latest_state, write_state
 from mutualnet.training.train import train
 from tests.small_runs import (
@@ -161,7 +161,7 @@ def test_a_kill_before_the_first_state_keeps_the_format(recipe, tmp_path, monkey
     slow = override(recipe, ["precision.precision=auto", "checkpoint_minutes=1000"])
     with monkeypatch.context() as patch:
         patch.setattr(
-            "mutualnet.training.setup.choose_format", lambda *_: Format("bf16", "contiguous")
+            "mutualnet.training.setup.choose_format", lambda *_: ComputeFormat("bf16", "contiguous")
         )
         stop_after(patch, 2)
         with pytest.raises(StoppedError) as caught:

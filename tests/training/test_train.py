@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from mutualnet.config.recipe import PrecisionConfig
+from mutualnet.config.recipe import ComputeConfig
 from mutualnet.config.serialization import override, read_recipe
 from mutualnet.config.transforms import with_method
 from mutualnet.cpu import flush_denormals, peak_memory_mib
@@ -22,7 +22,7 @@ from mutualnet.run_directory import load_run, new_run
 from mutualnet.space import ElasticSpace
 from mutualnet.supernet.supernet import Supernet
 from mutualnet.tasks.classification import Classification
-from mutualnet.training.autotune import Format, choose_format
+from mutualnet.training.autotune import ComputeFormat, choose_format
 from mutualnet.training.dry_run import dry_run
 from mutualnet.training.module import TrainingDivergedError
 from mutualnet.training.train import train
@@ -163,9 +163,11 @@ def test_the_probe_chooses_among_what_is_left_open_and_changes_nothing():
     draw = METHODS["mutualnet"].draw(supernet.space, np.random.default_rng(0))
     state = torch.get_rng_state()
     task = Classification()
-    fixed = PrecisionConfig(precision="bf16", memory_format="channels_last")
-    assert choose_format(supernet, batch, draw, task, fixed) == Format("bf16", "channels_last")
-    half = PrecisionConfig(precision="fp32")
+    fixed = ComputeConfig(precision="bf16", memory_format="channels_last")
+    assert choose_format(supernet, batch, draw, task, fixed) == ComputeFormat(
+        "bf16", "channels_last"
+    )
+    half = ComputeConfig(precision="fp32")
     assert choose_format(supernet, batch, draw, task, half).precision == "fp32"
     assert torch.equal(torch.get_rng_state(), state)
     for name, value in supernet.model.state_dict().items():

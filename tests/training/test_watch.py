@@ -20,7 +20,7 @@ from mutualnet.config.transforms import with_method
 from mutualnet.run_directory import load_run
 from mutualnet.training.history import History
 from mutualnet.training.module import TrainingModule
-from mutualnet.training.setup import prepare
+from mutualnet.training.setup import set_up_training
 from mutualnet.training.train import train
 from mutualnet.training.watch import watch
 from tests.small_runs import (
@@ -43,9 +43,9 @@ OWN_NORMS = "space={widths: [1.0, 0.5], width_range: [0.5, 1.0], resolutions: [1
 
 def _ended_epoch(recipe):
     """A module that has taken two steps, at the end of its epoch."""
-    ready = prepare(recipe, limit_steps=2)
-    module = TrainingModule(ready)
-    for step, batch in enumerate(ready.loader()):
+    setup = set_up_training(recipe, limit_steps=2)
+    module = TrainingModule(setup)
+    for step, batch in enumerate(setup.loader()):
         module.take_step(batch, step)
     module.end_epoch()
     return module
@@ -107,7 +107,7 @@ def test_a_history_of_an_interrupted_epoch_goes_on():
 )
 def test_watching_changes_nothing_but_the_history(settings):
     module = _ended_epoch(digits(WATCHED, *settings))
-    (own,) = module.ready.learners
+    (own,) = module.training_setup.networks
     own.supernet.bank.put("kept", "statistics")
     before = copy.deepcopy(module.state())
     modes = [part.training for part in module.networks.modules()]
@@ -226,9 +226,9 @@ def test_a_full_network_alone_is_scored_as_it_is_used(tmp_path):
     watch(module)
     look = module.history.look
     assert look.num_calibration_samples == 0
-    select = module.ready.data.select
+    select = module.training_setup.data.select
     images = torch.stack([select[i][0] for i in range(len(select))])
-    for own, score in zip(module.ready.learners, look.scores, strict=True):
+    for own, score in zip(module.training_setup.networks, look.scores, strict=True):
         with torch.no_grad():
             right = own.supernet.model.eval()(images).argmax(1).numpy() == select.labels
         assert score.value == pytest.approx(100 * right.mean())

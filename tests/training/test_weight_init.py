@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mutualnet.config.recipe import ModelConfig
 from mutualnet.models import create_model
 from mutualnet.recipes import RECIPES, load_recipe
-from mutualnet.training.setup import prepare
+from mutualnet.training.setup import set_up_training
 from mutualnet.training.weight_init import WEIGHT_INITS, init_weights
 from tests.small_runs import DCM, digits, pair
 
@@ -105,9 +105,9 @@ def test_recipes_of_papers_start_as_the_papers(name):
 
 def test_networks_and_heads_of_a_run_are_drawn_by_its_seed():
     settings = ("model.weight_init=dcm", "peers.0.model.weight_init=mutualnet", DCM)
-    first, second = prepare(pair(*settings)).learners
-    again, _ = prepare(pair(*settings)).learners
-    other, _ = prepare(pair(*settings, "seed=1")).learners
+    first, second = set_up_training(pair(*settings)).networks
+    again, _ = set_up_training(pair(*settings)).networks
+    other, _ = set_up_training(pair(*settings, "seed=1")).networks
     for part in (first.supernet.model, first.heads):
         norms = torch.cat([norm.weight for norm in _layers(part, _BatchNorm)])
         assert 0.3 < norms.mean().item() < 0.7
@@ -123,12 +123,12 @@ def test_networks_and_heads_of_a_run_are_drawn_by_its_seed():
 
 
 def test_weights_that_are_given_win(tmp_path):
-    (plain,) = prepare(digits()).learners
+    (plain,) = set_up_training(digits()).networks
     state = plain.supernet.model.state_dict()
     save_file(state, tmp_path / "weights.safetensors")
     init = f"model.init={tmp_path / 'weights.safetensors'}"
-    (learner,) = prepare(digits("model.weight_init=dcm", init)).learners
-    for name, value in learner.supernet.model.state_dict().items():
+    (network,) = set_up_training(digits("model.weight_init=dcm", init)).networks
+    for name, value in network.supernet.model.state_dict().items():
         assert torch.equal(value, state[name])
 
 

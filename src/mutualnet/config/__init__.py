@@ -4,12 +4,12 @@
 """
 
 from mutualnet.config.recipe import (
+    ComputeConfig,
     DataConfig,
     MethodConfig,
     ModelConfig,
     OptimizerConfig,
     PeerConfig,
-    PrecisionConfig,
     Recipe,
     TableConfig,
     TeachingConfig,
@@ -18,12 +18,12 @@ from mutualnet.config.serialization import override, read_recipe, recipe_values,
 from mutualnet.config.transforms import with_epochs, with_lr, with_method, with_model, with_teaching
 
 __all__ = [
+    "ComputeConfig",
     "DataConfig",
     "MethodConfig",
     "ModelConfig",
     "OptimizerConfig",
     "PeerConfig",
-    "PrecisionConfig",
     "Recipe",
     "TableConfig",
     "TeachingConfig",

@@ -27,12 +27,12 @@ from mutualnet.teaching import (
 logger = logging.getLogger(__name__)
 
 __all__ = [
+    "ComputeConfig",
     "DataConfig",
     "MethodConfig",
     "ModelConfig",
     "OptimizerConfig",
     "PeerConfig",
-    "PrecisionConfig",
     "Recipe",
     "TableConfig",
     "TeacherConfig",
@@ -350,7 +350,7 @@ class TeacherConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrecisionConfig:
+class ComputeConfig:
     """Number format and memory layout; `auto` lets a short probe choose."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -418,7 +418,7 @@ class Recipe:
     """Networks that train beside `model`."""
     teaching: TeachingConfig = field(default_factory=TeachingConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
-    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    precision: ComputeConfig = field(default_factory=ComputeConfig)
     table: TableConfig = field(default_factory=TableConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
     task: str = "classification"

@@ -15,12 +15,12 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from mutualnet.config.plain_yaml import read_yaml
 from mutualnet.config.recipe import (
+    ComputeConfig,
     DataConfig,
     MethodConfig,
     ModelConfig,
     OptimizerConfig,
     PeerConfig,
-    PrecisionConfig,
     Recipe,
     TableConfig,
     TeacherConfig,
@@ -42,7 +42,7 @@ _NESTED: dict[str, type] = {
     "method": MethodConfig,
     "teaching": TeachingConfig,
     "teacher": TeacherConfig,
-    "precision": PrecisionConfig,
+    "precision": ComputeConfig,
     "table": TableConfig,
     "watch": WatchConfig,
 }

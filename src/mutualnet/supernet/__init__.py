@@ -13,7 +13,7 @@ from mutualnet.supernet.bn_bank import (
 )
 from mutualnet.supernet.channel_plan import index_length
 from mutualnet.supernet.channel_rules import ChannelRule
-from mutualnet.supernet.meta_copy import structure_of
+from mutualnet.supernet.meta_copy import meta_copy
 from mutualnet.supernet.shared_gradients import ignore_layout_warning
 from mutualnet.supernet.supernet import Supernet
 
@@ -26,6 +26,6 @@ __all__ = [
     "Supernet",
     "ignore_layout_warning",
     "index_length",
-    "structure_of",
+    "meta_copy",
     "tracked_norms",
 ]

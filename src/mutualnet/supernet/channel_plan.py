@@ -10,7 +10,7 @@ import numpy as np
 
 from mutualnet.supernet.channel_rules import PLAIN, ChannelRule
 
-__all__ = ["Axis", "ChannelGroup", "ChannelPlan", "Frozen", "Segment"]
+__all__ = ["Axis", "ChannelGroup", "ChannelPlan", "Inelastic", "Segment"]
 
 Index = slice | np.ndarray
 """Kept positions of one axis: `slice(0, n)` where they are a leading block, else a sorted array."""
@@ -78,7 +78,7 @@ class Axis:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frozen:
+class Inelastic:
     """Layers that keep all their channels, and why."""
 
     layers: tuple[str, ...]
@@ -92,7 +92,7 @@ class ChannelPlan:
     groups: tuple[ChannelGroup, ...]
     axes: Mapping[str, tuple[Axis, ...]]
     """Axes by the full name of their layer."""
-    frozen: tuple[Frozen, ...] = ()
+    inelastic: tuple[Inelastic, ...] = ()
     input_channels: int = 3
     """Channels of the model's input."""
     _by_name: dict[str, int] = field(init=False, repr=False, compare=False)

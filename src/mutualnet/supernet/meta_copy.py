@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from mutualnet.messages import first_line
 
-__all__ = ["structure_of"]
+__all__ = ["meta_copy"]
 
 
-def structure_of(model: nn.Module, input_shape: Sequence[int]) -> tuple[nn.Module, Tensor]:
+def meta_copy(model: nn.Module, input_shape: Sequence[int]) -> tuple[nn.Module, Tensor]:
     """Copy a model onto the meta device, or truly where it does not run there.
 
     Args:

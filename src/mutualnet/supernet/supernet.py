@@ -310,7 +310,7 @@ class Supernet(nn.Module):
         plan = self.plan
         lines = [
             f"{architecture_name(self.model)}: {len(plan.groups)} elastic channel groups, "
-            f"{sum(len(f.layers) for f in plan.frozen)} frozen layers"
+            f"{sum(len(f.layers) for f in plan.inelastic)} frozen layers"
         ]
         for group in plan.groups:
             tied = f" (+{len(group.layers) - 1} tied)" if len(group.layers) > 1 else ""
@@ -318,7 +318,7 @@ class Supernet(nn.Module):
             lines.append(
                 f"  elastic  {group.name}{tied}: {group.size} channels, {group.rule}{step}"
             )
-        for frozen in plan.frozen:
+        for frozen in plan.inelastic:
             lines.append(f"  frozen   {', '.join(frozen.layers)}: {frozen.reason}")
         return "\n".join(lines)
 

@@ -20,11 +20,11 @@ from torch.utils._pytree import tree_leaves
 
 from mutualnet.messages import first_line
 from mutualnet.module_state import mode_of
-from mutualnet.supernet.channel_plan import Axis, ChannelGroup, ChannelPlan, Frozen, Segment
+from mutualnet.supernet.channel_plan import Axis, ChannelGroup, ChannelPlan, Inelastic, Segment
 from mutualnet.supernet.channel_rules import PLAIN, ChannelRule, rules_for
 from mutualnet.supernet.layers import axis_kind, grouped_step, is_one_axis, is_sized
-from mutualnet.supernet.meta_copy import structure_of
-from mutualnet.supernet.verify import tried
+from mutualnet.supernet.meta_copy import meta_copy
+from mutualnet.supernet.verify import freeze_failing_groups
 
 __all__ = ["trace_channels"]
 
@@ -89,7 +89,7 @@ def trace_channels(
         max(2, example_input.shape[0]),
         *example_input.shape[1:],
     )  # BN in train mode needs 2
-    copy_, inputs = structure_of(model, shape)
+    copy_, inputs = meta_copy(model, shape)
     names = {module: name for name, module in copy_.named_modules()}
     problems = _layer_problems(model)
     raw: list[_RawGroup] = []
@@ -111,7 +111,7 @@ def trace_channels(
     _freeze_overlaps(raw)
     plan = _build_plan(model, raw, rules_for(model, rules), example_input.shape[1])
     _check_overrides(rules, plan, model)
-    return tried(copy_, inputs, plan, train=len(modes) > 1)
+    return freeze_failing_groups(copy_, inputs, plan, train=len(modes) > 1)
 
 
 # ------------------------------------------------------------------------------- the traced copy
@@ -317,7 +317,7 @@ def _build_plan(
     order = {name: number for number, (name, _) in enumerate(model.named_modules())}
     modules = dict(model.named_modules())
     groups: list[ChannelGroup] = []
-    frozen: list[Frozen] = []
+    inelastic: list[Inelastic] = []
     segments: dict[tuple[str, str], list[Segment]] = defaultdict(list)
     for group in sorted(raw, key=lambda g: min(order.get(name, 0) for name in g.layers())):
         producers = sorted(
@@ -334,7 +334,7 @@ def _build_plan(
         if problem is None and (step >= group.size or group.size % step):
             problem = f"its {group.size} channels must stay together"
         if problem is not None:
-            frozen.append(Frozen(layers=tuple(producers), reason=problem))
+            inelastic.append(Inelastic(layers=tuple(producers), reason=problem))
             continue
         for (layer, side), use in group.uses.items():
             key = (layer, "both" if is_one_axis(modules[layer]) else side)
@@ -355,7 +355,7 @@ def _build_plan(
     axes: dict[str, list[Axis]] = defaultdict(list)
     for (layer, side), parts in segments.items():
         kind = axis_kind(modules[layer], side)
-        assert kind is not None  # groups with unknown layers were frozen above
+        assert kind is not None  # groups with unknown layers were inelastic above
         tensors = {**modules[layer]._parameters, **modules[layer]._buffers}
         dims = tuple((n, d) for n, d in kind.parameter_dims if tensors.get(n) is not None)
         if dims:
@@ -377,7 +377,7 @@ def _build_plan(
     return ChannelPlan(
         groups=tuple(groups),
         axes={layer: tuple(found) for layer, found in axes.items()},
-        frozen=tuple(frozen),
+        inelastic=tuple(inelastic),
         input_channels=input_channels,
     )
 

@@ -1,4 +1,4 @@
-"""Does the plan hold? The narrowest network is run for its shapes; what breaks it is frozen."""
+"""Does the plan hold? The narrowest network is run for its shapes; what breaks it is inelastic."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from torch.utils._pytree import tree_leaves
 
 from mutualnet.messages import first_line
 from mutualnet.module_state import mode_of
-from mutualnet.supernet.channel_plan import Axis, ChannelPlan, Frozen, Segment
+from mutualnet.supernet.channel_plan import Axis, ChannelPlan, Inelastic, Segment
 from mutualnet.supernet.narrow import narrow_module, take
 
-__all__ = ["tried"]
+__all__ = ["freeze_failing_groups"]
 
 
-def tried(model: nn.Module, inputs: Tensor, plan: ChannelPlan, train: bool) -> ChannelPlan:
+def freeze_failing_groups(
+    model: nn.Module, inputs: Tensor, plan: ChannelPlan, train: bool
+) -> ChannelPlan:
     """Freeze the groups whose narrowing breaks the forward pass or changes the output's shape."""
     modes = [False, True] if train else [False]
     expected = {training: output_shapes(model, inputs, training) for training in modes}
@@ -60,7 +62,7 @@ def output_shapes(model: nn.Module, inputs: Tensor, training: bool) -> list[tupl
 
 
 def _without_groups(plan: ChannelPlan, bad: Mapping[int, str]) -> ChannelPlan:
-    """The plan with some groups frozen for the given reasons."""
+    """The plan with some groups inelastic for the given reasons."""
     renumber = {
         old: new for new, old in enumerate(i for i in range(len(plan.groups)) if i not in bad)
     }
@@ -84,10 +86,10 @@ def _without_groups(plan: ChannelPlan, bad: Mapping[int, str]) -> ChannelPlan:
                 )
         if kept:
             axes[layer] = tuple(kept)
-    newly = tuple(Frozen(layers=plan.groups[i].layers, reason=r) for i, r in sorted(bad.items()))
+    newly = tuple(Inelastic(layers=plan.groups[i].layers, reason=r) for i, r in sorted(bad.items()))
     return ChannelPlan(
         groups=tuple(g for i, g in enumerate(plan.groups) if i not in bad),
         axes=axes,
-        frozen=(*plan.frozen, *newly),
+        inelastic=(*plan.inelastic, *newly),
         input_channels=plan.input_channels,
     )

@@ -3,22 +3,22 @@
 Read `train` first, then `setup`, `module` and `networks`.
 """
 
-from mutualnet.training.autotune import PLAIN, Format, faster_format
+from mutualnet.training.autotune import PLAIN, ComputeFormat, faster_format
 from mutualnet.training.dry_run import dry_run
 from mutualnet.training.finish import describe_scores
 from mutualnet.training.module import TrainingModule
-from mutualnet.training.setup import load_splits, plain_task, prepare
+from mutualnet.training.setup import load_splits, plain_task, set_up_training
 from mutualnet.training.train import train
 
 __all__ = [
     "PLAIN",
-    "Format",
+    "ComputeFormat",
     "TrainingModule",
     "describe_scores",
     "dry_run",
     "faster_format",
     "load_splits",
     "plain_task",
-    "prepare",
+    "set_up_training",
     "train",
 ]

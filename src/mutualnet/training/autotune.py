@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mutualnet.config import PrecisionConfig
+from mutualnet.config import ComputeConfig
 from mutualnet.precision import autocast_to
 from mutualnet.sandwich import sandwich_step
 from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.tasks.base import Task
 
-__all__ = ["PLAIN", "Format", "choose_format", "faster_format"]
+__all__ = ["PLAIN", "ComputeFormat", "choose_format", "faster_format"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _NOTABLE = 1.1
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class ComputeFormat:
     """How a network is computed."""
 
     precision: str
@@ -53,7 +53,7 @@ class Format:
         return f"{self.precision} {self.memory_format}"
 
     @classmethod
-    def parse(cls, text: str) -> Format:
+    def parse(cls, text: str) -> ComputeFormat:
         """Read back what `str` gives.
 
         Raises:
@@ -68,13 +68,17 @@ class Format:
         return cls(*parts)
 
 
-PLAIN = Format("fp32", "contiguous")
+PLAIN = ComputeFormat("fp32", "contiguous")
 """The weights' own format, which every machine computes as fast as it can."""
 
 
 def choose_format(
-    supernet: Supernet, batch: Any, subnets: tuple[Subnet, ...], task: Task, wish: PrecisionConfig
-) -> Format:
+    supernet: Supernet,
+    batch: Any,
+    subnets: tuple[Subnet, ...],
+    task: Task,
+    requested: ComputeConfig,
+) -> ComputeFormat:
     """Take what the recipe says, and for `auto` what is fastest in a few steps on a copy.
 
     Neither the network nor any random state changes.
@@ -84,13 +88,13 @@ def choose_format(
         batch: One batch at the top resolution, on the network's device.
         subnets: What a step runs.
         task: The task.
-        wish: What the recipe says.
+        requested: What the recipe says.
     """
-    precisions = ["fp32", "bf16"] if wish.precision == "auto" else [wish.precision]
+    precisions = ["fp32", "bf16"] if requested.precision == "auto" else [requested.precision]
     layouts = ["contiguous", "channels_last"]
-    if wish.memory_format != "auto":
-        layouts = [wish.memory_format]
-    candidates = [Format(p, m) for p in precisions for m in layouts]
+    if requested.memory_format != "auto":
+        layouts = [requested.memory_format]
+    candidates = [ComputeFormat(p, m) for p in precisions for m in layouts]
     if len(candidates) == 1:
         return candidates[0]
     device = next(supernet.parameters()).device
@@ -100,19 +104,19 @@ def choose_format(
         with torch.random.fork_rng(devices=devices):
             seconds[candidate] = _seconds_per_step(supernet, batch, subnets, task, candidate)
     chosen = min(seconds, key=seconds.__getitem__)
-    timings = ", ".join(f"{form} {value:.3f}" for form, value in seconds.items())
+    timings = ", ".join(f"{found} {value:.3f}" for found, value in seconds.items())
     logger.info("format %s chosen, seconds per step: %s", chosen, timings)
     return chosen
 
 
 def faster_format(
     supernet: Supernet,
-    trained: Format,
+    trained: ComputeFormat,
     inputs: Tensor,
     *,
     one_image: bool = False,
     margin: float = 0.9,
-) -> Format:
+) -> ComputeFormat:
     """The format in which this machine runs batches through the full network fastest.
 
     In a number format other than the weights' own only if it trained so, and only if that saves at
@@ -128,60 +132,68 @@ def faster_format(
         margin: Most time that another format than `PLAIN` may take, as a share of PLAIN's.
     """
     precisions = dict.fromkeys(["fp32", trained.precision])
-    candidates = [Format(p, m) for p in precisions for m in ("contiguous", "channels_last")]
+    candidates = [ComputeFormat(p, m) for p in precisions for m in ("contiguous", "channels_last")]
     if one_image:
         candidates = [PLAIN, *_good_for_one_image(supernet, inputs, candidates)]
     seconds = _seconds_per_pass(supernet.model, inputs, candidates)
     chosen = min(seconds, key=seconds.__getitem__)
     if seconds[chosen] > margin * seconds[PLAIN]:
         chosen = PLAIN
-    timings = ", ".join(f"{form} {value:.4f}" for form, value in seconds.items())
+    timings = ", ".join(f"{found} {value:.4f}" for found, value in seconds.items())
     logger.info("scoring in %s, seconds per pass: %s", chosen, timings)
     return chosen
 
 
 def _good_for_one_image(
-    supernet: Supernet, inputs: Tensor, candidates: Sequence[Format]
-) -> list[Format]:
+    supernet: Supernet, inputs: Tensor, candidates: Sequence[ComputeFormat]
+) -> list[ComputeFormat]:
     """Those that do not slow the smallest sub-network down, of all but the plain one."""
     smallest = supernet.space.smallest
     module, side = supernet.extract(smallest, uncalibrated=True), smallest.resolution
     image = inputs[:1, :, :side, :side].contiguous()
     seconds = _seconds_per_pass(module, image, candidates, _ONE_IMAGE_PASSES)
     most = _NOTABLE * seconds[PLAIN]
-    return [form for form in candidates if form != PLAIN and seconds[form] <= most]
+    return [
+        compute_format
+        for compute_format in candidates
+        if compute_format != PLAIN and seconds[compute_format] <= most
+    ]
 
 
 def _seconds_per_pass(
-    module: nn.Module, inputs: Tensor, forms: Sequence[Format], passes: int = _STEPS
-) -> dict[Format, float]:
+    module: nn.Module, inputs: Tensor, formats: Sequence[ComputeFormat], passes: int = _STEPS
+) -> dict[ComputeFormat, float]:
     """The fastest pass in each format; formats take turns, so that other load hits all alike."""
-    trials = {form: copy.deepcopy(module).eval() for form in forms}
-    times: dict[Format, list[float]] = {form: [] for form in forms}
-    for form, trial in trials.items():
-        trial.to(memory_format=form.layout)  # type: ignore[call-overload]
+    trials = {compute_format: copy.deepcopy(module).eval() for compute_format in formats}
+    times: dict[ComputeFormat, list[float]] = {compute_format: [] for compute_format in formats}
+    for compute_format, trial in trials.items():
+        trial.to(memory_format=compute_format.layout)  # type: ignore[call-overload]
     with torch.inference_mode():
         for _ in range(passes):
-            for form, trial in trials.items():
-                with autocast_to(form.autocast, inputs.device):
+            for compute_format, trial in trials.items():
+                with autocast_to(compute_format.autocast, inputs.device):
                     start = time.perf_counter()
                     trial(inputs)
                     if inputs.device.type == "cuda":
                         torch.cuda.synchronize(inputs.device)
-                    times[form].append(time.perf_counter() - start)
-    return {form: min(found[1:]) for form, found in times.items()}
+                    times[compute_format].append(time.perf_counter() - start)
+    return {compute_format: min(found[1:]) for compute_format, found in times.items()}
 
 
 def _seconds_per_step(
-    supernet: Supernet, batch: Any, subnets: tuple[Subnet, ...], task: Task, form: Format
+    supernet: Supernet,
+    batch: Any,
+    subnets: tuple[Subnet, ...],
+    task: Task,
+    compute_format: ComputeFormat,
 ) -> float:
     trial = copy.deepcopy(supernet).train()
-    trial.model.to(memory_format=form.layout)  # type: ignore[call-overload]
+    trial.model.to(memory_format=compute_format.layout)  # type: ignore[call-overload]
     times = []
     for _ in range(_STEPS):
         trial.zero_grad()
         start = time.perf_counter()
-        members = sandwich_step(trial, batch, subnets, task=task, autocast=form.autocast)
+        members = sandwich_step(trial, batch, subnets, task=task, autocast=compute_format.autocast)
         float(members[-1].loss)  # waits for an accelerator
         times.append(time.perf_counter() - start)
     return min(times[1:])

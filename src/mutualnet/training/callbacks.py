@@ -70,7 +70,7 @@ class CapacityGap(Callback):
         assert isinstance(pl_module, TrainingModule)
         if self._warned or pl_module.done % self.every:
             return
-        numbers = range(len(pl_module.ready.learners))
+        numbers = range(len(pl_module.training_setup.networks))
         losses = {n: float(pl_module.last_losses[f"ce_{n + 1}"]) for n in numbers}
         for number, loss in losses.items():
             self._averages[number] = 0.8 * self._averages.get(number, loss) + 0.2 * loss
@@ -119,7 +119,7 @@ class ProgressBar(Callback):
         assert isinstance(pl_module, TrainingModule)
         self._line = self._bar.add_task(
             "",
-            total=pl_module.ready.batches.stop,
+            total=pl_module.training_setup.batches.stop,
             completed=pl_module.done,
             epoch="",
             losses="",
@@ -178,7 +178,7 @@ class EpochEnds(Callback):
             return
         module.end_epoch()
         row = history.rows[-1]
-        is_last = module.done == module.ready.batches.stop  # scored when its state is safe
+        is_last = module.done == module.training_setup.batches.stop  # scored when its state is safe
         if not is_last and is_due(module.recipe, int(row["epoch"])):
             watch(module)
         if self._log is None:

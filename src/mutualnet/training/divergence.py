@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mutualnet.training.module import TrainingDivergedError, TrainingModule
-from mutualnet.training.setup import Prepared
+from mutualnet.training.setup import TrainingSetup
 
 __all__ = ["check_learned"]
 
@@ -34,7 +34,7 @@ def check_learned(module: TrainingModule) -> None:
                 )
     if ":" in module.recipe.task:
         return
-    bound = _FAR * float(_loss_of_guessing(module.ready))
+    bound = _FAR * float(_loss_of_guessing(module.training_setup))
     for name, loss in module.last_losses.items():
         if name.startswith("ce_") and float(loss) > bound:
             raise TrainingDivergedError(
@@ -43,8 +43,8 @@ def check_learned(module: TrainingModule) -> None:
             )
 
 
-def _loss_of_guessing(ready: Prepared) -> Tensor:
-    labels = torch.as_tensor(ready.data.train.labels)
-    return ready.task.supervised_loss(
-        torch.zeros(len(labels), ready.data.num_classes), (None, labels)
+def _loss_of_guessing(setup: TrainingSetup) -> Tensor:
+    labels = torch.as_tensor(setup.data.train.labels)
+    return setup.task.supervised_loss(
+        torch.zeros(len(labels), setup.data.num_classes), (None, labels)
     )

@@ -11,9 +11,9 @@ import torch
 from mutualnet.config import Recipe
 from mutualnet.cpu import peak_memory_mib
 from mutualnet.distributed import training_device
-from mutualnet.training.autotune import Format
+from mutualnet.training.autotune import ComputeFormat
 from mutualnet.training.module import TrainingModule
-from mutualnet.training.setup import prepare
+from mutualnet.training.setup import set_up_training
 
 __all__ = ["DryRun", "dry_run"]
 
@@ -29,7 +29,7 @@ class DryRun:
     peak_memory_mib: float
     disk_mib: float
     """Weights, the two last states, and the BN bank of the whole grid."""
-    form: Format
+    compute_format: ComputeFormat
 
 
 def dry_run(
@@ -45,15 +45,15 @@ def dry_run(
         limit_steps: Most steps of the run.
         trust: As for `train`.
     """
-    ready = prepare(recipe, limit_steps=limit_steps, trust=trust)
-    module = TrainingModule(ready)
-    num_steps = ready.batches.stop
-    ready.batches.stop = min(steps, num_steps)
+    setup = set_up_training(recipe, limit_steps=limit_steps, trust=trust)
+    module = TrainingModule(setup)
+    num_steps = setup.batches.stop
+    setup.batches.stop = min(steps, num_steps)
     device = training_device()
     times: list[float] = []
     start = time.perf_counter()
-    for step, batch in enumerate(ready.loader()):
-        module.take_step(ready.task.batch_to(batch, device), step)
+    for step, batch in enumerate(setup.loader()):
+        module.take_step(setup.task.batch_to(batch, device), step)
         float(next(iter(module.last_losses.values())))
         times.append(time.perf_counter() - start)
         start = time.perf_counter()
@@ -71,5 +71,5 @@ def dry_run(
         seconds=seconds * num_steps,
         peak_memory_mib=peak,
         disk_mib=on_disk / 2**20,
-        form=ready.form,
+        compute_format=setup.compute_format,
     )

@@ -25,38 +25,38 @@ from mutualnet.run_directory import (
 )
 from mutualnet.tasks import Classification, Score, Task
 from mutualnet.training.history import Look
-from mutualnet.training.setup import Prepared, plain_task
+from mutualnet.training.setup import TrainingSetup, plain_task
 
 __all__ = ["are_scored", "describe_scores", "final_scores", "save_networks"]
 
 logger = logging.getLogger(__name__)
 
 
-def are_scored(ready: Prepared) -> bool:
+def are_scored(setup: TrainingSetup) -> bool:
     """Whether the networks of a run are scored at its end: where several train, or are taught.
 
     A network that only its own sub-networks learn from is scored by its table.
     """
-    recipe = ready.recipe
-    teaches = recipe.teaching.method != "independent" or len(ready.learners) > 1
-    return teaches and all(own.supernet.is_full(recipe.space.largest) for own in ready.learners)
+    recipe = setup.recipe
+    teaches = recipe.teaching.method != "independent" or len(setup.networks) > 1
+    return teaches and all(own.supernet.is_full(recipe.space.largest) for own in setup.networks)
 
 
-def final_scores(ready: Prepared) -> list[Score | None]:
+def final_scores(setup: TrainingSetup) -> list[Score | None]:
     """Each full network's score on the test split, in eval mode and the weights' own precision.
 
     Of several processes each scores some of the networks, and all get all scores.
     """
-    numbers = list(range(len(ready.learners)))
-    if not are_scored(ready):
+    numbers = list(range(len(setup.networks)))
+    if not are_scored(setup):
         return [None for _ in numbers]
-    recipe, ranks = ready.recipe, current_ranks()
+    recipe, ranks = setup.recipe, current_ranks()
     mine: dict[int, Score] = {}
     for number in numbers[ranks.rank :: ranks.size]:
         # Lightning leaves the networks on the CPU.
-        supernet = ready.learners[number].supernet.to(training_device()).eval()
+        supernet = setup.networks[number].supernet.to(training_device()).eval()
         batches = plain_loader(
-            ready.data.test, recipe.data.batch_size, num_workers=recipe.data.num_workers
+            setup.data.test, recipe.data.batch_size, num_workers=recipe.data.num_workers
         )
         task, largest = plain_task(recipe), recipe.space.largest
         mine[number] = score_here(supernet, batches, [largest], task=task)[largest]
@@ -67,7 +67,7 @@ def final_scores(ready: Prepared) -> list[Score | None]:
 
 
 def save_networks(
-    ready: Prepared,
+    setup: TrainingSetup,
     place: Path,
     facts: dict[str, Any],
     scores: Sequence[Score | None],
@@ -76,34 +76,34 @@ def save_networks(
     """Write a run of one network, or one run for each of several.
 
     Args:
-        ready: What has trained.
+        setup: What has trained.
         place: Directory of the run.
         facts: For `run.json`.
         scores: Of each full network on the test split.
         look: Scores of the largest and the smallest sub-networks at the end.
     """
-    numbers = range(len(ready.learners))
-    for number, own, score in zip(numbers, ready.learners, scores, strict=True):
+    numbers = range(len(setup.networks))
+    for number, own, score in zip(numbers, setup.networks, scores, strict=True):
         own.supernet.cpu()
         own.supernet.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         found = dict(facts)
         if look is not None:
             found["scores"] = look.of_network(number)
         if score is not None:
-            found["test"] = _score_values(score, ready.task)
+            found["test"] = _score_values(score, setup.task)
         path = place
-        if len(ready.learners) > 1:
+        if len(setup.networks) > 1:
             path = place / network_name(number)
             path.mkdir(exist_ok=True)
-            write_recipe(ready.recipe.alone(number), path / CONFIG)
+            write_recipe(setup.recipe.alone(number), path / CONFIG)
         save_run(path, own.supernet, found)
-        if own.heads is not None and ready.recipe.teaching.keep_heads:
+        if own.heads is not None and setup.recipe.teaching.keep_heads:
             save_heads(path, own.heads)
         seal_run(path)
         if score is not None:
-            logger.info("%s: %s", _title(ready, number), _describe_score(score, ready.task))
-    if len(ready.learners) > 1:
-        save_peers(place, len(ready.learners), facts)
+            logger.info("%s: %s", _title(setup, number), _describe_score(score, setup.task))
+    if len(setup.networks) > 1:
+        save_peers(place, len(setup.networks), facts)
         seal_run(place)
 
 
@@ -130,9 +130,9 @@ def describe_scores(path: Path) -> list[str]:
     return lines
 
 
-def _title(ready: Prepared, number: int) -> str:
-    name = ready.recipe.models[number].name
-    return name if len(ready.learners) == 1 else f"{network_name(number)} ({name})"
+def _title(setup: TrainingSetup, number: int) -> str:
+    name = setup.recipe.models[number].name
+    return name if len(setup.networks) == 1 else f"{network_name(number)} ({name})"
 
 
 def _score_values(score: Score, task: Task) -> dict[str, Any]:

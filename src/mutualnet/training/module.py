@@ -32,7 +32,7 @@ from mutualnet.training.optimizer import (
     set_learning_rate,
 )
 from mutualnet.training.schedules import learning_rate_factor
-from mutualnet.training.setup import Prepared
+from mutualnet.training.setup import TrainingSetup
 
 __all__ = ["STATE_VERSION", "TrainingDivergedError", "TrainingModule"]
 
@@ -76,16 +76,16 @@ class TrainingModule(L.LightningModule):
     """One step after another, each decided by the seed and its number alone.
 
     Args:
-        ready: What trains, on what, and how.
+        setup: What trains, on what, and how.
         start: Steps that were done before.
     """
 
-    def __init__(self, ready: Prepared, *, start: int = 0) -> None:
+    def __init__(self, setup: TrainingSetup, *, start: int = 0) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.ready = ready
-        self.recipe = ready.recipe
-        self.graph = ready.recipe.graph
+        self.training_setup = setup
+        self.recipe = setup.recipe
+        self.graph = setup.recipe.graph
         self.start = start
         self.done = start
         self.last_losses: dict[str, Tensor] = {}
@@ -93,20 +93,20 @@ class TrainingModule(L.LightningModule):
         self.history = History()
         self._terms: tuple[_Term, ...] = ()
         # Registered, so that Lightning moves them and sets their mode; the teacher's stays.
-        self.networks = nn.ModuleList(own.parts for own in ready.learners)
-        teaching, numbers = self.recipe.teaching, list(range(len(ready.learners)))
+        self.networks = nn.ModuleList(own.parts for own in setup.networks)
+        teaching, numbers = self.recipe.teaching, list(range(len(setup.networks)))
         self._in_turn = self.recipe.learns_in_turn
         are_joined = teaching.optimizers == "one" and not self._in_turn
         self._sets = [numbers] if are_joined else [[number] for number in numbers]
         """Networks of each optimizer."""
-        self.steppers = [
+        self.torch_optimizers = [
             make_optimizer([group for number in own for group in self._new_groups(number)])
             for own in self._sets
         ]
         self.averages = [self._average(number) for number in numbers]
 
     def _new_groups(self, number: int) -> list[dict[str, Any]]:
-        own = self.ready.learners[number]
+        own = self.training_setup.networks[number]
         named = dict(own.supernet.named_parameters())
         groups = parameter_groups(
             own.parts,
@@ -117,7 +117,7 @@ class TrainingModule(L.LightningModule):
         return [{**group, "network": number} for group in groups]
 
     def _average(self, number: int) -> AveragedModel | None:
-        own = self.ready.learners[number]
+        own = self.training_setup.networks[number]
         if own.optimizer.ema_decay is None:
             return None
         return AveragedModel(
@@ -147,7 +147,7 @@ class TrainingModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizers; their rates are set at every step."""
-        return self.steppers
+        return self.torch_optimizers
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Take one step."""
@@ -158,21 +158,21 @@ class TrainingModule(L.LightningModule):
     @property
     def num_epochs(self) -> int:
         """Epochs of the run; a last one that is cut short counts."""
-        return self.epoch_of(self.ready.batches.stop)
+        return self.epoch_of(self.training_setup.batches.stop)
 
     def epoch_of(self, step: int) -> int:
         """The epoch, from 1, that the last of so many steps belongs to."""
-        return -(-step // self.ready.batches.steps_per_epoch)
+        return -(-step // self.training_setup.batches.steps_per_epoch)
 
     def ends_epoch(self) -> bool:
         """Whether the last step was an epoch's or the run's last one."""
-        batches = self.ready.batches
+        batches = self.training_setup.batches
         return self.done == batches.stop or self.done % batches.steps_per_epoch == 0
 
     def end_epoch(self) -> None:
         """Close the epoch's row of the history."""
         rates: dict[str, float] = {}
-        for optimizer in self.steppers:
+        for optimizer in self.torch_optimizers:
             for group in optimizer.param_groups:  # the last of a network has the whole rate
                 number = "" if len(self.networks) == 1 else f"_{group['network'] + 1}"
                 rates[f"lr{number}"] = float(group["lr"])
@@ -181,7 +181,7 @@ class TrainingModule(L.LightningModule):
     def shipped(self) -> list[Supernet]:
         """Each network with the weights that the run would end with now: averaged, if it does."""
         found = []
-        for own, average in zip(self.ready.learners, self.averages, strict=True):
+        for own, average in zip(self.training_setup.networks, self.averages, strict=True):
             parts = own.parts if average is None else average.module
             assert isinstance(parts, nn.ModuleList)  # what was averaged
             supernet = parts[0]
@@ -201,18 +201,18 @@ class TrainingModule(L.LightningModule):
             TrainingDivergedError: If a loss is not finite. The weights are as before, but for those
                 of networks that had their turn before the one that it names.
         """
-        recipe, ready, ranks = self.recipe, self.ready, current_ranks()
+        recipe, setup, ranks = self.recipe, self.training_setup, current_ranks()
         torch.manual_seed(seed_of(recipe.seed, Purpose.STEP, step, ranks.rank))
         self._set_rates(step)
-        optimizers = optimizers or self.steppers
+        optimizers = optimizers or self.torch_optimizers
         for optimizer in optimizers:
             optimizer.zero_grad()
         subnets = recipe.method.value.draw(recipe.space, generator(recipe.seed, Purpose.DRAW, step))
-        share = ranks.size / ready.batches.size_of(step)
+        share = ranks.size / setup.batches.size_of(step)
         terms = _Terms()
 
         for part in self._parts(batch):
-            weight = len(ready.task.inputs(part)) * share
+            weight = len(setup.task.inputs(part)) * share
             try:
                 for number, found in self._learn(part, subnets, weight):
                     terms.add(found, weight)
@@ -228,19 +228,19 @@ class TrainingModule(L.LightningModule):
             norms = [self._average_and_check(own, terms, batch, step) for own in self._sets]
             for numbers, optimizer, norm in zip(self._sets, optimizers, norms, strict=True):
                 self._clip_and_step(numbers, optimizer, norm)
-        for own, average in zip(ready.learners, self.averages, strict=True):
+        for own, average in zip(setup.networks, self.averages, strict=True):
             if average is not None:
                 average.update_parameters(own.parts)
         self.done = step + 1
         self._terms = tuple(terms.losses)
         self.last_losses = {term.name: loss for term, loss in terms.losses.items()}
-        self.history.add(self.last_losses, ready.batches.size_of(step))
+        self.history.add(self.last_losses, setup.batches.size_of(step))
 
     def _set_rates(self, step: int) -> None:
-        batches = self.ready.batches
-        for numbers, optimizer in zip(self._sets, self.steppers, strict=True):
+        batches = self.training_setup.batches
+        for numbers, optimizer in zip(self._sets, self.torch_optimizers, strict=True):
             for number in numbers:
-                config = self.ready.learners[number].optimizer
+                config = self.training_setup.networks[number].optimizer
                 groups = [g for g in optimizer.param_groups if g["network"] == number]
                 factor = learning_rate_factor(
                     config,
@@ -261,7 +261,7 @@ class TrainingModule(L.LightningModule):
         if self.recipe.has_teaching:
             yield from self._teach(part, subnets, weight)
             return
-        for number in range(len(self.ready.learners)):
+        for number in range(len(self.training_setup.networks)):
             yield number, list(self._sandwich(number, part, subnets, weight))
 
     def _teach(
@@ -273,21 +273,24 @@ class TrainingModule(L.LightningModule):
             Number of a network whose gradient is there, and its losses. With updates in turn it
             must be moved before the next one is asked for.
         """
-        ready, step = self.ready, peer_step_in_turn if self._in_turn else _peer_step_at_once
+        setup, step = (
+            self.training_setup,
+            peer_step_in_turn if self._in_turn else _peer_step_at_once,
+        )
         with ExitStack() as stack:
             networks = [
                 stack.enter_context(active_network(own.supernet, subnets[0]))
-                for own in ready.learners
+                for own in setup.networks
             ]
-            if ready.teacher is not None:
-                networks.append(ready.teacher)
+            if setup.teacher is not None:
+                networks.append(setup.teacher)
             for number, result in step(
                 networks,
-                ready.task.scale(part, subnets[0]),
+                setup.task.scale(part, subnets[0]),
                 self.graph,
-                task=ready.task,
-                heads={n: own.heads for n, own in enumerate(ready.learners) if own.heads},
-                autocast=ready.form.autocast,
+                task=setup.task,
+                heads={n: own.heads for n, own in enumerate(setup.networks) if own.heads},
+                autocast=setup.compute_format.autocast,
                 weight=weight,
             ):
                 terms = [(_of_edge(edge), loss) for edge, loss in result.losses.items()]
@@ -305,14 +308,14 @@ class TrainingModule(L.LightningModule):
         teacher: Any = None,
     ) -> Iterator[tuple[_Term, Tensor]]:
         """Losses of one network's sub-networks; given a teacher, of all but the largest."""
-        recipe, ready = self.recipe, self.ready
+        recipe, setup = self.recipe, self.training_setup
         members = sandwich_step(
-            ready.learners[number].supernet,
+            setup.networks[number].supernet,
             part,
             subnets if teacher is None else subnets[1:],
-            task=ready.task,
+            task=setup.task,
             distill=recipe.method.value.distills,
-            autocast=ready.form.autocast,
+            autocast=setup.compute_format.autocast,
             weight=weight,
             teacher=teacher,
         )
@@ -320,7 +323,7 @@ class TrainingModule(L.LightningModule):
         for name, member in zip(names, members, strict=True):
             kind = "ce" if member.target == "labels" else "kl"
             source = f"sub-network {member.subnet}"
-            if len(ready.learners) > 1:
+            if len(setup.networks) > 1:
                 name = f"{number + 1}" if name == "largest" else f"{number + 1}_{name}"
                 source += f" of network {number + 1}"
             yield _Term(f"{kind}_{name}", source, number), member.loss
@@ -340,22 +343,22 @@ class TrainingModule(L.LightningModule):
 
     def _clip_and_step(self, numbers: Sequence[int], optimizer: Any, norm: Tensor) -> None:
         own = nn.ModuleList(self.networks[number] for number in numbers)
-        clip_norm = self.ready.learners[numbers[0]].optimizer.clip_norm
+        clip_norm = self.training_setup.networks[numbers[0]].optimizer.clip_norm
         if clip_norm is not None:
             nn.utils.clip_grads_with_norm_(own.parameters(), clip_norm, norm)
         optimizer.step()
 
     def _parts(self, batch: Any) -> list[Any]:
         """The batch mixed and cut, as the recipe says."""
-        recipe, ready = self.recipe, self.ready
+        recipe, setup = self.recipe, self.training_setup
         if recipe.data.mixup_alpha or recipe.data.cutmix_alpha:
             images, labels = batch
-            batch = mix_images(images, labels, recipe.data, ready.data.num_classes)
-        pieces = ready.task.split(batch, recipe.optimizer.accumulate)
+            batch = mix_images(images, labels, recipe.data, setup.data.num_classes)
+        pieces = setup.task.split(batch, recipe.optimizer.accumulate)
         return [self._in_layout(piece) for piece in pieces]
 
     def _in_layout(self, batch: Any) -> Any:
-        layout = self.ready.form.layout
+        layout = self.training_setup.compute_format.layout
 
         def arrange(value: Any) -> Any:
             is_image = isinstance(value, Tensor) and value.dim() == 4
@@ -372,7 +375,7 @@ class TrainingModule(L.LightningModule):
         is_finite = losses.isfinite()
         if bool(is_finite.all() & norm.isfinite()):
             return
-        if not bool(self.ready.task.inputs(batch).isfinite().all()):
+        if not bool(self.training_setup.task.inputs(batch).isfinite().all()):
             raise TrainingDivergedError(
                 f"the images of step {step + 1} hold values that are not finite numbers. {kept} "
                 "Repair the data or its transform."
@@ -393,17 +396,17 @@ class TrainingModule(L.LightningModule):
 
     def state(self) -> dict[str, Any]:
         """Everything that the steps to come depend on, besides the recipe."""
-        learners = self.ready.learners
+        networks = self.training_setup.networks
         return {
             "format_version": STATE_VERSION,
             "step": self.done,
-            "stop": self.ready.batches.stop,
+            "stop": self.training_setup.batches.stop,
             "num_ranks": current_ranks().size,
-            "data_id": self.ready.data.data_id,
-            "initialized": [list(own.initialized_names) for own in learners],
-            "networks": [own.supernet.state_dict() for own in learners],
-            "heads": [None if own.heads is None else own.heads.state_dict() for own in learners],
-            "optimizers": [optimizer.state_dict() for optimizer in self.steppers],
+            "data_id": self.training_setup.data.data_id,
+            "initialized": [list(own.initialized_names) for own in networks],
+            "networks": [own.supernet.state_dict() for own in networks],
+            "heads": [None if own.heads is None else own.heads.state_dict() for own in networks],
+            "optimizers": [optimizer.state_dict() for optimizer in self.torch_optimizers],
             "averages": [None if own is None else own.state_dict() for own in self.averages],
             "history": self.history.state(),
         }
@@ -412,12 +415,12 @@ class TrainingModule(L.LightningModule):
         """Go on from what `state()` gave."""
         self.history.load_state(state["history"])
         for own, network, heads in zip(
-            self.ready.learners, state["networks"], state["heads"], strict=True
+            self.training_setup.networks, state["networks"], state["heads"], strict=True
         ):
             own.supernet.load_state_dict(network)
             if own.heads is not None:
                 own.heads.load_state_dict(heads)
-        for optimizer, values in zip(self.steppers, state["optimizers"], strict=True):
+        for optimizer, values in zip(self.torch_optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(values)
         for average, values in zip(self.averages, state["averages"], strict=True):
             if average is not None:
@@ -425,7 +428,7 @@ class TrainingModule(L.LightningModule):
 
     def finish(self) -> None:
         """End with the averaged weights, where the recipe asks for them."""
-        for own, average in zip(self.ready.learners, self.averages, strict=True):
+        for own, average in zip(self.training_setup.networks, self.averages, strict=True):
             if average is not None:
                 own.parts.load_state_dict(average.module.state_dict())
 
@@ -437,7 +440,7 @@ _MOST_SHOWN = 6
 def _peer_step_at_once(
     networks: Sequence[nn.Module], batch: Any, graph: TeachingGraph, **options: Any
 ) -> Iterator[tuple[int, PeerStepResult]]:
-    """A joint step, in the form of one in turn: each network that learns with its own losses."""
+    """A joint step, in the shape of one in turn: each network that learns with its own losses."""
     result = peer_step(networks, batch, graph, **options)
     for number in sorted({edge.student.network for edge in graph.edges}):
         own = {e: loss for e, loss in result.losses.items() if e.student.network == number}

@@ -24,13 +24,13 @@ from mutualnet.supernet import Supernet
 from mutualnet.training.weight_init import init_weights
 from mutualnet.user_functions import call_function
 
-__all__ = ["Learner", "make_learner", "make_teacher"]
+__all__ = ["TrainedNetwork", "build_network", "make_teacher"]
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Learner:
+class TrainedNetwork:
     """One network that trains."""
 
     supernet: Supernet
@@ -48,7 +48,7 @@ class Learner:
         return nn.ModuleList([self.supernet] if self.heads is None else [self.supernet, self.heads])
 
 
-def make_learner(
+def build_network(
     recipe: Recipe,
     number: int,
     data: DataSplits,
@@ -56,7 +56,7 @@ def make_learner(
     *,
     head_names: Sequence[str] = (),
     known: Sequence[str] | None = None,
-) -> Learner:
+) -> TrainedNetwork:
     """Build a network of a recipe, with its weights and auxiliary heads.
 
     Args:
@@ -91,7 +91,7 @@ def make_learner(
             "%s: %d elastic channel groups, %d frozen layers",
             config.name,
             len(supernet.plan.groups),
-            sum(len(frozen.layers) for frozen in supernet.plan.frozen),
+            sum(len(frozen.layers) for frozen in supernet.plan.inelastic),
         )
     _check_runs(supernet, data, is_own_task=":" in recipe.task)
     if known is None:
@@ -110,7 +110,7 @@ def make_learner(
         supernet.model = synchronise_norms(supernet.model)
         if heads is not None:
             synchronise_norms(heads)
-    return Learner(
+    return TrainedNetwork(
         supernet=supernet.to(device).train(),
         heads=None if heads is None else heads.to(device).train(),
         optimizer=recipe.optimizers[number],

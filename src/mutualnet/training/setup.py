@@ -20,25 +20,25 @@ from mutualnet.distributed import broadcast_model, current_ranks, from_first, tr
 from mutualnet.peers import check_apart
 from mutualnet.seeding import Purpose, generator
 from mutualnet.tasks import Classification, MultiLabel, Task
-from mutualnet.training.autotune import Format, choose_format
-from mutualnet.training.networks import Learner, make_learner, make_teacher
+from mutualnet.training.autotune import ComputeFormat, choose_format
+from mutualnet.training.networks import TrainedNetwork, build_network, make_teacher
 from mutualnet.user_functions import call_function
 
-__all__ = ["Prepared", "load_splits", "plain_task", "prepare", "training_task"]
+__all__ = ["TrainingSetup", "load_splits", "plain_task", "set_up_training", "training_task"]
 
 
 @dataclass
-class Prepared:
+class TrainingSetup:
     """All that a training run needs."""
 
     recipe: Recipe
     data: DataSplits
     task: Task
     """What is learned and scored, with all that concerns its losses."""
-    learners: tuple[Learner, ...]
+    networks: tuple[TrainedNetwork, ...]
     teacher: nn.Module | None
     batches: TrainBatches
-    form: Format
+    compute_format: ComputeFormat
 
     def loader(self, start: int = 0) -> DataLoader[Any]:
         """The images of every step from one on."""
@@ -137,19 +137,20 @@ def training_task(recipe: Recipe, data: DataSplits) -> Task:
     )
 
 
-def prepare(
+def set_up_training(
     recipe: Recipe,
     *,
-    form: Format | None = None,
+    compute_format: ComputeFormat | None = None,
     limit_steps: int | None = None,
     initialized: Sequence[Sequence[str]] | None = None,
     trust: bool = False,
-) -> Prepared:
+) -> TrainingSetup:
     """Load the data, build the network, and choose its format.
 
     Args:
         recipe: What to train.
-        form: Number format and memory layout; by default what the recipe says or a probe finds.
+        compute_format: Number format and memory layout; by default what the recipe says or a probe
+            finds.
         limit_steps: Most steps, at which cosine and linear schedules end then.
         initialized: For each network, parameters whose values came from elsewhere before; an
             interrupted run goes on from its own state, and nothing is read from `init` again.
@@ -166,15 +167,15 @@ def prepare(
     batches.stop = total if limit_steps is None else min(total, limit_steps)
     teacher = make_teacher(recipe, data, device, trust=trust)
     known: Sequence[Sequence[str] | None] = initialized or [None] * len(recipe.models)
-    learners = tuple(
-        _learner(recipe, number, data, graph.heads_of(number), known[number])
+    networks = tuple(
+        _network(recipe, number, data, graph.heads_of(number), known[number])
         for number in range(len(recipe.models))
     )
-    check_apart([learner.supernet for learner in learners])
-    for learner in learners:
-        broadcast_model(learner.parts)
+    check_apart([network.supernet for network in networks])
+    for network in networks:
+        broadcast_model(network.parts)
     task = training_task(recipe, data)
-    if form is None:
+    if compute_format is None:
         side = recipe.space.resolutions[0]
         size = max(2, min(recipe.data.batch_size, len(data.train)) // ranks.size)
         size = max(2, size // recipe.optimizer.accumulate)
@@ -183,29 +184,31 @@ def prepare(
         labels = torch.as_tensor(data.train.labels[:1]).expand(size, *data.train.labels.shape[1:])
         batch = images.to(device), labels.to(device)
         draw = recipe.method.value.draw(recipe.space, generator(0, Purpose.DRAW, 0))
-        form = from_first(choose_format(learners[0].supernet, batch, draw, task, recipe.precision))
-    for learner in learners:
-        learner.parts.to(memory_format=form.layout)  # type: ignore[call-overload]
-    return Prepared(
+        compute_format = from_first(
+            choose_format(networks[0].supernet, batch, draw, task, recipe.precision)
+        )
+    for network in networks:
+        network.parts.to(memory_format=compute_format.layout)  # type: ignore[call-overload]
+    return TrainingSetup(
         recipe=recipe,
         data=data,
         task=task,
-        learners=learners,
+        networks=networks,
         teacher=teacher,
         batches=batches,
-        form=form,
+        compute_format=compute_format,
     )
 
 
-def _learner(
+def _network(
     recipe: Recipe,
     number: int,
     data: DataSplits,
     head_names: Sequence[str],
     known: Sequence[str] | None,
-) -> Learner:
+) -> TrainedNetwork:
     try:
-        return make_learner(
+        return build_network(
             recipe, number, data, training_device(), head_names=head_names, known=known
         )
     except ValueError as error:

@@ -22,14 +22,14 @@ from lightning.pytorch.callbacks import Callback
 from mutualnet.config import Recipe
 from mutualnet.distributed import current_ranks, from_first, training_device
 from mutualnet.run_directory import FORMAT, new_run, preprocessing_of
-from mutualnet.training.autotune import Format
+from mutualnet.training.autotune import ComputeFormat
 from mutualnet.training.callbacks import CapacityGap, EpochEnds, ProgressBar, StateWriter
 from mutualnet.training.checkpoints import latest_state, write_state
 from mutualnet.training.divergence import check_learned
 from mutualnet.training.epoch_log import EpochLog
 from mutualnet.training.finish import are_scored, final_scores, save_networks
 from mutualnet.training.module import STATE_VERSION, TrainingModule
-from mutualnet.training.setup import Prepared, prepare
+from mutualnet.training.setup import TrainingSetup, set_up_training
 from mutualnet.training.watch import describe_watch, watch
 
 __all__ = ["train"]
@@ -84,21 +84,21 @@ def train(
             return out
         started = time.time()
         state = from_first(_state_of(partial) if resume and current_ranks().is_first else None)
-        form = _format_of(partial) if resume else None
-        ready = prepare(
+        compute_format = _format_of(partial) if resume else None
+        setup = set_up_training(
             recipe,
-            form=form,
+            compute_format=compute_format,
             limit_steps=limit_steps,
             trust=trust,
             initialized=None if state is None else state["initialized"],
         )
         if current_ranks().is_first:
-            chosen = [ready.form.precision, ready.form.memory_format]
+            chosen = [setup.compute_format.precision, setup.compute_format.memory_format]
             (partial / FORMAT).write_text(json.dumps(chosen) + "\n")
-        module = _module(ready, state)
+        module = _module(setup, state)
         with _epoch_log(partial, module) as log:
             seconds = _fit(module, partial, progress, log)
-            if (are_scored(ready) or recipe.watch.every_epochs) and current_ranks().is_first:
+            if (are_scored(setup) or recipe.watch.every_epochs) and current_ranks().is_first:
                 # What comes may fail or be stopped; training is not to be lost with it.
                 write_state(partial / STATES, module.done, module.state())
             module.finish()
@@ -106,9 +106,9 @@ def train(
             if recipe.watch.every_epochs:
                 _watch_last(module, log)
         facts = _facts(module, started, seconds)
-        scores = final_scores(ready)
+        scores = final_scores(setup)
         if current_ranks().is_first:
-            save_networks(ready, partial, facts, scores, module.history.look)
+            save_networks(setup, partial, facts, scores, module.history.look)
             shutil.rmtree(partial / STATES, ignore_errors=True)  # a whole run needs none
     return out
 
@@ -150,25 +150,25 @@ def _state_of(partial: Path) -> dict[str, Any] | None:
     return found[1]
 
 
-def _format_of(partial: Path) -> Format | None:
+def _format_of(partial: Path) -> ComputeFormat | None:
     """The format that the interrupted run had chosen: a probe may choose another now."""
     try:
-        return Format(*json.loads((partial / FORMAT).read_text()))
+        return ComputeFormat(*json.loads((partial / FORMAT).read_text()))
     except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 
-def _module(ready: Prepared, state: dict[str, Any] | None) -> TrainingModule:
+def _module(setup: TrainingSetup, state: dict[str, Any] | None) -> TrainingModule:
     if state is None:
-        return TrainingModule(ready)
-    if state["stop"] != ready.batches.stop:
+        return TrainingModule(setup)
+    if state["stop"] != setup.batches.stop:
         raise ValueError(
             f"the interrupted run was to take {state['stop']} steps, this one "
-            f"{ready.batches.stop}. Give the same --limit-steps, data and number of processes."
+            f"{setup.batches.stop}. Give the same --limit-steps, data and number of processes."
         )
-    if state["data_id"] != ready.data.data_id:
+    if state["data_id"] != setup.data.data_id:
         raise ValueError(
-            f"{ready.recipe.data.place} must hold the data that the interrupted run began with, "
+            f"{setup.recipe.data.place} must hold the data that the interrupted run began with, "
             "got others. Restore them, or remove the unfinished run."
         )
     if state["num_ranks"] != current_ranks().size:
@@ -178,24 +178,24 @@ def _module(ready: Prepared, state: dict[str, Any] | None) -> TrainingModule:
             state["num_ranks"],
             current_ranks().size,
         )
-    module = TrainingModule(ready, start=state["step"])
+    module = TrainingModule(setup, start=state["step"])
     module.load_state(state)
     return module
 
 
 def _facts(module: TrainingModule, started: float, seconds: float) -> dict[str, Any]:
-    ready, recipe = module.ready, module.recipe
+    setup, recipe = module.training_setup, module.recipe
     return {
         "recipe": recipe.name,
         "task": recipe.task,
-        "class_names": list(ready.data.class_names),
-        "in_channels": ready.data.in_channels,
-        "mean": list(ready.data.mean),
-        "std": list(ready.data.std),
+        "class_names": list(setup.data.class_names),
+        "in_channels": setup.data.in_channels,
+        "mean": list(setup.data.mean),
+        "std": list(setup.data.std),
         "preprocessing": preprocessing_of(recipe).to_values(),
-        "data_id": ready.data.data_id,
-        "select": ready.data.selection.to_dict(),
-        "training_format": str(ready.form),
+        "data_id": setup.data.data_id,
+        "select": setup.data.selection.to_dict(),
+        "training_format": str(setup.compute_format),
         "steps": module.done,
         "resumed_after_step": module.start or None,
         "processes": current_ranks().size,
@@ -218,16 +218,16 @@ def _facts(module: TrainingModule, started: float, seconds: float) -> dict[str, 
 
 def _fit(module: TrainingModule, partial: Path, progress: bool, log: EpochLog | None) -> float:
     """Take all steps that are left; return the seconds they took."""
-    ready, start = module.ready, module.start
+    setup, start = module.training_setup, module.start
     callbacks: list[Callback] = [EpochEnds(log)]
     if current_ranks().is_first:
         # After the epoch's row and scores, which belong to the state.
-        callbacks.append(StateWriter(partial / STATES, ready.recipe.checkpoint_minutes))
-        if ready.recipe.teaching.method in ("dml", "dcm"):
+        callbacks.append(StateWriter(partial / STATES, setup.recipe.checkpoint_minutes))
+        if setup.recipe.teaching.method in ("dml", "dcm"):
             callbacks.append(CapacityGap())
         if progress:
             callbacks.append(ProgressBar())
-    loader, device = ready.loader(start), training_device()
+    loader, device = setup.loader(start), training_device()
     is_cuda = device.type == "cuda"
     with _known_warnings():
         trainer = L.Trainer(

@@ -21,7 +21,7 @@ from mutualnet.supernet import BankKey, BNBank, Supernet
 from mutualnet.tasks import Score
 from mutualnet.training.history import Look, SubnetScore
 from mutualnet.training.module import TrainingModule
-from mutualnet.training.setup import Prepared, plain_task
+from mutualnet.training.setup import TrainingSetup, plain_task
 
 __all__ = ["describe_watch", "is_due", "watch"]
 
@@ -54,14 +54,14 @@ def watch(module: TrainingModule) -> None:
 
 
 def _look(module: TrainingModule) -> Look:
-    ready, supernets = module.ready, module.shipped()
+    setup, supernets = module.training_setup, module.shipped()
     began = time.perf_counter()
-    split, images = ready.data.selection.split, ready.data.select
+    split, images = setup.data.selection.split, setup.data.select
     scores: list[SubnetScore] = []
     with isolate_rng():
         for number, supernet in enumerate(supernets):
             roles = _roles(supernet)
-            found, num_calibrated = _score(ready, supernet, list(roles.values()), images)
+            found, num_calibrated = _score(setup, supernet, list(roles.values()), images)
             scores += [
                 SubnetScore(
                     network=number,
@@ -76,7 +76,7 @@ def _look(module: TrainingModule) -> Look:
     return Look(
         epoch=module.epoch_of(module.done),
         split=split,
-        score_name=ready.task.score_name,
+        score_name=setup.task.score_name,
         num_images=num_images,
         num_available=len(images),
         num_calibration_samples=num_calibrated,
@@ -95,18 +95,18 @@ def _roles(supernet: Supernet) -> dict[str, Subnet]:
 
 
 def _score(
-    ready: Prepared, supernet: Supernet, subnets: list[Subnet], images: LabelledImages
+    setup: TrainingSetup, supernet: Supernet, subnets: list[Subnet], images: LabelledImages
 ) -> tuple[dict[Subnet, Score], int]:
     """Scores, and the number of training images behind the BN statistics."""
-    recipe, ranks = ready.recipe, current_ranks()
+    recipe, ranks = setup.recipe, current_ranks()
     task, workers = plain_task(recipe), recipe.data.num_workers
     # What a step runs at once fits into memory.
     size = max(2, recipe.data.batch_size // ranks.size // recipe.optimizer.accumulate)
     with _throwaway_bank(supernet) as bank:
         if len(subnets) > 1 or not supernet.is_full(subnets[0]):
-            num_samples = min(recipe.watch.num_calibration_samples, len(ready.data.calibration))
+            num_samples = min(recipe.watch.num_calibration_samples, len(setup.data.calibration))
             loader = calibration_loader(
-                ready.data.calibration,
+                setup.data.calibration,
                 min(size, num_samples),
                 num_samples=num_samples,
                 seed=recipe.seed,
@@ -119,7 +119,7 @@ def _score(
                 loader,
                 subnets,
                 task=task,
-                data_id=ready.data.data_id,
+                data_id=setup.data.data_id,
                 num_samples=num_samples,
             )
         batches = plain_loader(_some_of(images, recipe.watch.num_images), size, num_workers=workers)
