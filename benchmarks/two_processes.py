@@ -27,8 +27,8 @@ _SETTINGS = [
     "model.kwargs={}",
     "space.resolutions=[32, 28, 24, 20]",
     "data.batch_size=128",
-    "precision.precision=fp32",
-    "precision.memory_format=contiguous",
+    "compute.precision=fp32",
+    "compute.memory_format=contiguous",
 ]
 
 

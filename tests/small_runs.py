@@ -25,8 +25,8 @@ def digits(*settings: str) -> Recipe:
     common = [
         "model.kwargs={depth: 10, width_factor: 1}",
         "space.resolutions=[12, 8]",
-        "precision.precision=fp32",
-        "precision.memory_format=contiguous",
+        "compute.precision=fp32",
+        "compute.memory_format=contiguous",
         "optimizer.epochs=1",
         "optimizer.warmup_epochs=0",
     ]
@@ -47,8 +47,8 @@ def pair(*settings: str, count: int = 2) -> Recipe:
         f"peers=[{peers}]",
         "method.name=independent",
         "space={width_range: [1.0, 1.0], resolutions: [12]}",
-        "precision.precision=fp32",
-        "precision.memory_format=contiguous",
+        "compute.precision=fp32",
+        "compute.memory_format=contiguous",
         "optimizer.epochs=2",
         "optimizer.warmup_epochs=0",
         "optimizer.decay_all=true",

@@ -24,8 +24,8 @@ def run(tmp_path_factory):
     words = ["train", "digits_demo", "--out", str(out), "--limit-steps", "8"]
     words += ["--epochs", "2", "--seed", "1", "--set"]
     words += ["model.kwargs={depth: 10, width_factor: 1}", "space.resolutions=[12, 8]"]
-    words += ["space.width_step=0.25", "precision.precision=fp32"]
-    words += ["precision.memory_format=contiguous", "table.num_calibration_samples=64"]
+    words += ["space.width_step=0.25", "compute.precision=fp32"]
+    words += ["compute.memory_format=contiguous", "table.num_calibration_samples=64"]
     assert main([*words, "table.latency_runs=2"]) == 0
     assert main(["table", str(out)]) == 0
     return out
@@ -179,8 +179,8 @@ def test_mistakes_get_one_line_that_names_the_way_out(
 def test_a_table_comes_before_a_prediction(tmp_path, photo, capsys):
     out = tmp_path / "run"
     words = ["train", "digits_demo", "--out", str(out), "--limit-steps", "1", "--set"]
-    words += ["space.resolutions=[12]", "precision.precision=fp32"]
-    assert main([*words, "precision.memory_format=contiguous"]) == 0
+    words += ["space.resolutions=[12]", "compute.precision=fp32"]
+    assert main([*words, "compute.memory_format=contiguous"]) == 0
     assert "has no query table yet. Make it: mutualnet table" in _line(
         capsys, ["predict", str(out), str(photo)]
     )
@@ -188,8 +188,8 @@ def test_a_table_comes_before_a_prediction(tmp_path, photo, capsys):
 
 def test_a_diverged_training_ends_with_status_one(tmp_path, capsys):
     words = ["train", "digits_demo", "--out", str(tmp_path / "run"), "--limit-steps", "20", "--set"]
-    words += ["optimizer.lr=1e30", "optimizer.warmup_epochs=0", "precision.precision=fp32"]
-    line = _line(capsys, [*words, "precision.memory_format=contiguous"], status=1)
+    words += ["optimizer.lr=1e30", "optimizer.warmup_epochs=0", "compute.precision=fp32"]
+    line = _line(capsys, [*words, "compute.memory_format=contiguous"], status=1)
     assert "Lower optimizer.lr" in line
     assert "What was written so far is in" in line
 
@@ -212,7 +212,7 @@ def test_help_and_version_are_there(capsys):
     assert "mutualnet predict RUN IMAGE" in capsys.readouterr().out
 
 
-SMALL = ["precision.precision=fp32", "precision.memory_format=contiguous"]
+SMALL = ["compute.precision=fp32", "compute.memory_format=contiguous"]
 
 
 def test_methods_widths_and_distillation_are_switches(tmp_path):
@@ -294,7 +294,7 @@ def test_every_set_counts_and_peers_may_come_after_their_method(tmp_path):
     assert main([*words, "--set", *SMALL]) == 0
     recipe = read_recipe(out / "config.yaml")
     assert (len(recipe.models), recipe.data.batch_size) == (2, 30)
-    assert recipe.precision.precision == "fp32"
+    assert recipe.compute.precision == "fp32"
 
 
 def test_a_limited_run_that_was_interrupted_goes_on(tmp_path, monkeypatch):

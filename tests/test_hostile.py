@@ -211,8 +211,8 @@ def test_a_training_that_ended_far_above_guessing_has_diverged():
 
 def test_a_learning_rate_of_1e10_is_no_trained_run(tmp_path, capsys):
     words = ["train", "digits_demo", "--out", str(tmp_path / "run"), "--limit-steps", "2", "--set"]
-    words += ["optimizer.lr=1e10", "optimizer.warmup_epochs=0", "precision.precision=fp32"]
-    assert main([*words, "precision.memory_format=contiguous"]) == 1
+    words += ["optimizer.lr=1e10", "optimizer.warmup_epochs=0", "compute.precision=fp32"]
+    assert main([*words, "compute.memory_format=contiguous"]) == 1
     error = capsys.readouterr().err
     assert "of network 1 holds values that are not finite after step 2. Lower optimizer.lr" in error
     assert not (tmp_path / "run").exists()

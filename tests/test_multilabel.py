@@ -150,8 +150,8 @@ def test_a_run_learns_which_channels_are_bright(folder, tmp_path, capsys):
             "optimizer.warmup_epochs=0",
             "table.latency_runs=0",
             "table.num_calibration_samples=100",
-            "precision.precision=fp32",
-            "precision.memory_format=contiguous",
+            "compute.precision=fp32",
+            "compute.memory_format=contiguous",
         ],
     )
     commands.make_table(out)

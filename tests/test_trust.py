@@ -161,7 +161,7 @@ def test_trust_is_said_and_logged(honest, place, capsys, caplog):
 
 def test_what_stands_in_the_users_own_recipe_needs_no_trust(place):
     words = ["train", "digits_demo", "--limit-steps", "1", "--out", "mine", "--set"]
-    words += ["precision.precision=fp32", "precision.memory_format=contiguous"]
+    words += ["compute.precision=fp32", "compute.memory_format=contiguous"]
     assert main([*words, "model.name=evil:Net", "space.resolutions=[12]"]) == 0
     assert main(["table", "mine"]) == 2
 

@@ -23,8 +23,8 @@ from mutualnet.training.watch import watch
 def _recipe():
     settings = [
         "space.resolutions=[12, 8]",
-        "precision.precision=fp32",
-        "precision.memory_format=contiguous",
+        "compute.precision=fp32",
+        "compute.memory_format=contiguous",
         "optimizer.epochs=2",
         "data.batch_size=50",
     ]

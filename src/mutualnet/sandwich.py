@@ -62,7 +62,7 @@ def sandwich_step(
             elsewhere: then `subnets` are only the narrower ones, and all learn from it.
 
     Returns:
-        One member per sub-network, in their order. Losses stay on the device.
+        One loss per sub-network, in their order. Losses stay on the device.
 
     Raises:
         TypeError: If images or labels are of the wrong type.
@@ -76,7 +76,7 @@ def sandwich_step(
         raise ValueError("subnets must hold at least one sub-network, got none")
     check, is_checked = BatchCheck(supernet, task, batch), False
     scaled = ScaledBatch(task, batch)
-    members: list[SubnetLoss] = []
+    losses: list[SubnetLoss] = []
     for subnet in subnets:
         part = scaled.at(subnet)
         inputs = task.inputs(part)
@@ -95,8 +95,8 @@ def sandwich_step(
                 teacher = task.detach(outputs)
             with ignore_layout_warning():
                 (loss if weight == 1.0 else loss * weight).backward()
-        members.append(SubnetLoss(subnet, "largest" if is_taught else "labels", loss.detach()))
-    return tuple(members)
+        losses.append(SubnetLoss(subnet, "largest" if is_taught else "labels", loss.detach()))
+    return tuple(losses)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from mutualnet.config.recipe import (
     Recipe,
     TableConfig,
 )
-from mutualnet.config.serialization import override, read_recipe
+from mutualnet.config.serialization import override, read_recipe, write_recipe
 from mutualnet.methods import METHODS
 from mutualnet.recipes import load_recipe
 from mutualnet.space import ElasticSpace
@@ -49,7 +49,7 @@ def test_overrides_are_typed_and_leave_the_recipe_alone(recipe):
         ("optimizer.lr=-1", "optimizer.lr must be > 0, got -1"),
         ("model.heads=5", "model.heads must be text or null, got 5"),
         ("space.resolutions=[a]", r"space.resolutions must be a list, each a whole number, got \["),
-        ("precision.precision=fp9", "precision.precision must be one of auto, fp32, bf16, got 'f"),
+        ("compute.precision=fp9", "compute.precision must be one of auto, fp32, bf16, got 'f"),
         ("model.kwargs=3", "model.kwargs must be names and values"),
         ("model.kwargs={1: 5}", "model.kwargs must have names, got 1"),
         ("model.kwargs.num_classes=5", "must leave num_classes out"),
@@ -68,7 +68,7 @@ def test_overrides_are_typed_and_leave_the_recipe_alone(recipe):
         ),
         ("peers.0.model.name=x", "must be one of the recipe's peers, got none of them"),
         ("seed=[", "must be YAML"),
-        ("precision.precision=fp8", "fp8"),
+        ("compute.precision=fp8", "fp8"),
         ("method.name=magic", "method.name must be one of mutualnet"),
         ("space.width_range=[1, 2]", "model_width_mult"),
     ],
@@ -141,3 +141,13 @@ def test_an_unknown_recipe_is_refused(name, message):
 
 def test_a_function_of_ones_own_gives_a_recipe():
     assert load_recipe("mutualnet.recipes.digits:digits_demo") == load_recipe("digits_demo")
+
+
+def test_the_old_name_of_a_part_is_read_still(recipe, tmp_path, caplog):
+    changed = override(recipe, ["compute.precision=bf16"])
+    assert override(recipe, ["precision.precision=bf16"]) == changed  # the name before
+    assert "precision of a recipe is now called compute" in caplog.text
+    path = tmp_path / "old.yaml"
+    write_recipe(changed, path)
+    path.write_text(path.read_text().replace("compute:", "precision:"))
+    assert read_recipe(path) == changed

@@ -158,7 +158,7 @@ def test_kill_9_at_any_moment_and_resume_gives_the_same_bits(recipe, tmp_path, s
 
 def test_a_kill_before_the_first_state_keeps_the_format(recipe, tmp_path, monkeypatch):
     """A probe may choose another one the next time, whose bits differ."""
-    slow = override(recipe, ["precision.precision=auto", "checkpoint_minutes=1000"])
+    slow = override(recipe, ["compute.precision=auto", "checkpoint_minutes=1000"])
     with monkeypatch.context() as patch:
         patch.setattr(
             "mutualnet.training.setup.choose_format", lambda *_: ComputeFormat("bf16", "contiguous")

@@ -200,7 +200,7 @@ assert 10 * tuned < untuned, (untuned, tuned)
 
 
 def test_a_recipe_that_asks_for_bf16_trains_in_it(recipe, tmp_path):
-    chosen = override(recipe, ["precision.precision=bf16", "precision.memory_format=channels_last"])
+    chosen = override(recipe, ["compute.precision=bf16", "compute.memory_format=channels_last"])
     out = train(chosen, tmp_path / "run", limit_steps=2)
     run = load_run(out)
     assert run.info["training_format"] == "bf16 channels_last"

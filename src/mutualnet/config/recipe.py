@@ -161,15 +161,16 @@ class OptimizerConfig:
     decay_all: bool = False
     """Whether weight decay acts on BN, biases and depthwise convolutions too."""
     warmup_epochs: float = 0.0
-    """The rate rises linearly from zero over this many epochs."""
+    """The learning rate rises linearly from zero over this many epochs."""
     schedule: Literal["cosine", "linear", "step", "exponential"] = "cosine"
-    """How the rate falls then; cosine and linear end at zero."""
+    """How the learning rate falls then; cosine and linear end at zero."""
     milestones: tuple[int, ...] = ()
-    """Epochs after which the `step` schedule lowers the rate."""
+    """Epochs after which the `step` schedule lowers the learning rate."""
     gamma: float = 0.1
-    """What `step` multiplies the rate by at each milestone, `exponential` after every epoch."""
+    """Factor of the learning rate: at each milestone for `step`, after every epoch for
+    `exponential`."""
     accumulate: int = 1
-    """Pieces that a batch is computed in, one after the other, to save memory; BN sees pieces."""
+    """Gradient accumulation: micro-batches of a batch, to save memory; BN sees micro-batches."""
     clip_norm: float | None = None
     """Largest norm of the whole gradient; None leaves it alone."""
     reset_momentum: bool = False
@@ -327,7 +328,7 @@ class PeerConfig:
 
     model: ModelConfig
     optimizer: OptimizerConfig | None = None
-    """None for the recipe's own. It must train as many epochs, by the same pieces of a batch."""
+    """None for the recipe's own. It must train as many epochs, with the same accumulation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -418,7 +419,7 @@ class Recipe:
     """Networks that train beside `model`."""
     teaching: TeachingConfig = field(default_factory=TeachingConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
-    precision: ComputeConfig = field(default_factory=ComputeConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
     table: TableConfig = field(default_factory=TableConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
     task: str = "classification"
@@ -427,7 +428,7 @@ class Recipe:
     """Share of the target spread over all classes."""
     seed: int = 0
     checkpoint_minutes: float = 5.0
-    """Time between two states to go on from after an interruption; 0 writes one at every step."""
+    """Time between two checkpoints to resume from; 0 writes one at every step."""
 
     def __post_init__(self) -> None:
         check_numbers(self)

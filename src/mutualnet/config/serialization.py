@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, fields
@@ -29,6 +30,8 @@ from mutualnet.config.recipe import (
 )
 from mutualnet.space import ElasticSpace
 
+logger = logging.getLogger(__name__)
+
 __all__ = ["override", "read_recipe", "recipe_values", "write_recipe"]
 
 _T = TypeVar("_T")
@@ -42,10 +45,12 @@ _NESTED: dict[str, type] = {
     "method": MethodConfig,
     "teaching": TeachingConfig,
     "teacher": TeacherConfig,
-    "precision": ComputeConfig,
+    "compute": ComputeConfig,
     "table": TableConfig,
     "watch": WatchConfig,
 }
+_OLD_KEYS = {"precision": "compute"}
+"""Names that parts had before; recipes and runs written then are read still."""
 _PARTS: dict[type, set[str]] = {
     Recipe: {*_NESTED, "peers"},
     PeerConfig: {"model", "optimizer"},
@@ -55,6 +60,7 @@ _PARTS: dict[type, set[str]] = {
 
 
 def _build(values: dict[str, Any]) -> Recipe:
+    values = {_OLD_KEYS.get(key, key): value for key, value in values.items()}
     parts: dict[str, Any] = {}
     for key, kind in _NESTED.items():
         if key in values:
@@ -234,6 +240,10 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
                 f"--set must be key=value, for example optimizer.lr=0.1, got {setting!r}"
             )
         *path, last = key.split(".")
+        if (path or [last])[0] in _OLD_KEYS:
+            old = (path or [last])[0]
+            logger.warning("the key %s of a recipe is now called %s", old, _OLD_KEYS[old])
+            *path, last = (_OLD_KEYS[old], *key.split(".")[1:])
         place: Any = values
         for depth, part in enumerate(path):
             if part == "optimizer" and depth == 2 and place.get(part) is None:

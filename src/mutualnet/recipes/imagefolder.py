@@ -17,7 +17,7 @@ def imagefolder_mobilenet_v1() -> Recipe:
         model=ModelConfig(name="timm:mobilenetv1_100"),
         data=DataConfig(name="imagefolder", batch_size=64, num_workers=2),
         space=ElasticSpace(width_range=(0.25, 1.0), resolutions=(224, 192, 160, 128)),
-        # The paper's 0.5 is for batches of 1024; the rate goes with the batch size.
+        # The paper's 0.5 is for batches of 1024; the learning rate goes with the batch size.
         optimizer=OptimizerConfig(lr=0.03, epochs=250, warmup_epochs=5, weight_decay=1e-4),
     )
 

@@ -5,7 +5,7 @@ one switch away.
 
 Source: Yao and Sun 2020, https://arxiv.org/abs/2008.06964, section 4, and the authors' code on
     CIFAR-100, whose initial weights `model.weight_init=dcm` draws.
-Differs: The momentum is kept at drops of the rate, where the code forgets it
+Differs: The momentum is kept at drops of the learning rate, where the code forgets it
     (`optimizer.reset_momentum` does too). The rate of wide residual networks drops after 60, 120
     and 160 epochs, as the text says; the code's drops one epoch earlier. Divergences are computed
     from logarithms, where the code adds 1e-8 to every probability. The code's MobileNet is drawn by

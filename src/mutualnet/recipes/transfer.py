@@ -1,4 +1,4 @@
-"""Recipes that go on from a network trained on ImageNet: give it by `--init`.
+"""Recipes that fine-tune a network trained on ImageNet: give it by `--init`.
 
 Source: Yang et al. 2020, https://arxiv.org/abs/1909.12978, section 4, and the authors' code:
     outside of ImageNet it decays every parameter.

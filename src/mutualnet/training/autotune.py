@@ -193,7 +193,7 @@ def _seconds_per_step(
     for _ in range(_STEPS):
         trial.zero_grad()
         start = time.perf_counter()
-        members = sandwich_step(trial, batch, subnets, task=task, autocast=compute_format.autocast)
-        float(members[-1].loss)  # waits for an accelerator
+        losses = sandwich_step(trial, batch, subnets, task=task, autocast=compute_format.autocast)
+        float(losses[-1].loss)  # waits for an accelerator
         times.append(time.perf_counter() - start)
     return min(times[1:])

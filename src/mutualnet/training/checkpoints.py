@@ -1,4 +1,4 @@
-"""States of a run to go on from: written whole or not at all, and checked when read."""
+"""Checkpoints of a run to resume from: written whole or not at all, and checked when read."""
 
 from __future__ import annotations
 

@@ -309,7 +309,7 @@ class TrainingModule(L.LightningModule):
     ) -> Iterator[tuple[_Term, Tensor]]:
         """Losses of one network's sub-networks; given a teacher, of all but the largest."""
         recipe, setup = self.recipe, self.training_setup
-        members = sandwich_step(
+        losses = sandwich_step(
             setup.networks[number].supernet,
             part,
             subnets if teacher is None else subnets[1:],
@@ -319,14 +319,14 @@ class TrainingModule(L.LightningModule):
             weight=weight,
             teacher=teacher,
         )
-        names = _part_names(subnets, recipe.method.value.rule)[-len(members) :]
-        for name, member in zip(names, members, strict=True):
-            kind = "ce" if member.target == "labels" else "kl"
-            source = f"sub-network {member.subnet}"
+        names = _part_names(subnets, recipe.method.value.rule)[-len(losses) :]
+        for name, of_subnet in zip(names, losses, strict=True):
+            kind = "ce" if of_subnet.target == "labels" else "kl"
+            source = f"sub-network {of_subnet.subnet}"
             if len(setup.networks) > 1:
                 name = f"{number + 1}" if name == "largest" else f"{number + 1}_{name}"
                 source += f" of network {number + 1}"
-            yield _Term(f"{kind}_{name}", source, number), member.loss
+            yield _Term(f"{kind}_{name}", source, number), of_subnet.loss
 
     def _average_and_check(
         self, numbers: Sequence[int], terms: _Terms, batch: Any, step: int
@@ -389,7 +389,7 @@ class TrainingModule(L.LightningModule):
         raise TrainingDivergedError(
             f"the loss of {names[bad].source} is {float(losses[bad])} at step {step + 1}. {kept} "
             "Lower optimizer.lr, add warm-up (optimizer.warmup_epochs), or train in fp32 "
-            "(precision.precision=fp32)."
+            "(compute.precision=fp32)."
         )
 
     # ------------------------------------------------------------------------------------- state
@@ -462,7 +462,7 @@ def _part_names(subnets: Sequence[Subnet], rule: SandwichRule) -> list[str]:
 
 
 def _is_drop(config: OptimizerConfig, step: int, steps_per_epoch: int) -> bool:
-    """Whether the rate has just been lowered, and the momentum is to be forgotten."""
+    """Whether the learning rate has just dropped, and the momentum is to be reset."""
     if not config.reset_momentum or config.schedule != "step" or step % steps_per_epoch:
         return False
     return step // steps_per_epoch in config.milestones

@@ -26,7 +26,7 @@ def parameter_groups(
         model: Its parameters that require a gradient are split.
         config: Weight decay and its exceptions.
         initialized: Parameters with values from elsewhere, which learn at a lower rate.
-        init_lr_mult: Their share of the rate. With 0 they stay as they are.
+        init_lr_mult: Their share of the learning rate. With 0 they stay as they are.
 
     Source: the MutualNet and US-Net recipes: no decay for BN, biases and depthwise convolutions
         (weights of four dimensions with one input channel).
@@ -65,7 +65,7 @@ def make_optimizer(groups: list[dict[str, Any]]) -> torch.optim.SGD:
 
 
 def set_learning_rate(groups: list[dict[str, Any]], rate: float) -> None:
-    """Set the rate of some of an optimizer's groups, each by its share."""
+    """Set the learning rate of some of an optimizer's groups, each by its share."""
     for group in groups:
         group["lr"] = rate * group.get("lr_mult", 1.0)
 

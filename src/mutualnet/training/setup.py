@@ -185,7 +185,7 @@ def set_up_training(
         batch = images.to(device), labels.to(device)
         draw = recipe.method.value.draw(recipe.space, generator(0, Purpose.DRAW, 0))
         compute_format = from_first(
-            choose_format(networks[0].supernet, batch, draw, task, recipe.precision)
+            choose_format(networks[0].supernet, batch, draw, task, recipe.compute)
         )
     for network in networks:
         network.parts.to(memory_format=compute_format.layout)  # type: ignore[call-overload]

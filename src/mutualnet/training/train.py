@@ -139,7 +139,7 @@ def _watch_last(module: TrainingModule, log: EpochLog | None) -> None:
 def _state_of(partial: Path) -> dict[str, Any] | None:
     found = latest_state(partial / STATES)
     if found is None:
-        logger.info("no state to go on from: training starts at step 1")
+        logger.info("no checkpoint to resume from: training starts at step 1")
         return None
     if found[1].get("format_version") != STATE_VERSION:
         raise ValueError(
@@ -257,7 +257,7 @@ def _fit(module: TrainingModule, partial: Path, progress: bool, log: EpochLog | 
 
 @contextmanager
 def _known_warnings() -> Iterator[None]:
-    """Keep from users what is no news to them."""
+    """Silence Lightning's and TensorBoard's messages about what a recipe asks for."""
     levels = {name: logging.getLogger(name).level for name in _CHATTY}
     with warnings.catch_warnings():
         # Zero workers is right for images in memory; the recipe decides.
