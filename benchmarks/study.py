@@ -32,7 +32,7 @@ from benchmarks.study_scales import SCALES, Scale  # noqa: E402
 from benchmarks.study_store import Store  # noqa: E402
 from benchmarks.study_train import perform  # noqa: E402
 from benchmarks.study_values import Claim, StudyRun  # noqa: E402
-from mutualnet.host import flush_denormals, tune_allocator  # noqa: E402
+from mutualnet.cpu import flush_denormals, tune_allocator  # noqa: E402
 
 logger = logging.getLogger("study")
 

@@ -13,11 +13,11 @@ _FEW = (
     "data.train_share=0.03",
     "data.batch_size=54",  # divides 1,350: no step of six images
     "optimizer.schedule=cosine",
-    "precision.precision=bf16",
-    "precision.memory_format=channels_last",
+    "compute.precision=bf16",
+    "compute.memory_format=channels_last",
     "watch.every_epochs=0",
 )
-_PAPER = ("optimizer.schedule=cosine", "precision.precision=bf16", "watch.every_epochs=0")
+_PAPER = ("optimizer.schedule=cosine", "compute.precision=bf16", "watch.every_epochs=0")
 
 ELASTIC: tuple[Config, ...] = (
     (1.0, 32),
@@ -198,7 +198,7 @@ PAPER = Scale(
     train_share=1.0,
     common=_PAPER,
     pair_recipe="cifar100_wrn28_10_pair",
-    pair_common=("precision.precision=bf16", "watch.every_epochs=0"),
+    pair_common=("compute.precision=bf16", "watch.every_epochs=0"),
     pair_side=32,
     pair_sides=(32, 28, 24, 20),
     source_data="cifar10",

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.study_values import StudyRun
-from mutualnet.calibrate import calibrate
+from mutualnet.calibration import calibrate
 from mutualnet.cost import CostModel
 from mutualnet.data.feeding import calibration_loader, plain_loader
-from mutualnet.evaluate import evaluate
-from mutualnet.prepare import load_splits, plain_task
-from mutualnet.probe import Format
-from mutualnet.processes import training_device
-from mutualnet.runs import load_run, networks_of
+from mutualnet.distributed import training_device
+from mutualnet.evaluation import evaluate
+from mutualnet.run_directory import load_run, networks_of
 from mutualnet.space import Subnet
-from mutualnet.train import train
+from mutualnet.training import ComputeFormat, load_splits, plain_task, train
 
 __all__ = ["perform", "place_of"]
 
@@ -81,7 +79,7 @@ def _score(path: Path, number: int, subnets: tuple[Subnet, ...]) -> list[dict[st
     """Scores of one network's configurations on both held-out splits, in the format of training."""
     run = load_run(path)
     recipe, task, data = run.recipe, plain_task(run.recipe), load_splits(run.recipe)
-    form = Format.parse(run.info["training_format"])
+    form = ComputeFormat.parse(run.info["training_format"])
     supernet = run.supernet.to(training_device())
     supernet.model.to(memory_format=form.layout)  # type: ignore[call-overload]
     size = recipe.data.batch_size

@@ -6,15 +6,20 @@ import hashlib
 import json
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from mutualnet.config import Recipe
-from mutualnet.config_text import override, recipe_values
+from mutualnet.config import (
+    Recipe,
+    override,
+    recipe_values,
+    with_epochs,
+    with_method,
+    with_teaching,
+)
 from mutualnet.recipes import load_recipe
 from mutualnet.space import Subnet
-from mutualnet.variations import with_epochs, with_method, with_teaching
 
 __all__ = ["Claim", "Entry", "StudyRun"]
 
@@ -121,8 +126,16 @@ class StudyRun:
         return text
 
     def key(self) -> str:
-        """Hash of the complete settings, without seed and places: 12 hexadecimal digits."""
-        return hashlib.sha256(json.dumps(self.values(), sort_keys=True).encode()).hexdigest()[:12]
+        """Hash of what was asked for, without seed and places: 12 hexadecimal digits.
+
+        Not of the recipe that it makes, whose keys may get more and other names: the results of a
+        run are kept beside its commit and must be found later.
+        """
+        asked = {f.name: getattr(self, f.name) for f in fields(self) if f.compare}
+        for name, run in (("init", self.init), ("teacher", self.teacher)):
+            asked[name] = None if run is None else run.key()
+        asked["settings"] = sorted(self.settings)
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
 
     def values(self) -> dict[str, Any]:
         """The complete settings as plain values; runs before it stand in by their own keys."""

@@ -86,7 +86,7 @@ class Task(ABC):
         return tree_map(lambda v: v.detach() if isinstance(v, Tensor) else v, outputs)
 
     def split(self, batch: Any, count: int) -> list[Any]:
-        """Split a batch into micro-batches of about equal size, along its tensors' first dimension."""
+        """Split a batch into micro-batches of about equal size, along its first dimension."""
         if count == 1:
             return [batch]
         values, structure = tree_flatten(batch)
