@@ -28,5 +28,5 @@ def shared_data() -> Path:
 def photos(tmp_path: Path) -> Path:
     """`train/` with 10 cats and 20 dogs, `val/` with 3 and 4."""
     write_images(tmp_path / "train", {"cat": 10, "dog": 20})
-    write_images(tmp_path / "val", {"cat": 3, "dog": 4})
+    write_images(tmp_path / "val", {"cat": 3, "dog": 4}, blue=100)
     return tmp_path

@@ -17,12 +17,12 @@ def write_image(path: Path, seed: int, side: int = 40) -> None:
     Image.fromarray(pixels.astype(np.uint8)).save(path)
 
 
-def write_images(folder: Path, counts: dict[str, int], side: int = 24) -> None:
-    """PNGs of one colour per class."""
+def write_images(folder: Path, counts: dict[str, int], side: int = 24, blue: int = 0) -> None:
+    """PNGs of nearly one colour per class; another `blue` makes other files."""
     for i, (name, count) in enumerate(counts.items()):
         (folder / name).mkdir(parents=True)
         for j in range(count):
-            colour = (40 * i, 255 - 40 * i, j)
+            colour = (40 * i, 255 - 40 * i, blue + j)
             Image.new("RGB", (side + j, side), colour).save(folder / name / f"{j:03d}.png")
 
 

@@ -208,9 +208,12 @@ def test_a_dropped_row_is_never_chosen():
     assert [row.subnet.width_mult for row in table.front("latency_ms")] == [1.0]
     assert table.best(macs=5).subnet.width_mult == 1.0
     assert table.best(latency_ms=5).subnet.width_mult == 1.0
-    for budgets in ({"params": 10**9}, {"macs": 5, "latency_ms": 5}):
-        with pytest.raises(ValueError, match="needs a table with every row finished, got 1 rows"):
-            table.best(**budgets)
+    both = table.best(macs=10**12, latency_ms=10**6)
+    assert both.is_finished and both.score == max(row.score for row in table.finished)
+    with pytest.raises(ValueError, match=r"the cheapest is .* Dropped rows may: .*--full"):
+        table.best(macs=1e-3, latency_ms=5)
+    with pytest.raises(ValueError, match="needs a table with every row finished, got 1 rows"):
+        table.best(params=10**9)
 
 
 def test_asking_for_a_dropped_row_says_why_and_how_to_get_it():

@@ -257,6 +257,9 @@ class QueryTable:
     ) -> Row:
         """Find the finished row with the highest score within all budgets; of equals the cheapest.
 
+        A race drops rows that another beats at any budget of MACs alone, and another at any of
+        latency alone; within both at once one of them may be better than what is found.
+
         Args:
             macs: Most multiply-adds of one input.
             latency_ms: Highest median latency, on the machine the table was measured on.
@@ -264,8 +267,7 @@ class QueryTable:
 
         Raises:
             ValueError: If no budget is given, one is not positive, no row meets them, a row has no
-                latency when it is asked for, or rows were dropped and more is asked for than one
-                budget of MACs or latency.
+                latency when it is asked for, or rows were dropped and parameters are asked for.
         """
         given = {"macs": macs, "latency_ms": latency_ms, "params": params}
         budgets = {name: value for name, value in given.items() if value is not None}
@@ -277,11 +279,11 @@ class QueryTable:
         if latency_ms is not None:
             self._check_latencies()
         num_dropped = len(self.rows) - len(self.finished)
-        if num_dropped and (params is not None or len(budgets) > 1):
+        if num_dropped and params is not None:
             raise ValueError(
-                f"a budget of {' and '.join(budgets)} needs a table with every row finished, got "
-                f"{num_dropped} rows dropped, since for any budget of macs alone or latency_ms "
-                "alone there are better ones. Make the table with --full."
+                "a budget of params needs a table with every row finished, got "
+                f"{num_dropped} rows dropped, since for any budget of macs or latency_ms there are "
+                "better ones. Make the table with --full."
             )
         fitting = [
             row for row in self.finished if all(getattr(row, n) <= b for n, b in budgets.items())
@@ -295,7 +297,8 @@ class QueryTable:
                 f"{row.subnet} with {name} {getattr(row, name):,.12g}"
                 for name, row in cheapest.items()
             )
-            raise ValueError(f"no sub-network has {asked}; the cheapest is {named}")
+            full = ". Dropped rows may: make the table with --full" if num_dropped else ""
+            raise ValueError(f"no sub-network has {asked}; the cheapest is {named}{full}")
         return min(fitting, key=_preference)
 
     def to_json(self) -> str:
