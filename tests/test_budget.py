@@ -51,3 +51,13 @@ def test_two_budgets_hold_together():
     both = parse_budget("150M") & parse_budget("8ms") & parse_budget("90M")
     assert both == Budget(macs=90e6, latency_ms=8)
     assert str(both) == "90M multiply-adds and 8 ms"
+
+
+def test_costs_fit_a_budget_up_to_its_bounds():
+    both = Budget(macs=10, latency_ms=2)
+    assert both.fits(10, 2)
+    assert not both.fits(11, 2)
+    assert not both.fits(10, 2.1)
+    assert not both.fits(10, None)
+    assert Budget(macs=10).fits(10, None)
+    assert not Budget(latency_ms=2).fits(1, None)

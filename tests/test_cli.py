@@ -11,7 +11,9 @@ from PIL import Image
 
 from mutualnet import commands, prediction
 from mutualnet.cli import main
+from mutualnet.config import RecipeChanges
 from mutualnet.config.serialization import override, read_recipe, write_recipe
+from mutualnet.messages import ReportedElsewhereError
 from mutualnet.recipes import load_recipe
 from mutualnet.run_directory import load_run
 from tests.small_runs import StoppedError, stop_after
@@ -279,12 +281,16 @@ def test_options_that_cannot_be_met_are_one_line(words, message, tmp_path, capsy
 )
 def test_a_way_of_teaching_may_still_be_named_by_method(method, expected, caplog):
     recipe = override(load_recipe("digits_demo"), ["teaching.method=deep_supervision"])
-    assert commands._told_apart(None, None, recipe) == (None, None)
-    assert commands._told_apart("us_net", None, recipe) == ("us_net", None)
-    assert commands._told_apart("independent", "dml", recipe) == ("independent", "dml")
+
+    def changed(**values):
+        made = RecipeChanges(**values).apply(recipe)
+        return made.method.name, made.teaching.method
+
+    assert changed() == ("mutualnet", "deep_supervision")
+    assert changed(method="us_net") == ("us_net", "deep_supervision")
+    assert changed(method="independent", teaching="dks") == ("independent", "dks")
     assert not caplog.records
-    name, teaching = commands._told_apart(method, None, recipe)
-    assert (name or recipe.method.name, teaching) == expected
+    assert changed(method=method) == expected
     assert f"is now chosen by --teaching {method}" in caplog.text
 
 
@@ -369,3 +375,12 @@ def test_a_task_of_ones_own_is_found_in_the_folder_of_work(tmp_path, monkeypatch
     assert main([*words, *settings, "table.latency_runs=0"]) == 0
     assert main(["table", "run", "--trust"]) == 0
     assert "mean class accuracy (%)" in capsys.readouterr().out
+
+
+def test_what_another_process_tells_is_not_said_again(monkeypatch, capsys):
+    def fail(*_, **__):
+        raise ReportedElsewhereError("out must be free")
+
+    monkeypatch.setattr(commands, "start_training", fail)
+    assert main(["train", "digits_demo"]) == 2
+    assert capsys.readouterr().err == ""

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from sklearn.metrics import average_precision_score
 
 from mutualnet import commands
+from mutualnet.config import RecipeChanges
 from mutualnet.config.serialization import override
 from mutualnet.data import load_data
 from mutualnet.recipes import load_recipe
@@ -132,28 +133,22 @@ def test_the_score_is_scikit_learns_mean_average_precision():
 def test_a_run_learns_which_channels_are_bright(folder, tmp_path, capsys):
     out = tmp_path / "run"
     write_multilabel(folder, 160)
-    commands.start_training(
-        "multilabel_mobilenet_v1",
-        out=out,
-        data=str(folder),
-        epochs=4,
-        seed=None,
-        limit_steps=None,
-        settings=[
-            "model.name=mobilenet_v1_cifar",
-            "space.resolutions=[32, 24]",
-            "space.width_step=0.75",
-            "data.augment=none",
-            "data.batch_size=20",
-            "data.num_workers=0",
-            "optimizer.lr=0.05",
-            "optimizer.warmup_epochs=0",
-            "table.latency_runs=0",
-            "table.num_calibration_samples=100",
-            "compute.precision=fp32",
-            "compute.memory_format=contiguous",
-        ],
-    )
+    settings = [
+        "model.name=mobilenet_v1_cifar",
+        "space.resolutions=[32, 24]",
+        "space.width_step=0.75",
+        "data.augment=none",
+        "data.batch_size=20",
+        "data.num_workers=0",
+        "optimizer.lr=0.05",
+        "optimizer.warmup_epochs=0",
+        "table.latency_runs=0",
+        "table.num_calibration_samples=100",
+        "compute.precision=fp32",
+        "compute.memory_format=contiguous",
+    ]
+    changes = RecipeChanges(data=str(folder), epochs=4, settings=settings)
+    commands.start_training("multilabel_mobilenet_v1", changes, out=out)
     commands.make_table(out)
     assert max(row.score for row in load_run(out).table.rows) > 90
     commands.predict(out, [folder / "photos" / "000.png"], budget=None)

@@ -3,6 +3,7 @@
 import pytest
 
 from mutualnet import commands
+from mutualnet.config import RecipeChanges
 from mutualnet.config.serialization import override, read_recipe, write_recipe
 from mutualnet.config.transforms import with_method, with_teaching
 from mutualnet.cost import CostModel
@@ -50,15 +51,10 @@ def test_every_recipe_trains_is_tabulated_and_predicts(name, folders, tmp_path, 
     if sides == [32]:
         sides = [16]
     out = tmp_path / "run"
-    commands.start_training(
-        name,
-        out=out,
-        data=folders(recipe.data.name),
-        epochs=None,
-        seed=None,
-        limit_steps=2,
-        settings=[*SMALL, f"space.resolutions={sides}"],
+    changes = RecipeChanges(
+        data=folders(recipe.data.name), settings=[*SMALL, f"space.resolutions={sides}"]
     )
+    commands.start_training(name, changes, out=out, limit_steps=2)
     write_image(tmp_path / "photo.jpg", 0)
     widths = set(recipe.space.widths or recipe.space.width_range)
     networks = networks_of(out)

@@ -24,6 +24,19 @@ class Budget:
         parts += [] if self.latency_ms is None else [f"{self.latency_ms:g} ms"]
         return " and ".join(parts)
 
+    def fits(self, macs: float, latency_ms: float | None) -> bool:
+        """Whether costs lie within it.
+
+        Args:
+            macs: Multiply-adds of one input.
+            latency_ms: None where it was not measured: then no budget of latency is met.
+        """
+        if self.macs is not None and macs > self.macs:
+            return False
+        if self.latency_ms is None:
+            return True
+        return latency_ms is not None and latency_ms <= self.latency_ms
+
     def __and__(self, other: Budget) -> Budget:
         """What fits into both."""
         return Budget(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from mutualnet.messages import LogFormatter, printable
+from mutualnet.messages import LogFormatter, ReportedElsewhereError, printable
 from mutualnet.methods import METHODS
 from mutualnet.teaching import TEACHINGS
 
@@ -299,59 +299,91 @@ def _version() -> str:
     return __version__
 
 
-def _run(values: argparse.Namespace) -> None:
-    # Imported late: `mutualnet --help` must neither wait for PyTorch nor need it.
-    from mutualnet import commands
+# What follows imports late: `mutualnet --help` must neither wait for PyTorch nor need it.
 
-    command = values.command
-    if command == "demo":
-        commands.demo(values.out)
-    elif command == "recipes":
-        commands.list_recipes()
-    elif command == "train":
-        commands.start_training(
-            values.recipe,
-            out=values.out,
-            data=values.data,
-            epochs=values.epochs,
-            seed=values.seed,
-            limit_steps=values.limit_steps,
-            method=values.method,
-            teaching=values.teaching,
-            lr=values.lr,
-            model=values.model,
-            width_range=None if values.width_range is None else tuple(values.width_range),
-            resolutions=None if values.resolutions is None else tuple(values.resolutions),
-            settings=[*_shorthands(values), *values.settings],
-            is_dry_run=values.dry_run,
-            resume=values.resume,
-            trust=values.trust,
-        )
-    elif command == "table":
-        commands.make_table(values.run, is_full=values.full, trust=values.trust)
-    elif command == "predict":
-        commands.predict(
-            values.run,
-            values.images,
-            budget=values.budget,
-            output=values.output,
-            trust=values.trust,
-        )
-    elif command == "plan":
-        commands.plan(
-            values.model,
-            budgets=values.budgets,
-            resolutions=tuple(values.resolutions),
-            num_classes=values.num_classes,
-        )
-    else:
-        low, high = values.width_range
-        commands.info(
-            values.model,
-            width_range=(low, high),
-            resolutions=tuple(values.resolutions),
-            num_classes=values.num_classes,
-        )
+
+def _run_demo(words: argparse.Namespace) -> None:
+    from mutualnet.commands import demo
+
+    demo(words.out)
+
+
+def _run_recipes(words: argparse.Namespace) -> None:
+    from mutualnet.commands import list_recipes
+
+    list_recipes()
+
+
+def _run_train(words: argparse.Namespace) -> None:
+    from mutualnet.commands import start_training
+    from mutualnet.config import RecipeChanges
+
+    changes = RecipeChanges(
+        data=words.data,
+        epochs=words.epochs,
+        seed=words.seed,
+        method=words.method,
+        teaching=words.teaching,
+        lr=words.lr,
+        model=words.model,
+        width_range=None if words.width_range is None else tuple(words.width_range),
+        resolutions=None if words.resolutions is None else tuple(words.resolutions),
+        settings=[*_shorthands(words), *words.settings],
+    )
+    start_training(
+        words.recipe,
+        changes,
+        out=words.out,
+        limit_steps=words.limit_steps,
+        is_dry_run=words.dry_run,
+        resume=words.resume,
+        trust=words.trust,
+    )
+
+
+def _run_table(words: argparse.Namespace) -> None:
+    from mutualnet.commands import make_table
+
+    make_table(words.run, is_full=words.full, trust=words.trust)
+
+
+def _run_predict(words: argparse.Namespace) -> None:
+    from mutualnet.commands import predict
+
+    predict(words.run, words.images, budget=words.budget, output=words.output, trust=words.trust)
+
+
+def _run_plan(words: argparse.Namespace) -> None:
+    from mutualnet.commands import plan
+
+    plan(
+        words.model,
+        budgets=words.budgets,
+        resolutions=tuple(words.resolutions),
+        num_classes=words.num_classes,
+    )
+
+
+def _run_info(words: argparse.Namespace) -> None:
+    from mutualnet.commands import info
+
+    info(
+        words.model,
+        width_range=tuple(words.width_range),
+        resolutions=tuple(words.resolutions),
+        num_classes=words.num_classes,
+    )
+
+
+_RUN: dict[str, Callable[[argparse.Namespace], None]] = {
+    "demo": _run_demo,
+    "recipes": _run_recipes,
+    "train": _run_train,
+    "table": _run_table,
+    "predict": _run_predict,
+    "plan": _run_plan,
+    "info": _run_info,
+}
 
 
 def _shorthands(values: argparse.Namespace) -> list[str]:
@@ -398,14 +430,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for chatty in ("matplotlib", "PIL", "fsspec", "lightning", "py.warnings"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
-        words = sys.argv[1:] if arguments is None else arguments
-        _run(_parser().parse_args(_with_negative_values(words)))
+        given = sys.argv[1:] if arguments is None else arguments
+        words = _parser().parse_args(_with_negative_values(given))
+        _RUN[words.command](words)
     except KeyboardInterrupt as error:
         notes = getattr(error, "__notes__", [])
         print(printable(" ".join(["mutualnet: interrupted.", *notes])), file=sys.stderr)
         return _INTERRUPTED
     except _WordsError as error:
         _complain(error)
+        return _USER_ERROR
+    except ReportedElsewhereError:
         return _USER_ERROR
     except (ValueError, FileNotFoundError, PermissionError, IsADirectoryError) as error:
         _complain(error)

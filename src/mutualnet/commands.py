@@ -7,7 +7,6 @@ import math
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +17,12 @@ from rich.text import Text
 from torch.utils.data import DataLoader
 
 from mutualnet.budget import Budget, parse_budget
-from mutualnet.config import (
-    Recipe,
-    override,
-    with_epochs,
-    with_lr,
-    with_method,
-    with_model,
-    with_teaching,
-)
+from mutualnet.config import Recipe, RecipeChanges
 from mutualnet.console import make_console
 from mutualnet.cost import CostModel
 from mutualnet.cpu import flush_denormals, tune_allocator
 from mutualnet.data.feeding import calibration_loader, part_loader, plain_loader
 from mutualnet.distributed import current_ranks, from_first, process_group, training_device
-from mutualnet.methods import METHODS
 from mutualnet.models import create_model
 from mutualnet.planning import propose_space
 from mutualnet.prediction import Classifier, Output, choose_row, classify, find_images, write
@@ -44,7 +34,6 @@ from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable, Row
 from mutualnet.tabulation import build_table, race_table
-from mutualnet.teaching import TEACHINGS
 from mutualnet.training import (
     PLAIN,
     ComputeFormat,
@@ -72,19 +61,10 @@ def list_recipes() -> None:
 
 def start_training(
     recipe: str,
+    changes: RecipeChanges | None = None,
     *,
-    out: Path | None,
-    data: str | None,
-    epochs: int | None,
-    seed: int | None,
-    limit_steps: int | None,
-    settings: Sequence[str],
-    method: str | None = None,
-    teaching: str | None = None,
-    lr: float | None = None,
-    model: str | None = None,
-    width_range: tuple[float, float] | None = None,
-    resolutions: tuple[int, ...] | None = None,
+    out: Path | None = None,
+    limit_steps: int | None = None,
     is_dry_run: bool = False,
     resume: bool = False,
     trust: bool = False,
@@ -93,43 +73,16 @@ def start_training(
 
     Args:
         recipe: Its name, file or function.
+        changes: What differs from the recipe.
         out: Directory of the run, by default one named for recipe and time.
-        data: Folder of the images, in place of the recipe's.
-        epochs: In place of the recipe's; warm-up and milestones keep their share of them.
-        seed: In place of the recipe's.
         limit_steps: Most steps.
-        settings: `key=value` pairs that change single values.
-        method: Which sub-networks a step trains, in place of the recipe's, with the space that it
-            trains and its schedule.
-        teaching: Who learns from whom, in place of the recipe's.
-        lr: Highest learning rate of every network, in place of the recipe's.
-        model: Name of the network, in place of the recipe's.
-        width_range: In place of the recipe's.
-        resolutions: In place of the recipe's.
         is_dry_run: Write nothing, tell what it would take.
         resume: Go on with the unfinished run of `out`.
         trust: As for `train`.
     """
     flush_denormals()
     tune_allocator()
-    chosen = load_recipe(recipe)
-    if data is not None:
-        chosen = replace(chosen, data=replace(chosen.data, path=data))
-    if epochs is not None:
-        chosen = with_epochs(chosen, epochs)
-    if seed is not None:
-        chosen = replace(chosen, seed=seed)
-    method, teaching = _told_apart(method, teaching, chosen)
-    if method is not None or width_range is not None or resolutions is not None:
-        chosen = with_method(chosen, method, width_range=width_range, resolutions=resolutions)
-    if teaching is not None:
-        chosen = with_teaching(chosen, teaching)
-    if lr is not None:
-        chosen = with_lr(chosen, lr)
-    if model is not None:
-        chosen = with_model(chosen, model)
-    if settings:
-        chosen = override(chosen, settings)
+    chosen = (changes or RecipeChanges()).apply(load_recipe(recipe))
     if resume and out is None:
         raise ValueError("--resume needs the --out of the run to go on with")
     with process_group() as ranks:
@@ -152,20 +105,6 @@ def start_training(
                 for line in describe_scores(path):
                     console.print(line)
                 console.print(f"next: mutualnet table {path}")
-
-
-def _told_apart(
-    method: str | None, teaching: str | None, recipe: Recipe
-) -> tuple[str | None, str | None]:
-    """The two switches, where `--method` was written for a way of teaching as it once could be."""
-    if teaching is not None or method not in TEACHINGS:
-        return method, teaching
-    if method in METHODS and recipe.teaching.method == method:
-        return method, None
-    logger.warning(
-        "--method %s: who learns from whom is now chosen by --teaching %s", method, method
-    )
-    return method if method in METHODS else None, method
 
 
 def _print_dry_run(recipe: Recipe, limit_steps: int | None, trust: bool) -> None:
@@ -400,15 +339,7 @@ def demo(out: Path) -> None:
             )
         shutil.rmtree(out)
     console.print("training one network for every width from 0.25 to 1 and three resolutions ...")
-    start_training(
-        "digits_demo",
-        out=out,
-        data=None,
-        epochs=None,
-        seed=None,
-        limit_steps=None,
-        settings=(),
-    )
+    start_training("digits_demo", out=out)
     (out / _DEMO_MARK).touch()
     table = make_table(out)
     images = _write_test_images(out)

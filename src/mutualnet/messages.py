@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import unicodedata
 
-__all__ = ["LogFormatter", "first_line", "printable"]
+__all__ = ["LogFormatter", "ReportedElsewhereError", "first_line", "printable"]
 
 _UNSEEN = ("Cc", "Cs", "Zl", "Zp")
 """Unicode's control characters, halves of pairs (bytes that are no text), ends of lines."""
@@ -26,6 +26,10 @@ def first_line(error: BaseException | None) -> str:
     """The first line of an exception's text, empty if it has none."""
     lines = str(error).strip().splitlines() if error is not None else []
     return lines[0] if lines else ""
+
+
+class ReportedElsewhereError(ValueError):
+    """A mistake that another of several processes tells, so that it is said once."""
 
 
 class LogFormatter(logging.Formatter):

@@ -77,7 +77,7 @@ def propose_space(
     latency = {subnet: _latency_ms(supernet, subnet, runs) for subnet in grid}
     choices = []
     for budget in budgets:
-        fitting = [s for s in grid if _fits(budget, macs[s], latency[s])]
+        fitting = [s for s in grid if budget.fits(macs[s], latency[s])]
         if not fitting:
             least = min(grid, key=lambda s: macs[s] if budget.macs else latency[s])
             raise ValueError(
@@ -98,13 +98,6 @@ def propose_space(
         resolutions=tuple(side for side in space.resolutions if min(sides) <= side <= max(sides)),
     )
     return Proposal(space=proposed, choices=tuple(choices))
-
-
-def _fits(budget: Budget, macs: int, latency_ms: float) -> bool:
-    if budget.macs is not None:
-        return macs <= budget.macs
-    assert budget.latency_ms is not None  # a budget is one or the other
-    return latency_ms <= budget.latency_ms
 
 
 def _imbalance(subnet: Subnet, space: ElasticSpace) -> float:

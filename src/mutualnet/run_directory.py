@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from mutualnet.data import photo_transform
 from mutualnet.data.preprocessing import Preprocessing, TaskScaling
 from mutualnet.distributed import current_ranks, from_first
 from mutualnet.file_mode import mode_of_new_files
+from mutualnet.messages import ReportedElsewhereError
 from mutualnet.models import create_model
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable
@@ -110,7 +110,7 @@ def new_run(
         if problem is not None:
             if is_first:
                 raise ValueError(problem)
-            sys.exit(2)  # said once, by the first process
+            raise ReportedElsewhereError(problem)
         if place is None or not is_first:
             yield place
             return

@@ -12,6 +12,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from mutualnet.budget import Budget
 from mutualnet.selection import Selection
 from mutualnet.space import Subnet
 
@@ -273,9 +274,9 @@ class QueryTable:
         budgets = {name: value for name, value in given.items() if value is not None}
         if not budgets:
             raise ValueError("best needs a budget: macs, latency_ms or params")
-        for name, budget in budgets.items():
-            if not budget > 0:  # refuses NaN too
-                raise ValueError(f"{name} must be > 0, got {budget}")
+        for name, most in budgets.items():
+            if not most > 0:  # refuses NaN too
+                raise ValueError(f"{name} must be > 0, got {most}")
         if latency_ms is not None:
             self._check_latencies()
         num_dropped = len(self.rows) - len(self.finished)
@@ -285,8 +286,11 @@ class QueryTable:
                 f"{num_dropped} rows dropped, since for any budget of macs or latency_ms there are "
                 "better ones. Make the table with --full."
             )
+        budget = Budget(macs=macs, latency_ms=latency_ms)
         fitting = [
-            row for row in self.finished if all(getattr(row, n) <= b for n, b in budgets.items())
+            row
+            for row in self.finished
+            if budget.fits(row.macs, row.latency_ms) and (params is None or row.params <= params)
         ]
         if not fitting:
             asked = " and ".join(f"{name} <= {value:,.12g}" for name, value in budgets.items())

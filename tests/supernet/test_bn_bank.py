@@ -41,7 +41,6 @@ def test_fresh_entries_survive_a_round_trip_and_stale_ones_are_left_out(saved):
         assert torch.equal(statistics.var, bank[key].var)
         assert statistics.weights_version == 7
         assert (statistics.num_samples, statistics.batch_size, statistics.data_id) == (64, 16, "d")
-    assert other.num_bytes() == 2 * 2 * 5 * 4
 
 
 def test_statistics_of_other_weights_are_refused(saved):

@@ -127,7 +127,7 @@ def test_names_tell_bottlenecks_from_basic_blocks():
 def test_ones_own_rule_comes_first():
     model = nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 1), nn.Conv2d(64, 2, 1))
     space = ElasticSpace(resolutions=(8,))
-    supernet = Supernet(model, space, rules={r"0": ChannelRule(fixed=True)})
+    supernet = Supernet(model, space, channel_rules={r"0": ChannelRule(fixed=True)})
     assert _outputs(supernet, 0.5) == {"0": 64, "2": 32, "3": 2}
     assert "0: 64 channels, fixed" in supernet.report()
     narrow = supernet.subnet(Subnet(width_mult=0.5, resolution=8))
@@ -137,4 +137,12 @@ def test_ones_own_rule_comes_first():
 def test_a_rule_that_matches_nothing_is_refused():
     model = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 2, 1))
     with pytest.raises(ValueError, match=r"rules must match the names of layers .* got 'layer9'"):
-        Supernet(model, ElasticSpace(resolutions=(8,)), rules={"layer9": ChannelRule()})
+        Supernet(model, ElasticSpace(resolutions=(8,)), channel_rules={"layer9": ChannelRule()})
+
+
+def test_the_old_name_of_channel_rules_works_and_says_the_new_one():
+    model = nn.Sequential(nn.Conv2d(3, 16, 1), nn.ReLU(), nn.Conv2d(16, 16, 1), nn.Conv2d(16, 2, 1))
+    space, fixed = ElasticSpace(resolutions=(8,)), {r"0": ChannelRule(fixed=True)}
+    with pytest.warns(DeprecationWarning, match=r"rules=\) is now Supernet\(channel_rules=\)"):
+        old = Supernet(model, space, rules=fixed)
+    assert old.plan == Supernet(model, space, channel_rules=fixed).plan

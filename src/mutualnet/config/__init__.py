@@ -3,6 +3,7 @@
 `recipe` has the typed values, `serialization` reads and writes them, `transforms` changes them.
 """
 
+from mutualnet.config.changes import RecipeChanges
 from mutualnet.config.recipe import (
     ComputeConfig,
     DataConfig,
@@ -25,6 +26,7 @@ __all__ = [
     "OptimizerConfig",
     "PeerConfig",
     "Recipe",
+    "RecipeChanges",
     "TableConfig",
     "TeachingConfig",
     "override",

@@ -90,10 +90,6 @@ class BNBank(Mapping[BankKey, BNStatistics]):
         """Add or replace the statistics of one sub-network."""
         self._entries[key] = statistics
 
-    def num_bytes(self) -> int:
-        """Bytes of the stored statistics."""
-        return sum(4 * (s.mean.numel() + s.var.numel()) for s in self._entries.values())
-
     def save(self, path: Path, *, weights_hash: str, weights_version: int) -> None:
         """Write the fresh entries to one safetensors file.
 

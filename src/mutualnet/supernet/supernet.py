@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -39,12 +40,13 @@ class Supernet(nn.Module):
     and save it as before; `subnet()` and `extract()` make narrower modules of it.
 
     Args:
-        model: Any CNN, from timm, torchvision or your own.
+        model: A CNN from timm, torchvision or your own, whose channels can be traced.
         space: Widths and resolutions to run at.
-        rules: Channel rules of single layers (patterns of layer names), before the architecture's.
+        channel_rules: Rules of single layers (patterns of layer names), before the architecture's.
         own_norms: Give every width of the space's list BN weights of its own (slimmable networks).
         example_input: (N, C, H, W) to trace with. By default zeros at the space's top resolution,
             with as many channels as the first convolution takes.
+        rules: The name of `channel_rules` before; it will go.
 
     Raises:
         TypeError: If `model` is not an `nn.Module`.
@@ -59,11 +61,17 @@ class Supernet(nn.Module):
         model: nn.Module,
         space: ElasticSpace | None = None,
         *,
-        rules: Mapping[str, ChannelRule] | None = None,
+        channel_rules: Mapping[str, ChannelRule] | None = None,
         own_norms: bool = False,
         example_input: Tensor | None = None,
+        rules: Mapping[str, ChannelRule] | None = None,
     ) -> None:
         super().__init__()
+        if rules is not None:
+            warnings.warn(
+                "Supernet(rules=) is now Supernet(channel_rules=)", DeprecationWarning, stacklevel=2
+            )
+            channel_rules = {**rules, **(channel_rules or {})}
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
         if isinstance(model, Supernet):
@@ -73,7 +81,7 @@ class Supernet(nn.Module):
         if example_input is None:
             side = self.space.resolutions[0]
             example_input = torch.zeros(1, _input_channels(model), side, side)
-        self.plan: ChannelPlan = trace_channels(model, example_input, rules)
+        self.plan: ChannelPlan = trace_channels(model, example_input, channel_rules)
         if not self.plan.groups:
             raise ValueError(f"no layer of the model can be made narrower. {self.report()}")
         self.bank = BNBank()
