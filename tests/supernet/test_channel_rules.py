@@ -145,4 +145,4 @@ def test_the_old_name_of_channel_rules_works_and_says_the_new_one():
     space, fixed = ElasticSpace(resolutions=(8,)), {r"0": ChannelRule(fixed=True)}
     with pytest.warns(DeprecationWarning, match=r"rules=\) is now Supernet\(channel_rules=\)"):
         old = Supernet(model, space, rules=fixed)
-    assert old.plan == Supernet(model, space, channel_rules=fixed).plan
+    assert old.report() == Supernet(model, space, channel_rules=fixed).report()
