@@ -117,7 +117,7 @@ def test_a_state_of_another_version_is_refused(tmp_path, monkeypatch):
         stop_after(patch, 2)
         with pytest.raises(StoppedError):
             train(pair(), tmp_path / "run", limit_steps=4)
-    monkeypatch.setattr(sys.modules[train.__module__], "STATE_VERSION", 99)
+    monkeypatch.setattr(sys.modules[train.__module__], "READABLE_STATES", (99,))
     with pytest.raises(ValueError, match="written by another version of mutualnet"):
         train(pair(), tmp_path / "run", limit_steps=4, resume=True)
 

@@ -34,10 +34,12 @@ from mutualnet.training.optimizer import (
 from mutualnet.training.schedules import learning_rate_factor
 from mutualnet.training.setup import TrainingSetup
 
-__all__ = ["STATE_VERSION", "TrainingDivergedError", "TrainingModule"]
+__all__ = ["READABLE_STATES", "STATE_VERSION", "TrainingDivergedError", "TrainingModule"]
 
 STATE_VERSION = 3
 """Changes whenever a state holds something else than before."""
+READABLE_STATES = (2, STATE_VERSION)
+"""Versions of states that can be resumed from; the first has no history."""
 
 
 class TrainingDivergedError(RuntimeError):
@@ -413,7 +415,8 @@ class TrainingModule(L.LightningModule):
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state()` gave."""
-        self.history.load_state(state["history"])
+        if "history" in state:
+            self.history.load_state(state["history"])
         for own, network, heads in zip(
             self.training_setup.networks, state["networks"], state["heads"], strict=True
         ):

@@ -28,7 +28,7 @@ from mutualnet.training.checkpoints import latest_state, write_state
 from mutualnet.training.divergence import check_learned
 from mutualnet.training.epoch_log import EpochLog
 from mutualnet.training.finish import are_scored, final_scores, save_networks
-from mutualnet.training.module import STATE_VERSION, TrainingModule
+from mutualnet.training.module import READABLE_STATES, TrainingModule
 from mutualnet.training.setup import TrainingSetup, set_up_training
 from mutualnet.training.watch import describe_watch, watch
 
@@ -141,7 +141,7 @@ def _state_of(partial: Path) -> dict[str, Any] | None:
     if found is None:
         logger.info("no checkpoint to resume from: training starts at step 1")
         return None
-    if found[1].get("format_version") != STATE_VERSION:
+    if found[1].get("format_version") not in READABLE_STATES:
         raise ValueError(
             f"the states in {partial / STATES} were written by another version of mutualnet. Go on "
             "with that one, or remove the unfinished run."
