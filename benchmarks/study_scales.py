@@ -151,10 +151,9 @@ WRN-16-2 (0.69 M parameters) on 3 % of CIFAR-10's train images, which it can fit
 the papers speak of, in minutes. Batches of 54, SGD at 0.1 with a cosine, bf16 (twice as fast as
 fp32 on the CPU with AVX-512 BF16 that ran it); one network 54 epochs (1,350 steps) at 32, 28, 24
 and 20 px, networks that teach each other 70 epochs (1,750 steps) at 20 px, from the initial
-weights of DCM's authors (without which DCM learns far more slowly here; the regime's pairs have
-the networks' own). For transfer a network first sees 10 % of CIFAR-100. The papers' own numbers
-are ImageNet's or those of all of CIFAR; sizes are not to be compared, directions are. *s/step* is
-CPU time on one thread, beside other work.""",
+weights of DCM's authors (the regime's pairs have the networks' own). For transfer a network first
+sees 10 % of CIFAR-100. The papers' own numbers are ImageNet's or those of all of CIFAR; sizes are
+not to be compared, directions are. *s/step* is CPU time on one thread, beside other work.""",
     data="cifar10",
     recipe="cifar10_wrn16_1",
     network="wrn16_2",
