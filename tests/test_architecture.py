@@ -71,10 +71,14 @@ def test_imports_go_down_only(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_of_a_folder_are_private_to_it(path):
-    for name in _imports(path):
-        parts = name.split(".")
-        if parts[0] == "mutualnet" and len(parts) > 2 and parts[1] in PRIVATE:
-            assert _module_of(path) == parts[1], f"{path} imports {name}"
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "mutualnet" and len(parts) > 2 and parts[1] in PRIVATE:
+                assert _module_of(path) == parts[1], f"{path} imports {name}"
 
 
 def test_files_of_a_folder_have_no_circle():

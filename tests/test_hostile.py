@@ -189,7 +189,7 @@ def _ended(last_losses, weight=1.0, settings=()):
     with torch.no_grad():
         setup.networks[0].supernet.model.stem.weight[0, 0, 0, 0] = weight
     return SimpleNamespace(
-        setup=setup,
+        training_setup=setup,
         recipe=recipe,
         networks=[setup.networks[0].parts],
         last_losses={name: torch.tensor(loss) for name, loss in last_losses.items()},

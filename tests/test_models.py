@@ -272,7 +272,7 @@ def test_an_unknown_name_is_refused_with_close_ones(spec, message):
 
 @pytest.mark.parametrize("argument", ["pretrained", "weights", "weights_backbone"])
 def test_pretrained_weights_are_refused_because_nothing_is_downloaded(argument):
-    with pytest.raises(ValueError, match=f"never downloads, got {argument}"):
+    with pytest.raises(ValueError, match=f"never reads or downloads weights, got {argument}"):
         create_model("timm:resnet18", num_classes=10, **{argument: True})
 
 

@@ -89,7 +89,7 @@ def test_a_run_holds_its_preprocessing_and_older_ones_load(tmp_path, image):
     run = load_run(out)
     assert run.preprocessing == preprocessing_of(recipe)
     assert run.preprocessing(image, 8).shape == (1, 8, 8)
-    for file in out.glob("*checksum*"):  # a run of before had none
+    for file in out.glob("SHA256SUMS"):  # a run of before had none
         file.unlink()
     del facts["preprocessing"]
     (out / "run.json").write_text(json.dumps(facts))

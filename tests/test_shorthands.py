@@ -20,7 +20,7 @@ def asked(monkeypatch):
     recipes = []
     for name in ("train", "_print_dry_run"):
         monkeypatch.setattr(commands, name, lambda recipe, *_, **__: recipes.append(recipe))
-    monkeypatch.setattr(commands, "networks_of", lambda path: [path])
+    monkeypatch.setattr(commands, "networks_of", lambda path: [])
     return recipes
 
 

@@ -5,7 +5,6 @@ import pytest
 import timm
 import torch
 import torchvision
-from tests.test_tracing import ELASTIC, FROZEN
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
@@ -17,6 +16,7 @@ from mutualnet.supernet.channel_plan import Axis, ChannelGroup, ChannelPlan, Seg
 from mutualnet.supernet.channel_rules import ChannelRule
 from mutualnet.supernet.narrow import take
 from mutualnet.supernet.supernet import Supernet
+from tests.supernet.test_tracing import ELASTIC, FROZEN
 
 # ------------------------------------------------------------------------------ index lists
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from mutualnet import probe
 from mutualnet.models.cifar import WideResNet
 from mutualnet.space import ElasticSpace
 from mutualnet.supernet.supernet import Supernet
+from mutualnet.training import autotune
 from mutualnet.training.autotune import PLAIN, ComputeFormat, faster_format
 
 BF16 = ComputeFormat("bf16", "channels_last")
@@ -27,7 +27,7 @@ def _timed(
         known = batch if len(inputs) > 1 else image
         return {compute_format: known[compute_format] for compute_format in formats}
 
-    monkeypatch.setattr(probe, "_seconds_per_pass", seconds)
+    monkeypatch.setattr(autotune, "_seconds_per_pass", seconds)
 
 
 def _choose(supernet, trained: ComputeFormat, *, one_image: bool = False) -> ComputeFormat:
