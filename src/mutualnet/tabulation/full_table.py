@@ -50,7 +50,7 @@ def build_table(
 
     The select batches alone choose the front; its rows are then scored once on the test split.
     Latency is that of the extracted sub-network, one image at a time. `race_table` makes nearly the
-    same table in a fraction of the time.
+    same table without finishing the rows that others beat.
 
     Args:
         supernet: The trained network. Its BN bank is filled for every row.

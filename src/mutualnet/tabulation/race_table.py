@@ -1,4 +1,4 @@
-"""The query table in a fraction of the time: sub-networks race, and those ahead are finished."""
+"""The query table by a race: sub-networks that others beat leave early, the rest are finished."""
 
 from __future__ import annotations
 
