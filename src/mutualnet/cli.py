@@ -207,7 +207,7 @@ def _table(parser: _Parser) -> None:
     parser.add_argument(
         "--full",
         action="store_true",
-        help="finish every sub-network, in fp32, and drop none early; takes several times as long",
+        help="finish every sub-network, in fp32, and drop none early",
     )
     _trust(parser, "the run")
 

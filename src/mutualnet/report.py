@@ -131,7 +131,7 @@ def print_table(table: QueryTable, console: Console, only_front: bool = True) ->
         console.print(f"{hidden} more {rows} no better than a cheaper one.")
     if dropped := len(table.rows) - len(table.finished):
         rows = "row was" if dropped == 1 else "rows were"
-        console.print(f"{dropped} more {rows} dropped early, far behind; --full finishes all.")
+        console.print(f"{dropped} more {rows} dropped early, behind others; --full finishes all.")
     chosen = Selection.of(table.meta)
     if chosen.suffix:
         console.print(f"Chosen on {chosen}.")
