@@ -9,8 +9,6 @@ from benchmarks.study_scales import Scale
 from benchmarks.study_store import Store
 from benchmarks.study_values import Claim, StudyRun
 
-__all__ = ["all_claims", "choose", "work"]
-
 
 def all_claims(scale: Scale) -> list[Claim]:
     """In the order in which they are run."""

@@ -15,8 +15,6 @@ from mutualnet.models import create_model
 from mutualnet.space import ElasticSpace
 from mutualnet.supernet import Supernet
 
-__all__ = ["hours_of"]
-
 _IMAGES = {"cifar10": (50_000, 10), "cifar100": (50_000, 100), "digits": (1_347, 10)}
 """Train images, select split included, and classes."""
 _HEADS = {"narrow": 0.6, "apfc": 0.06}

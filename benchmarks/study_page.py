@@ -15,8 +15,6 @@ from benchmarks.study_store import Store
 from benchmarks.study_values import Claim, Entry, StudyRun
 from benchmarks.study_verdict import HOLDS, HOLDS_NOT, UNDECIDED, UNFINISHED, budget_of
 
-__all__ = ["store_of", "write_page"]
-
 WORDS = (HOLDS, HOLDS_NOT, UNDECIDED, UNFINISHED)
 
 GROUPS = {

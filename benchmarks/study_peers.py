@@ -7,8 +7,6 @@ from typing import Any
 from benchmarks.study_scales import Scale
 from benchmarks.study_values import Claim, Config, Entry, StudyRun
 
-__all__ = ["both", "conditions", "heads", "peers", "regime"]
-
 IN_TURN = "teaching.update=alternating"
 _TEXT = "WRN-28-10 pair, CIFAR-100 error: independent 18.7, DML 17.9, DCM 16.6"
 _DCM = "DCM, table 1"

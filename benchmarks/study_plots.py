@@ -16,8 +16,6 @@ from matplotlib.figure import Figure
 from benchmarks.spread import half_interval
 from benchmarks.study_verdict import HOLDS, HOLDS_NOT, Verdict
 
-__all__ = ["plot_curves", "plot_differences", "plot_regime"]
-
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's, which people of every colour vision tell apart."""
 _MARKERS = "osD^vP*"

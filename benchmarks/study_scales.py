@@ -7,8 +7,6 @@ from typing import Any
 
 from benchmarks.study_values import Config, StudyRun
 
-__all__ = ["SCALES", "Scale"]
-
 _FEW = (
     "data.train_share=0.03",
     "data.batch_size=54",  # divides 1,350: no step of six images

@@ -7,8 +7,6 @@ from typing import Any
 from benchmarks.study_scales import ELASTIC, Scale
 from benchmarks.study_values import Claim, Config, Entry, StudyRun
 
-__all__ = ["booster", "frontier", "full_alone", "scaling", "targets", "transfer", "widths"]
-
 BUDGETS: tuple[Config, ...] = ((1.0, 32), (0.75, 28), (0.5, 24), (0.25, 20))
 FULL: tuple[Config, ...] = ((1.0, 32),)
 SIDES = (32, 28, 24, 20)

@@ -11,8 +11,6 @@ from typing import Any
 from benchmarks.spread import mean_and_interval
 from benchmarks.study_plots import plot_curves
 
-__all__ = ["small_networks"]
-
 Scores = dict[str, dict[int, list[float]]]
 """Test scores of the seeds, by method and budget in multiply-adds."""
 

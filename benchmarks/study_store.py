@@ -19,8 +19,6 @@ from benchmarks.study_verdict import (
     judge,
 )
 
-__all__ = ["Store"]
-
 _key = cache(StudyRun.key)
 
 

@@ -17,8 +17,6 @@ from mutualnet.run_directory import load_run, networks_of
 from mutualnet.space import Subnet
 from mutualnet.training import ComputeFormat, load_splits, plain_task, train
 
-__all__ = ["perform", "place_of"]
-
 ROOT = Path(__file__).resolve().parents[1]
 CALIBRATION_SAMPLES = 1024
 SCORING_BATCH = 250

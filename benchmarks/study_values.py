@@ -21,8 +21,6 @@ from mutualnet.config import (
 from mutualnet.recipes import load_recipe
 from mutualnet.space import Subnet
 
-__all__ = ["Claim", "Entry", "StudyRun"]
-
 Config = tuple[float, int]
 """Width multiplier and side in pixels."""
 

@@ -10,8 +10,6 @@ from typing import Any
 from benchmarks.spread import half_interval
 from benchmarks.study_values import Claim, Config, Entry
 
-__all__ = ["HOLDS", "HOLDS_NOT", "UNDECIDED", "UNFINISHED", "Verdict", "differences", "judge"]
-
 HOLDS, HOLDS_NOT, UNDECIDED, UNFINISHED = "holds", "does not", "not decided", "unfinished"
 
 Rows = Sequence[Mapping[str, Any]]

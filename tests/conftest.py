@@ -1,5 +1,7 @@
 """What all tests share: one seed, no denormals, and the way to the shared data."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,7 @@
 """Small generated data sets, each in the layout of the real one."""
 
+from __future__ import annotations
+
 import csv
 import json
 from pathlib import Path

@@ -1,5 +1,7 @@
 """A small network without BN, for tests of gradients."""
 
+from __future__ import annotations
+
 from torch import nn
 
 from mutualnet.heads.auxiliary import Head

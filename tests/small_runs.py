@@ -1,5 +1,7 @@
 """Recipes that train in milliseconds, and what is done to their runs."""
 
+from __future__ import annotations
+
 import csv
 from pathlib import Path
 

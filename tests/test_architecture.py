@@ -1,5 +1,7 @@
 """Imports go down the rows of the architecture, without a circle."""
 
+from __future__ import annotations
+
 import ast
 import re
 import subprocess
@@ -67,6 +69,20 @@ def test_imports_go_down_only(path):
         if name.startswith("mutualnet."):
             there = name.split(".")[1]
             assert ORDER.index(there) <= here, f"{path} imports {name}"
+
+
+def test_only_a_package_lists_its_names():
+    """A leading underscore says private; `__all__` is for the names that a package hands on."""
+    for path in [*FILES, *(Path(__file__).resolve().parents[1] / "benchmarks").glob("*.py")]:
+        names = {
+            target.id
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        if path.name != "__init__.py":
+            assert "__all__" not in names, f"{path} has __all__"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

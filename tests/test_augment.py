@@ -1,5 +1,7 @@
 """Random changes of train images."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch

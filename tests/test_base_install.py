@@ -1,5 +1,7 @@
 """The built wheel with numpy and nothing else, as a device has it."""
 
+from __future__ import annotations
+
 import shutil
 import subprocess
 import sys

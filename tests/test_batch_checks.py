@@ -1,5 +1,7 @@
 """Batches that nothing can be learned from are refused by the steps, at once."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 

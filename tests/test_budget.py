@@ -1,5 +1,7 @@
 """Budgets as people write them."""
 
+from __future__ import annotations
+
 import pytest
 
 from mutualnet.budget import Budget, parse_budget

@@ -1,5 +1,7 @@
 """BN calibration against statistics over all values, written plainly."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from torch import nn

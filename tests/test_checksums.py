@@ -1,5 +1,7 @@
 """Damage to a run's files is found, and several files change at once."""
 
+from __future__ import annotations
+
 import os
 import stat
 import subprocess

@@ -1,5 +1,7 @@
 """The commands as a user types them."""
 
+from __future__ import annotations
+
 import json
 import shutil
 from pathlib import Path

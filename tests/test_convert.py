@@ -1,5 +1,7 @@
 """Pictures of any kind become RGB tensors."""
 
+from __future__ import annotations
+
 import struct
 import zlib
 

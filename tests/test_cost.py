@@ -1,5 +1,7 @@
 """Counts against published numbers and against PyTorch's own counter; latency's bookkeeping."""
 
+from __future__ import annotations
+
 import pytest
 import timm
 import torch

@@ -1,5 +1,7 @@
 """Damaged images are named, counted and replaced."""
 
+from __future__ import annotations
+
 import logging
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Batched augmentation equals its plain, per-image counterpart; digits and CIFAR are whole."""
 
+from __future__ import annotations
+
 import pickle
 
 import numpy as np

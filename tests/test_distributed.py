@@ -1,5 +1,7 @@
 """Several processes train one network as one process would."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys

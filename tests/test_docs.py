@@ -1,5 +1,7 @@
 """The code of README and docs runs, and their links lead somewhere."""
 
+from __future__ import annotations
+
 import importlib.util
 import re
 from pathlib import Path
@@ -19,7 +21,7 @@ def _blocks(page: Path) -> list[str]:
 def test_code_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for block in _blocks(page):
-        exec(compile(block, str(page), "exec"), {"__name__": "docs"})
+        exec(compile(block, str(page), "exec", dont_inherit=True), {"__name__": "docs"})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -1,5 +1,7 @@
 """Scores and tables against one network at a time."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 

@@ -1,5 +1,7 @@
 """Which images every step sees."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch

@@ -1,5 +1,7 @@
 """Links and special files below folders of classes; files that stand in two splits."""
 
+from __future__ import annotations
+
 import os
 import shutil
 from pathlib import Path

@@ -1,5 +1,7 @@
 """What nobody should type or write ends in one line, soon."""
 
+from __future__ import annotations
+
 import json
 import pickle
 from dataclasses import replace

@@ -1,5 +1,7 @@
 """Folders of images: their layouts and splits."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch

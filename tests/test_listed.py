@@ -1,5 +1,7 @@
 """Data sets that come with lists of their images."""
 
+from __future__ import annotations
+
 import json
 
 import pytest

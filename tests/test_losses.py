@@ -1,5 +1,7 @@
 """Losses against plainly written formulas."""
 
+from __future__ import annotations
+
 import math
 
 import pytest

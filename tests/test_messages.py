@@ -1,5 +1,7 @@
 """Names from outside are printed as they are: no markup, no emoji, no control characters."""
 
+from __future__ import annotations
+
 import logging
 import os
 import subprocess

@@ -1,5 +1,7 @@
 """What the methods draw, and the space that each trains."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 

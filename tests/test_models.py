@@ -1,5 +1,7 @@
 """Networks have the published sizes, run at any resolution and are found by name."""
 
+from __future__ import annotations
+
 import pytest
 import timm
 import torch

@@ -1,5 +1,7 @@
 """Images with several labels: their data, their task, a whole run."""
 
+from __future__ import annotations
+
 import csv
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Runs that earlier versions wrote are read, tabulated, predicted with, and trained on."""
 
+from __future__ import annotations
+
 import shutil
 from pathlib import Path
 

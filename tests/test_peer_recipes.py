@@ -1,5 +1,7 @@
 """What a recipe says of networks that teach each other, and what it must not say."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """A step of peers is the written-out formula of its paper, whatever the graph."""
 
+from __future__ import annotations
+
 import copy
 
 import pytest

@@ -1,5 +1,7 @@
 """Networks that are updated in turn see each other's new predictions."""
 
+from __future__ import annotations
+
 import copy
 
 import pytest

@@ -1,5 +1,7 @@
 """Steps that peers cannot take are refused."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from torch import nn

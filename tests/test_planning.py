@@ -1,5 +1,7 @@
 """What to train for budgets that are known beforehand."""
 
+from __future__ import annotations
+
 import pytest
 
 from mutualnet import planning

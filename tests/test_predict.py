@@ -1,5 +1,7 @@
 """Prediction with a run's table, as a user types it."""
 
+from __future__ import annotations
+
 import csv
 import io
 import json

@@ -1,5 +1,7 @@
 """Preprocessing as steps that are written down, read back, and followed by hand."""
 
+from __future__ import annotations
+
 import json
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Weights from elsewhere, copied by name."""
 
+from __future__ import annotations
+
 import logging
 
 import pytest

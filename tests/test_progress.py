@@ -1,5 +1,7 @@
 """What is left of a long piece of work, foretold from its pace."""
 
+from __future__ import annotations
+
 import io
 
 from rich.console import Console

@@ -1,5 +1,7 @@
 """Every recipe trains, is tabulated and predicts; settings are those of the papers."""
 
+from __future__ import annotations
+
 import pytest
 
 from mutualnet import commands

@@ -1,5 +1,7 @@
 """What a person sees of a table."""
 
+from __future__ import annotations
+
 import io
 from dataclasses import replace
 

@@ -1,5 +1,7 @@
 """One mutual step against the same step written out on plain networks."""
 
+from __future__ import annotations
+
 import copy
 from dataclasses import replace
 

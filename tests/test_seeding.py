@@ -1,5 +1,7 @@
 """Random numbers as functions of a place."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 

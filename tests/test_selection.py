@@ -1,5 +1,7 @@
 """Which images choose the table's winners, and that every place says so."""
 
+from __future__ import annotations
+
 import json
 import re
 from dataclasses import replace

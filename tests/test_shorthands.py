@@ -1,5 +1,7 @@
 """Options of `train` that are short for keys of the recipe."""
 
+from __future__ import annotations
+
 import logging
 
 import pytest

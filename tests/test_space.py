@@ -1,5 +1,7 @@
 """Sub-networks and spaces as values."""
 
+from __future__ import annotations
+
 import pytest
 
 from mutualnet.space import ElasticSpace, Subnet

@@ -1,5 +1,7 @@
 """A study's verdicts, its runs by their settings, going on after a stop, and its page."""
 
+from __future__ import annotations
+
 import json
 import math
 import shlex

@@ -1,5 +1,7 @@
 """The query table: its front against a slow reference, budgets, and files."""
 
+from __future__ import annotations
+
 import csv
 import io
 import itertools

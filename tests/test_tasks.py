@@ -1,5 +1,7 @@
 """Classification: scaling, losses and the score."""
 
+from __future__ import annotations
+
 import math
 
 import pytest

@@ -1,5 +1,7 @@
 """Presets are the graphs of their papers, and impossible graphs are refused."""
 
+from __future__ import annotations
+
 from collections import Counter
 
 import pytest

@@ -1,5 +1,7 @@
 """Opening somebody else's run calls nothing that its maker names."""
 
+from __future__ import annotations
+
 import json
 import sys
 from pathlib import Path

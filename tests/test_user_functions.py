@@ -1,5 +1,7 @@
 """Functions by name are found and called, or refused in one line."""
 
+from __future__ import annotations
+
 import pytest
 
 from mutualnet.user_functions import call_function, find_function

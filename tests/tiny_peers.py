@@ -1,5 +1,7 @@
 """Networks of two layers that teach each other, for tests of single steps."""
 
+from __future__ import annotations
+
 import torch
 from torch import nn
 

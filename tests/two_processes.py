@@ -1,5 +1,7 @@
 """What two processes do together, checked by each of them: run by torchrun, see test_processes."""
 
+from __future__ import annotations
+
 import copy
 import sys
 

@@ -3,6 +3,8 @@
 The names below load on first use, so that a device that runs an artifact never imports torch.
 """
 
+from __future__ import annotations
+
 import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from mutualnet.tasks.base import Task
 
-__all__ = ["BatchCheck", "NonFiniteImagesError"]
-
 NUM_CHECKED = 8
 """First batches of each network whose values are read on an accelerator, where reading them waits
 for the device."""

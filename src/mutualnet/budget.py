@@ -6,8 +6,6 @@ import math
 import re
 from dataclasses import dataclass
 
-__all__ = ["Budget", "parse_budget"]
-
 _MACS = {"K": 1e3, "M": 1e6, "G": 1e9}
 _MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 

@@ -17,8 +17,6 @@ from mutualnet.supernet import BankKey, BNStatistics, Supernet, tracked_norms
 from mutualnet.tasks.base import Task
 from mutualnet.tasks.scaling import ScaledBatch
 
-__all__ = ["StatisticsPool", "calibrate"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -10,8 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["CHECKSUMS", "read_checksums", "replaced_files", "whole_files", "write_checksums"]
-
 CHECKSUMS = "SHA256SUMS"
 """File that holds them, in the format of `sha256sum`."""
 _NEW = ".new"

@@ -16,8 +16,6 @@ from mutualnet.messages import LogFormatter, ReportedElsewhereError, printable
 from mutualnet.methods import METHODS
 from mutualnet.teaching import TEACHINGS
 
-__all__ = ["main"]
-
 _FAILED, _USER_ERROR, _INTERRUPTED = 1, 2, 130
 _NO_MEMORY = "out of memory|alloc.* memory"
 """How PyTorch reports it."""

@@ -45,8 +45,6 @@ from mutualnet.training import (
     train,
 )
 
-__all__ = ["demo", "info", "list_recipes", "make_table", "plan", "predict", "start_training"]
-
 logger = logging.getLogger(__name__)
 
 _DEMO_MARK = ".mutualnet-demo"

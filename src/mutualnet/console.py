@@ -9,8 +9,6 @@ from rich.text import Text
 
 from mutualnet.messages import printable
 
-__all__ = ["make_console"]
-
 
 def make_console() -> Console:
     """A console for standard output: what it prints is text, and no markup or emoji code."""

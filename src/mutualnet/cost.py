@@ -23,8 +23,6 @@ from mutualnet.precision import autocast_to
 from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet, index_length, meta_copy
 
-__all__ = ["CostModel", "Latency", "measure_latency"]
-
 
 class CostModel:
     """Counts multiply-adds and parameters of any sub-network without running it.

@@ -10,8 +10,6 @@ import sys
 
 import torch
 
-__all__ = ["flush_denormals", "peak_memory_mib", "tune_allocator"]
-
 logger = logging.getLogger(__name__)
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4

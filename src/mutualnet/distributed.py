@@ -17,19 +17,6 @@ import torch.distributed as dist
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
-__all__ = [
-    "Ranks",
-    "average_gradients",
-    "broadcast_model",
-    "current_ranks",
-    "from_first",
-    "gather",
-    "process_group",
-    "sum_over_ranks",
-    "synchronise_norms",
-    "training_device",
-]
-
 _T = TypeVar("_T")
 
 

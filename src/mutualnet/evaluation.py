@@ -17,8 +17,6 @@ from mutualnet.supernet import Supernet
 from mutualnet.tasks.base import Score, Task
 from mutualnet.tasks.scaling import ScaledBatch
 
-__all__ = ["evaluate", "sample_scores", "score_here"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["mode_of_new_files"]
-
 
 @contextmanager
 def mode_of_new_files(path: Path) -> Iterator[None]:

@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["at_least_fp32", "distillation_loss"]
-
 
 def at_least_fp32(logits: Tensor) -> Tensor:
     """Half precision raised to float32, in which sums over classes are safe; others as they are."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import unicodedata
 
-__all__ = ["LogFormatter", "ReportedElsewhereError", "first_line", "printable"]
-
 _UNSEEN = ("Cc", "Cs", "Zl", "Zp")
 """Unicode's control characters, halves of pairs (bytes that are no text), ends of lines."""
 

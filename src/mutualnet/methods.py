@@ -9,8 +9,6 @@ import numpy as np
 
 from mutualnet.space import ElasticSpace, Subnet
 
-__all__ = ["METHODS", "Method", "SandwichRule"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SandwichRule:

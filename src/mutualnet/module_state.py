@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["kept_running_statistics", "mode_of"]
-
 
 @contextmanager
 def kept_running_statistics(module: nn.Module) -> Iterator[None]:

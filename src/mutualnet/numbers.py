@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-__all__ = ["check_numbers"]
-
 _END = 2**53
 """From here on floats skip whole numbers."""
 

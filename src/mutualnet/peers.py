@@ -18,8 +18,6 @@ from mutualnet.supernet import ignore_layout_warning
 from mutualnet.tasks.base import Task
 from mutualnet.teaching import Edge, Node, TeachingGraph
 
-__all__ = ["PeerStepResult", "check_apart", "peer_step", "peer_step_in_turn"]
-
 
 @dataclass(frozen=True, slots=True)
 class PeerStepResult:

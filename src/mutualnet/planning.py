@@ -14,8 +14,6 @@ from mutualnet.cost import CostModel, measure_latency
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet import Supernet
 
-__all__ = ["Choice", "Proposal", "propose_space"]
-
 logger = logging.getLogger(__name__)
 
 _NEAR = 0.8

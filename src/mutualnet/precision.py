@@ -7,8 +7,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["autocast_to"]
-
 
 def autocast_to(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager[Any]:
     """Autocast inside the block.

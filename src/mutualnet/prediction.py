@@ -25,8 +25,6 @@ from mutualnet.run_directory import Run
 from mutualnet.table import QueryTable, Row
 from mutualnet.training import PLAIN, ComputeFormat, plain_task
 
-__all__ = ["Classifier", "Output", "Prediction", "choose_row", "classify", "find_images", "write"]
-
 logger = logging.getLogger(__name__)
 
 Output = Literal["text", "json", "csv"]

@@ -18,8 +18,6 @@ from mutualnet.checksums import whole_files
 from mutualnet.data.splits import shorten
 from mutualnet.messages import first_line
 
-__all__ = ["Initialized", "copy_weights", "pretrained_model", "read_weights"]
-
 logger = logging.getLogger(__name__)
 
 _WEIGHTS = "weights.safetensors"

@@ -10,8 +10,6 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-__all__ = ["WorkProgress"]
-
 
 class WorkProgress:
     """Counts work done, and foretells from its pace when the rest will be.

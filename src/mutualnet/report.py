@@ -19,8 +19,6 @@ from mutualnet.selection import Selection
 from mutualnet.space import Subnet
 from mutualnet.table import TEST, QueryTable, Row, SplitScore
 
-__all__ = ["plot_frontier", "print_table", "table_markdown"]
-
 _INK = "#333333"
 _LOG_FROM = 6.0
 """Ratio of the dearest to the cheapest row from which the cost axis is logarithmic."""

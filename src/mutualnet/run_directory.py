@@ -29,21 +29,6 @@ from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable
 from mutualnet.trust import check_trusted
 
-__all__ = [
-    "Run",
-    "load_run",
-    "network_name",
-    "networks_of",
-    "new_run",
-    "preprocessing_of",
-    "save_heads",
-    "save_peers",
-    "save_plot",
-    "save_run",
-    "save_table",
-    "seal_run",
-]
-
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1

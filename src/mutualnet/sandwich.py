@@ -17,8 +17,6 @@ from mutualnet.supernet import Supernet, ignore_layout_warning
 from mutualnet.tasks.base import Task
 from mutualnet.tasks.scaling import ScaledBatch
 
-__all__ = ["SubnetLoss", "active_network", "sandwich_step"]
-
 
 @dataclass(frozen=True, slots=True)
 class SubnetLoss:

@@ -10,8 +10,6 @@ from enum import IntEnum
 
 import numpy as np
 
-__all__ = ["Purpose", "generator", "sample_keys", "seed_of", "uniforms"]
-
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 

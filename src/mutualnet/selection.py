@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-__all__ = ["Selection"]
-
 _KINDS = ("held_out", "folder", "trained", "test")
 _NAMES = {"trained": "train", "test": "test"}
 

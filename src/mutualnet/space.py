@@ -9,8 +9,6 @@ from typing import Any
 
 from mutualnet.numbers import check_numbers
 
-__all__ = ["ElasticSpace", "Subnet"]
-
 _TOLERANCE = 1e-9
 """Two width multipliers closer than this are the same (0.05 * 20 is not 1.0 in floating point)."""
 _MAX_WIDTH, _MAX_SIDE, _MAX_GRID = 64.0, 4096, 4096

@@ -16,8 +16,6 @@ from mutualnet.budget import Budget
 from mutualnet.selection import Selection
 from mutualnet.space import Subnet
 
-__all__ = ["FORMAT_VERSION", "QueryTable", "Row", "SplitScore"]
-
 FORMAT_VERSION = 2
 """Version of the stored table; raised when an older reader would misread it. Since 2 a table may
 hold rows that were dropped early; tables of version 1 hold none and are read as they are."""

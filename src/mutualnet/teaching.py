@@ -6,23 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, permutations
 
-__all__ = [
-    "KD_ALPHA",
-    "KD_TAU",
-    "OUTPUT",
-    "TEACHINGS",
-    "Edge",
-    "Node",
-    "TeachingGraph",
-    "dcm",
-    "deep_supervision",
-    "dks",
-    "dml",
-    "independent",
-    "kd",
-    "with_teacher",
-]
-
 OUTPUT = "output"
 """Name of a network's own classifier among its heads."""
 TEACHINGS = ("independent", "deep_supervision", "kd", "dml", "dks", "dcm")

@@ -11,8 +11,6 @@ from mutualnet.config import Recipe
 from mutualnet.heads import HEAD_PRESETS
 from mutualnet.models.registry import names_function
 
-__all__ = ["check_trusted"]
-
 logger = logging.getLogger(__name__)
 
 _NETWORKS = {

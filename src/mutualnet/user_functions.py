@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["call_function", "find_function"]
-
 
 def find_function(spec: str) -> Callable[..., Any]:
     """Import a function. Where nothing else has its module, the folder of work is looked in.

@@ -1,5 +1,7 @@
 """Recipes as values: YAML and back, overrides, mistakes."""
 
+from __future__ import annotations
+
 import pytest
 
 from mutualnet.config.recipe import (

@@ -1,5 +1,7 @@
 """Heads read inner layers of any network, have the published sizes, and leave no trace."""
 
+from __future__ import annotations
+
 import copy
 from functools import partial
 

@@ -1,5 +1,7 @@
 """The BN bank on disk."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from safetensors.torch import save_file

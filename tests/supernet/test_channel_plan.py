@@ -1,5 +1,7 @@
 """The plan's index lists, and what they mean: dropping a channel is to let nobody see it."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import timm

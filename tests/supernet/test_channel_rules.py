@@ -1,5 +1,7 @@
 """Channel counts against the papers' lists."""
 
+from __future__ import annotations
+
 import pytest
 import timm
 import torch

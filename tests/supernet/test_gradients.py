@@ -1,5 +1,7 @@
 """The tie between sub-network and supernet: gradients, optimizers, staleness."""
 
+from __future__ import annotations
+
 import copy
 
 import pytest

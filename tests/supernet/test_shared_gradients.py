@@ -1,5 +1,7 @@
 """Gradients reach the full parameters although the sub-network is gone before the backward pass."""
 
+from __future__ import annotations
+
 import gc
 import threading
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """Sub-networks are moved, copied, loaded, shared by threads and freed."""
 
+from __future__ import annotations
+
 import copy
 import gc
 import pickle

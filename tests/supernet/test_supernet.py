@@ -1,5 +1,7 @@
 """What holds for every network of the zoo: conversion, sharing, gradients, extraction."""
 
+from __future__ import annotations
+
 import copy
 import pickle
 

@@ -1,5 +1,7 @@
 """BN weights of each width's own."""
 
+from __future__ import annotations
+
 import copy
 
 import numpy as np

@@ -1,5 +1,7 @@
 """From model to plan: against Torch-Pruning's own narrowing, and on models made to be hard."""
 
+from __future__ import annotations
+
 import copy
 
 import pytest

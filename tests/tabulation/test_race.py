@@ -1,5 +1,7 @@
 """The race: the front survives it, the hopeless leave early, and doubt is taken image by image."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 

@@ -1,5 +1,7 @@
 """A raced table against the full one, on a network that has learned something."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch

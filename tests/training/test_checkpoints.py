@@ -1,5 +1,7 @@
 """States to go on from."""
 
+from __future__ import annotations
+
 import logging
 import resource
 

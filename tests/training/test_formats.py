@@ -1,5 +1,7 @@
 """Which number format a table is made in."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 

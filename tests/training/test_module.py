@@ -1,5 +1,7 @@
 """One step of a training run, under the settings that change it."""
 
+from __future__ import annotations
+
 import copy
 from dataclasses import replace
 

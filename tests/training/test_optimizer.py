@@ -1,5 +1,7 @@
 """Which parameters decay, and which learn at a lower rate."""
 
+from __future__ import annotations
+
 import torch
 from torch import nn
 

@@ -1,5 +1,7 @@
 """Whole runs of networks that teach each other, to the end and after an interruption."""
 
+from __future__ import annotations
+
 import csv
 import json
 import logging

@@ -1,5 +1,7 @@
 """Steps of a training run of networks that teach each other."""
 
+from __future__ import annotations
+
 import copy
 from dataclasses import replace
 

@@ -1,5 +1,7 @@
 """Runs that are killed go on to the same weights."""
 
+from __future__ import annotations
+
 import random
 import subprocess
 import sys

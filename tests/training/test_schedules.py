@@ -1,5 +1,7 @@
 """The learning rate as a function of the step."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import replace
 

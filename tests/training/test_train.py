@@ -1,5 +1,7 @@
 """Training by a recipe: parts by themselves, then a whole small run."""
 
+from __future__ import annotations
+
 import csv
 import json
 import math

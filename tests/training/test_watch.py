@@ -1,5 +1,7 @@
 """Scores on the way, means of epochs, and where both are written."""
 
+from __future__ import annotations
+
 import copy
 import csv
 import json

@@ -1,5 +1,7 @@
 """Weights start as in the papers' code: measured spreads, not only names of settings."""
 
+from __future__ import annotations
+
 import math
 
 import pytest

@@ -3,6 +3,8 @@
 `recipe` has the typed values, `serialization` reads and writes them, `transforms` changes them.
 """
 
+from __future__ import annotations
+
 from mutualnet.config.changes import RecipeChanges
 from mutualnet.config.recipe import (
     ComputeConfig,

@@ -18,8 +18,6 @@ from mutualnet.config.transforms import (
 from mutualnet.methods import METHODS
 from mutualnet.teaching import TEACHINGS
 
-__all__ = ["RecipeChanges"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -6,8 +6,6 @@ from typing import Any
 
 import yaml
 
-__all__ = ["read_yaml"]
-
 _DEPTH = 32
 """Levels of lists and mappings; a recipe has six."""
 

@@ -26,20 +26,6 @@ from mutualnet.teaching import (
 
 logger = logging.getLogger(__name__)
 
-__all__ = [
-    "ComputeConfig",
-    "DataConfig",
-    "MethodConfig",
-    "ModelConfig",
-    "OptimizerConfig",
-    "PeerConfig",
-    "Recipe",
-    "TableConfig",
-    "TeacherConfig",
-    "TeachingConfig",
-    "WatchConfig",
-]
-
 _MOST_WORKERS, _MOST_RANDOM = 1024, 1024
 """More processes that load images, or random sub-networks in a step, are a slip of the pen."""
 

@@ -32,8 +32,6 @@ from mutualnet.space import ElasticSpace
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["override", "read_recipe", "recipe_values", "write_recipe"]
-
 _T = TypeVar("_T")
 
 

@@ -8,8 +8,6 @@ from typing import TypeVar
 from mutualnet.config.recipe import ModelConfig, OptimizerConfig, Recipe
 from mutualnet.methods import METHODS, Method
 
-__all__ = ["with_epochs", "with_lr", "with_method", "with_model", "with_teaching"]
-
 
 def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
     """A recipe for another number of epochs, with milestones at the same shares of them.

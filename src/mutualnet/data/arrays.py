@@ -5,6 +5,8 @@ operations then cost microseconds an image where per-image transforms cost a goo
 millisecond.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 

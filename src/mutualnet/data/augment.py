@@ -4,6 +4,8 @@ Every change takes the batch and its `Draws`, so that what happens to an image d
 key alone: not on its neighbours, nor on the number of workers or processes.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

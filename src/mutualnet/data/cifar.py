@@ -1,5 +1,7 @@
 """CIFAR-10 and CIFAR-100, read from either of two layouts into memory."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 from typing import NamedTuple

@@ -1,5 +1,7 @@
 """Turn an image file of any kind into an upright 8-bit RGB image."""
 
+from __future__ import annotations
+
 import os
 import warnings
 

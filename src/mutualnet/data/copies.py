@@ -1,5 +1,7 @@
 """Files of one split that stand in another one too: the same content, whatever their names."""
 
+from __future__ import annotations
+
 import hashlib
 import logging
 import os
@@ -9,8 +11,6 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 import numpy as np
 
 from mutualnet.data.splits import shorten
-
-__all__ = ["find_copies", "warn_of_copies"]
 
 logger = logging.getLogger(__name__)
 

@@ -1,5 +1,7 @@
 """Image files of which a few may be damaged."""
 
+from __future__ import annotations
+
 import logging
 import os
 from collections.abc import Callable, Sequence

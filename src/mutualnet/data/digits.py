@@ -1,5 +1,7 @@
 """Handwritten digits that come with scikit-learn: 1797 grey images of 8x8."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np

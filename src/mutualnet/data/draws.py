@@ -1,5 +1,7 @@
 """Random numbers for the images of a batch, each image its own."""
 
+from __future__ import annotations
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,7 +21,7 @@ class Draws:
         self._position = 0
 
     @classmethod
-    def fresh(cls, count: int) -> "Draws":
+    def fresh(cls, count: int) -> Draws:
         """Keys from torch's generator."""
         return cls(torch.randint(2**63 - 1, (count,)).numpy().astype(np.uint64))
 

@@ -1,5 +1,7 @@
 """The augmentation policies that Fast AutoAugment found, as data, and what carries them out."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from importlib.resources import files
@@ -7,8 +9,6 @@ from importlib.resources import files
 import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
-
-__all__ = ["FastAutoAugment"]
 
 Operation = tuple[str, float, float]
 """Name, probability in [0, 1], level in [0, 1]."""

@@ -1,5 +1,7 @@
 """Which images every step of a training run sees, and how they reach it."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from typing import Any
 

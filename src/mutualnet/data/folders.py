@@ -1,12 +1,12 @@
 """What lies below folders of classes, where no link may bring other images in."""
 
+from __future__ import annotations
+
 import errno
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-
-__all__ = ["check_apart", "list_files", "list_folders"]
 
 
 def list_folders(folder: Path, named: Collection[str] | None = None) -> list[str]:

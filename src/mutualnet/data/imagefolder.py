@@ -1,5 +1,7 @@
 """Any folder of images that has one folder per class."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Photo data sets that say in files of lists which images are for training."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Sequence
 from functools import partial
@@ -10,8 +12,6 @@ from torchvision.transforms import v2
 from mutualnet.data.imagefolder import load_imagefolder
 from mutualnet.data.photos import Files, hold_out_select, photo_splits, train_transform
 from mutualnet.data.splits import DataSplits, SplitSettings, shorten
-
-__all__ = ["load_food101", "load_imagenet", "load_indoor67"]
 
 
 def load_food101(

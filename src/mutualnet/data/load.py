@@ -1,5 +1,7 @@
 """Load a data set by its name."""
 
+from __future__ import annotations
+
 import difflib
 from collections.abc import Callable
 from pathlib import Path

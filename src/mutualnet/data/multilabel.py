@@ -1,5 +1,7 @@
 """A folder of photos with a table of the labels that each of them carries."""
 
+from __future__ import annotations
+
 import csv
 from pathlib import Path
 
@@ -8,8 +10,6 @@ import numpy as np
 from mutualnet.data.damaged import ImageFiles
 from mutualnet.data.photos import MEAN, STD, photo_transform, train_transform
 from mutualnet.data.splits import DataSplits, SplitSettings, hash_data, shorten, stratified_split
-
-__all__ = ["load_multilabel"]
 
 TABLE = "labels.csv"
 TEST_SHARE = 0.2

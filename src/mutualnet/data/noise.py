@@ -11,8 +11,6 @@ from torch import Tensor
 from mutualnet.data.splits import LabelledImages
 from mutualnet.seeding import Purpose, generator
 
-__all__ = ["NoisyLabels"]
-
 
 class NoisyLabels(LabelledImages):
     """A split of which a share of the images carries another class than its own.

@@ -1,5 +1,7 @@
 """Photos in files: their transforms, and the three splits made of lists of files."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +53,7 @@ class Files(NamedTuple):
     names: list[str]
     labels: list[int]
 
-    def take(self, positions: np.ndarray) -> "Files":
+    def take(self, positions: np.ndarray) -> Files:
         """Those at some positions."""
         return Files([self.names[i] for i in positions], [self.labels[i] for i in positions])
 

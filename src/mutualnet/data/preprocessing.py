@@ -14,15 +14,14 @@ from torchvision.transforms import v2
 
 from mutualnet.data.convert import to_rgb
 
-__all__ = ["Preprocessing", "ResizeToConfiguration"]
-
 
 class Step(Protocol):
     """One step: a function of the image so far."""
 
     name: ClassVar[str]
 
-    def __call__(self, image: Any, /) -> Any: ...
+    def __call__(self, image: Any, /) -> Any:
+        """The image after this step."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,7 @@
 """Which part of the train images is used, and which images choose the table's winners."""
 
+from __future__ import annotations
+
 import logging
 from dataclasses import replace
 from typing import Literal
@@ -8,8 +10,6 @@ import numpy as np
 
 from mutualnet.data.splits import DataSplits, SomeImages, hash_data, pick_share
 from mutualnet.selection import Selection
-
-__all__ = ["TRAINED_SHARE", "choose_from", "use_share"]
 
 logger = logging.getLogger(__name__)
 

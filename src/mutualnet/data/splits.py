@@ -1,5 +1,7 @@
 """The three splits of a data set: train, select, test."""
 
+from __future__ import annotations
+
 import hashlib
 import random
 from abc import abstractmethod

@@ -3,6 +3,8 @@
 `auxiliary` attaches them by module path, `blocks` builds them, `presets` has the published ones.
 """
 
+from __future__ import annotations
+
 from mutualnet.heads.auxiliary import AuxiliaryHeads, Head
 from mutualnet.heads.blocks import Blocks
 from mutualnet.heads.presets import (

@@ -17,8 +17,6 @@ from mutualnet.models.parts import draw_weights
 from mutualnet.module_state import kept_running_statistics, mode_of
 from mutualnet.teaching import OUTPUT
 
-__all__ = ["AuxiliaryHeads", "Head"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Head:

@@ -15,8 +15,6 @@ from mutualnet.models.cifar_densenet import Transition, dense_layers
 from mutualnet.models.cifar_resnet import BasicBlock, PreActivationBottleneck
 from mutualnet.models.parts import BlockType, repeat_block, shortcut_convolution
 
-__all__ = ["BLOCKS", "Blocks"]
-
 
 @dataclass(frozen=True, slots=True)
 class Blocks:

@@ -11,17 +11,6 @@ from typing import Literal, TypeAlias
 from mutualnet.heads.auxiliary import Head
 from mutualnet.heads.blocks import Blocks
 
-__all__ = [
-    "HEAD_PRESETS",
-    "Variant",
-    "as_variant",
-    "cifar_densenet_heads",
-    "cifar_resnet_heads",
-    "head_preset",
-    "mobilenet_v1_cifar_heads",
-    "wide_resnet_heads",
-]
-
 Heads: TypeAlias = dict[str, Head]
 Variant: TypeAlias = Literal["standard", "narrow", "apfc"]
 """As published; with half the channels; or a 4x4 average pool and a linear layer, which come after

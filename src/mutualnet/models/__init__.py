@@ -1,5 +1,7 @@
 """Networks by name: ours, timm's and torchvision's, always with fresh weights."""
 
+from __future__ import annotations
+
 from mutualnet.models.cifar import (
     WideResNet,
     mobilenet_v1_cifar,

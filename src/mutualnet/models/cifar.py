@@ -1,5 +1,7 @@
 """Networks for 32-pixel images, which timm and torchvision lack."""
 
+from __future__ import annotations
+
 from functools import partial
 
 from timm.models._efficientnet_builder import decode_arch_def, round_channels

@@ -1,5 +1,7 @@
 """Build a network from its name, with fresh weights and without any download."""
 
+from __future__ import annotations
+
 import difflib
 from collections.abc import Callable
 from inspect import signature

@@ -1,5 +1,7 @@
 """MobileNet v1 with more layers and channels, by the rule of compound scaling."""
 
+from __future__ import annotations
+
 from functools import partial
 
 from timm.models._efficientnet_builder import decode_arch_def, round_channels

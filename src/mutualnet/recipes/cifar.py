@@ -10,6 +10,8 @@ Differs: The learning rate falls by a cosine, as in the code; the text says as f
     initial weights, and spares BN, biases and depthwise convolutions weight decay.
 """
 
+from __future__ import annotations
+
 from mutualnet.config import DataConfig, ModelConfig, OptimizerConfig, Recipe
 from mutualnet.space import ElasticSpace
 

@@ -1,5 +1,7 @@
 """Recipes on the digits that come with scikit-learn."""
 
+from __future__ import annotations
+
 from mutualnet.config import DataConfig, ModelConfig, OptimizerConfig, Recipe, TableConfig
 from mutualnet.space import ElasticSpace
 

@@ -5,6 +5,8 @@ Differs: Batches of 64 with a rate in proportion, a warm-up over 5 epochs, and t
     weights. For photos with several labels 100 epochs.
 """
 
+from __future__ import annotations
+
 from mutualnet.config import DataConfig, ModelConfig, OptimizerConfig, Recipe
 from mutualnet.space import ElasticSpace
 

@@ -11,6 +11,8 @@ Differs: The learning rate falls by a cosine and ResNet-50 trains for 120 epochs
     three train as the network that they are compared with.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 from mutualnet.config import DataConfig, MethodConfig, ModelConfig, OptimizerConfig, Recipe

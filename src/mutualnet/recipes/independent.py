@@ -1,10 +1,10 @@
 """The networks that a supernet is compared with: one for each configuration, trained alone."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 from mutualnet.config import Recipe, with_method
-
-__all__ = ["independent_grid"]
 
 
 def independent_grid(

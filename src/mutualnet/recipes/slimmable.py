@@ -9,6 +9,8 @@ Differs: The last BN of MobileNet v2, which has 1280 channels at every width, ha
     recipe.
 """
 
+from __future__ import annotations
+
 from mutualnet.config import DataConfig, MethodConfig, ModelConfig, OptimizerConfig, Recipe
 from mutualnet.space import ElasticSpace
 

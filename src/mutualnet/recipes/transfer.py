@@ -7,6 +7,8 @@ Differs: Weights are matched by name, where the code goes by position. A tenth o
     paper does not say how they did.
 """
 
+from __future__ import annotations
+
 from mutualnet.config import DataConfig, ModelConfig, OptimizerConfig, Recipe
 from mutualnet.space import ElasticSpace
 

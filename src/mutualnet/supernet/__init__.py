@@ -4,6 +4,8 @@ The model is traced for channels that are tied together; a sub-network is the sa
 on views into its weights, and its BN statistics are kept in a bank. Start at `supernet`.
 """
 
+from __future__ import annotations
+
 from mutualnet.supernet.bn_bank import (
     BankKey,
     BNBank,

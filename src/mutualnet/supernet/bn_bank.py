@@ -16,14 +16,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mutualnet.file_mode import mode_of_new_files
 
-__all__ = [
-    "BNBank",
-    "BNStatistics",
-    "BankKey",
-    "MissingStatisticsError",
-    "tracked_norms",
-]
-
 FORMAT_VERSION = 1
 
 

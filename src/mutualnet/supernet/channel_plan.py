@@ -10,8 +10,6 @@ import numpy as np
 
 from mutualnet.supernet.channel_rules import PLAIN, ChannelRule
 
-__all__ = ["Axis", "ChannelGroup", "ChannelPlan", "Inelastic", "Segment"]
-
 Index = slice | np.ndarray
 """Kept positions of one axis: `slice(0, n)` where they are a leading block, else a sorted array."""
 

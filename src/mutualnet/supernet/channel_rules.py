@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 from torch import nn
 
-__all__ = ["PLAIN", "ChannelRule", "architecture_name", "make_divisible", "rules_for"]
-
 DIVISOR = 8
 """Channels come in multiples of this, which is what fast kernels want."""
 

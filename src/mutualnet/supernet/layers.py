@@ -9,8 +9,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-__all__ = ["AxisKind", "axis_kind", "grouped_step", "is_one_axis", "is_sized"]
-
 
 @dataclass(frozen=True)
 class AxisKind:

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from mutualnet.messages import first_line
 
-__all__ = ["meta_copy"]
-
 
 def meta_copy(model: nn.Module, input_shape: Sequence[int]) -> tuple[nn.Module, Tensor]:
     """Copy a model onto the meta device, or truly where it does not run there.

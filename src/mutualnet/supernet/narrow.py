@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from mutualnet.supernet.channel_plan import ChannelPlan, Index
 
-__all__ = ["narrow_module", "take"]
-
 
 def take(tensor: Tensor, dims: Mapping[int, Index]) -> Tensor:
     """Select kept positions along some dimensions: a view where all are leading blocks.

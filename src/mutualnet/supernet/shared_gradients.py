@@ -17,8 +17,6 @@ from torch.utils.weak import TensorWeakRef
 from mutualnet.supernet.channel_plan import Index
 from mutualnet.supernet.narrow import take
 
-__all__ = ["GradientLock", "GradientRoute", "ignore_layout_warning"]
-
 
 @contextmanager
 def ignore_layout_warning() -> Any:

@@ -30,8 +30,6 @@ from mutualnet.supernet.tracing import trace_channels
 from mutualnet.supernet.weight_sharing import SharedLeaf, SubnetTie, tie_of
 from mutualnet.supernet.weights_version import WeightsVersion
 
-__all__ = ["Supernet"]
-
 
 class Supernet(nn.Module):
     """A model together with the space of its sub-networks, which are views into its weights.

@@ -10,8 +10,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mutualnet.supernet.channel_plan import ChannelPlan
 from mutualnet.supernet.narrow import take
 
-__all__ = ["OwnNorms"]
-
 
 class OwnNorms(nn.Module):
     """Weight and bias of every BN layer, once for each of some widths.

@@ -26,8 +26,6 @@ from mutualnet.supernet.layers import axis_kind, grouped_step, is_one_axis, is_s
 from mutualnet.supernet.meta_copy import meta_copy
 from mutualnet.supernet.verify import freeze_failing_groups
 
-__all__ = ["trace_channels"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -13,15 +13,13 @@ from mutualnet.module_state import mode_of
 from mutualnet.supernet.channel_plan import Axis, ChannelPlan, Inelastic, Segment
 from mutualnet.supernet.narrow import narrow_module, take
 
-__all__ = ["freeze_failing_groups"]
-
 
 def freeze_failing_groups(
     model: nn.Module, inputs: Tensor, plan: ChannelPlan, train: bool
 ) -> ChannelPlan:
     """Freeze the groups whose narrowing breaks the forward pass or changes the output's shape."""
     modes = [False, True] if train else [False]
-    expected = {training: output_shapes(model, inputs, training) for training in modes}
+    expected = {training: _output_shapes(model, inputs, training) for training in modes}
 
     def trial(active: set[int]) -> str | None:
         counts = tuple(g.step if i in active else g.size for i, g in enumerate(plan.groups))
@@ -34,7 +32,7 @@ def freeze_failing_groups(
         )
         for training, shapes in expected.items():
             try:
-                got = output_shapes(narrow, inputs, training)
+                got = _output_shapes(narrow, inputs, training)
             except Exception as error:
                 return f"the forward pass does not run narrower ({first_line(error)[:120]})"
             if got != shapes:
@@ -55,7 +53,7 @@ def freeze_failing_groups(
     return _without_groups(plan, bad)
 
 
-def output_shapes(model: nn.Module, inputs: Tensor, training: bool) -> list[tuple[int, ...]]:
+def _output_shapes(model: nn.Module, inputs: Tensor, training: bool) -> list[tuple[int, ...]]:
     with mode_of(model, training), torch.no_grad():
         result = model(inputs)
     return [tuple(t.shape) for t in tree_leaves(result) if isinstance(t, Tensor)]

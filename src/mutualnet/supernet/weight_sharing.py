@@ -20,8 +20,6 @@ from mutualnet.supernet.bn_bank import (
 from mutualnet.supernet.narrow import take
 from mutualnet.supernet.shared_gradients import GradientRoute
 
-__all__ = ["FullNetwork", "SharedLeaf", "SubnetTie", "tie_of"]
-
 
 class SharedLeaf:
     """One parameter of a sub-network, tied to the full parameter of the same name.

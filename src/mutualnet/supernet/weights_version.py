@@ -9,8 +9,6 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-__all__ = ["WeightsVersion"]
-
 
 class WeightsVersion:
     """Counts the optimizer steps that touch one model, because fused ones leave no other trace."""

@@ -20,8 +20,6 @@ from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable, Row
 from mutualnet.tasks.base import Score, Task
 
-__all__ = ["CALIBRATION_WORK", "build_table", "finished_table", "time_subnets"]
-
 logger = logging.getLogger(__name__)
 
 CALIBRATION_WORK = 1.5

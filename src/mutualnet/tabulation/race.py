@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Exit", "RaceResult", "beaten_by", "race"]
-
 Measure = Callable[[Sequence[int], int, int], np.ndarray]
 """What candidates (M numbers) get for each image from `start` to before `stop`: (M, stop - start),
 higher is better. The candidate's score is the mean over images."""

@@ -23,8 +23,6 @@ from mutualnet.tabulation.full_table import CALIBRATION_WORK, finished_table, ti
 from mutualnet.tabulation.race import RaceResult, race
 from mutualnet.tasks.base import Task
 
-__all__ = ["race_ends", "race_table"]
-
 logger = logging.getLogger(__name__)
 
 _SHARES = (0.05, 0.1, 0.2, 0.3)

@@ -1,5 +1,7 @@
 """What a network learns: one file a task, all behind one seam."""
 
+from __future__ import annotations
+
 from mutualnet.tasks.base import Score, ScoreAccumulator, Task
 from mutualnet.tasks.classification import Classification
 from mutualnet.tasks.multilabel import MultiLabel

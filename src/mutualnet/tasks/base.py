@@ -1,5 +1,7 @@
 """The seam between a task and everything else."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Classification of images."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -123,7 +125,7 @@ class Classification(Task):
         """100 for each image whose class has the highest logit, 0 for others."""
         return 100.0 * (logits_of(outputs).argmax(1) == _unpack(batch)[1])
 
-    def new_score(self) -> "TopOneAccuracy":
+    def new_score(self) -> TopOneAccuracy:
         """Start counting right answers."""
         return TopOneAccuracy()
 

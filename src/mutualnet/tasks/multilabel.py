@@ -1,5 +1,7 @@
 """Images that may carry several labels, or none."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -82,7 +84,7 @@ class MultiLabel(Task):
         no = (1 - share) * (F.logsigmoid(-teacher) - F.logsigmoid(-student))
         return (yes + no).mean() * tau**2
 
-    def new_score(self) -> "MeanAveragePrecision":
+    def new_score(self) -> MeanAveragePrecision:
         """Start collecting scores."""
         return MeanAveragePrecision()
 

@@ -7,8 +7,6 @@ from typing import Any
 from mutualnet.space import Subnet
 from mutualnet.tasks.base import Task
 
-__all__ = ["ScaledBatch"]
-
 
 class ScaledBatch:
     """A batch that is scaled when a sub-network first asks for its resolution and frames.

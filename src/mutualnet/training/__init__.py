@@ -3,6 +3,8 @@
 Read `train` first, then `setup`, `module` and `networks`.
 """
 
+from __future__ import annotations
+
 from mutualnet.training.autotune import PLAIN, ComputeFormat, faster_format
 from mutualnet.training.dry_run import dry_run
 from mutualnet.training.finish import describe_scores

@@ -19,8 +19,6 @@ from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.tasks.base import Task
 
-__all__ = ["PLAIN", "ComputeFormat", "choose_format", "faster_format"]
-
 logger = logging.getLogger(__name__)
 
 _STEPS = 3

@@ -22,8 +22,6 @@ from mutualnet.training.epoch_log import EpochLog
 from mutualnet.training.module import TrainingModule
 from mutualnet.training.watch import describe_watch, is_due, watch
 
-__all__ = ["CapacityGap", "EpochEnds", "ProgressBar", "StateWriter"]
-
 logger = logging.getLogger(__name__)
 
 

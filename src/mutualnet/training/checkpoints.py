@@ -15,8 +15,6 @@ import torch
 
 from mutualnet.messages import first_line
 
-__all__ = ["latest_state", "write_state"]
-
 logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"step-(\d{9})-([0-9a-f]{16})\.pt")

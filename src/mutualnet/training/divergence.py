@@ -8,8 +8,6 @@ from torch import Tensor
 from mutualnet.training.module import TrainingDivergedError, TrainingModule
 from mutualnet.training.setup import TrainingSetup
 
-__all__ = ["check_learned"]
-
 _FAR = 10.0
 """Times the loss of uniform guessing. Losses of networks that learn, noisy ones too, stay below."""
 _WAY_OUT = (

@@ -15,8 +15,6 @@ from mutualnet.training.autotune import ComputeFormat
 from mutualnet.training.module import TrainingModule
 from mutualnet.training.setup import set_up_training
 
-__all__ = ["DryRun", "dry_run"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class DryRun:

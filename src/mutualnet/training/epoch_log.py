@@ -10,8 +10,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from mutualnet.training.history import History
 
-__all__ = ["EpochLog"]
-
 CSV = "metrics.csv"
 
 

@@ -27,8 +27,6 @@ from mutualnet.tasks import Classification, Score, Task
 from mutualnet.training.history import Look
 from mutualnet.training.setup import TrainingSetup, plain_task
 
-__all__ = ["are_scored", "describe_scores", "final_scores", "save_networks"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -9,8 +9,6 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["History", "Look", "SubnetScore"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SubnetScore:

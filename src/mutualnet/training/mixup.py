@@ -10,8 +10,6 @@ from torchvision.transforms import v2
 
 from mutualnet.config import DataConfig
 
-__all__ = ["mix_images"]
-
 
 def mix_images(images: Tensor, labels: Tensor, config: DataConfig, num_classes: int) -> Any:
     """Mix the images of a batch with each other by Mixup or CutMix, if the recipe says so.

@@ -34,8 +34,6 @@ from mutualnet.training.optimizer import (
 from mutualnet.training.schedules import learning_rate_factor
 from mutualnet.training.setup import TrainingSetup
 
-__all__ = ["READABLE_STATES", "STATE_VERSION", "TrainingDivergedError", "TrainingModule"]
-
 STATE_VERSION = 3
 """Changes whenever a state holds something else than before."""
 READABLE_STATES = (2, STATE_VERSION)

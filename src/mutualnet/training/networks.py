@@ -24,8 +24,6 @@ from mutualnet.supernet import Supernet
 from mutualnet.training.weight_init import init_weights
 from mutualnet.user_functions import call_function
 
-__all__ = ["TrainedNetwork", "build_network", "make_teacher"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -10,8 +10,6 @@ from torch import nn
 
 from mutualnet.config import OptimizerConfig
 
-__all__ = ["forget_momentum", "make_optimizer", "parameter_groups", "set_learning_rate"]
-
 
 def parameter_groups(
     model: nn.Module,

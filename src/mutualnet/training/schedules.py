@@ -6,8 +6,6 @@ import math
 
 from mutualnet.config import OptimizerConfig
 
-__all__ = ["learning_rate_factor"]
-
 
 def learning_rate_factor(
     config: OptimizerConfig, step: int, *, steps_per_epoch: int, total_steps: int

@@ -24,8 +24,6 @@ from mutualnet.training.autotune import ComputeFormat, choose_format
 from mutualnet.training.networks import TrainedNetwork, build_network, make_teacher
 from mutualnet.user_functions import call_function
 
-__all__ = ["TrainingSetup", "load_splits", "plain_task", "set_up_training", "training_task"]
-
 
 @dataclass
 class TrainingSetup:

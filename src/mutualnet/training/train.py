@@ -32,8 +32,6 @@ from mutualnet.training.module import READABLE_STATES, TrainingModule
 from mutualnet.training.setup import TrainingSetup, set_up_training
 from mutualnet.training.watch import describe_watch, watch
 
-__all__ = ["train"]
-
 logger = logging.getLogger(__name__)
 
 STATES = "checkpoints"

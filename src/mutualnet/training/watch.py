@@ -23,8 +23,6 @@ from mutualnet.training.history import Look, SubnetScore
 from mutualnet.training.module import TrainingModule
 from mutualnet.training.setup import TrainingSetup, plain_task
 
-__all__ = ["describe_watch", "is_due", "watch"]
-
 
 def is_due(recipe: Recipe, epoch: int) -> bool:
     """Whether the networks are scored at the end of an epoch, the last one aside."""

@@ -13,8 +13,6 @@ from torch.nn.modules.conv import _ConvNd
 
 from mutualnet.data.splits import shorten
 
-__all__ = ["WEIGHT_INITS", "init_weights"]
-
 logger = logging.getLogger(__name__)
 
 
