@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from mutualnet.config.recipe import Recipe
 from mutualnet.config.serialization import override
 from mutualnet.recipes import load_recipe
-from mutualnet.training.callbacks import StateWriter
+from mutualnet.training.callbacks import CheckpointWriter
 
 DCM = "teaching.method=dcm"
 SUPERNETS = (
@@ -68,14 +68,14 @@ class StoppedError(Exception):
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     """Cut the power after a step, its state being written."""
-    inner = StateWriter.on_train_batch_end
+    inner = CheckpointWriter.on_train_batch_end
 
     def stop(self, trainer, module, *rest):
         inner(self, trainer, module, *rest)
         if module.done == steps:
             raise StoppedError
 
-    monkeypatch.setattr(StateWriter, "on_train_batch_end", stop)
+    monkeypatch.setattr(CheckpointWriter, "on_train_batch_end", stop)
 
 
 def assert_same_weights(one: Path, other: Path) -> None:

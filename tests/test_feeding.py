@@ -65,7 +65,7 @@ def test_processes_share_every_batch_of_one(num_ranks):
 
 
 def test_a_last_batch_too_small_for_every_piece_is_left_out():
-    assert TrainBatches(_Numbers.labels, 8, seed=0, parts=3).steps_per_epoch == 5
+    assert TrainBatches(_Numbers.labels, 8, seed=0, accumulate=3).steps_per_epoch == 5
     assert TrainBatches(np.zeros(17), 8, seed=0).steps_per_epoch == 2
     with pytest.raises(ValueError, match="must have at least 8 images, two for each of 4 proc"):
         TrainBatches(np.zeros(100), 6, seed=0, num_ranks=4)

@@ -193,7 +193,7 @@ def _ended(last_losses, weight=1.0, settings=()):
     return SimpleNamespace(
         training_setup=setup,
         recipe=recipe,
-        networks=[setup.networks[0].parts],
+        networks=[setup.networks[0].modules],
         last_losses={name: torch.tensor(loss) for name, loss in last_losses.items()},
         done=7,
     )

@@ -13,7 +13,7 @@ from mutualnet.cli import main
 from mutualnet.run_directory import load_run
 from mutualnet.space import Subnet
 from mutualnet.table import QueryTable
-from mutualnet.training.module import READABLE_STATES, TrainingModule
+from mutualnet.training.module import READABLE_CHECKPOINTS, TrainingModule
 from mutualnet.training.setup import set_up_training
 from tests.small_runs import digits
 
@@ -70,7 +70,7 @@ def test_a_checkpoint_without_history_is_resumed_from():
     module.take_step(batch, 0)
     state = module.state()
     del state["history"]
-    state["format_version"] = READABLE_STATES[0]
+    state["format_version"] = READABLE_CHECKPOINTS[0]
     other = TrainingModule(set_up_training(digits()), start=1)
     other.load_state(state)
     for name, value in module.training_setup.networks[0].supernet.state_dict().items():

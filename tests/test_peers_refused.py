@@ -65,5 +65,5 @@ def test_heads_of_other_classes_than_their_network_are_refused():
     graph = deep_supervision(1, HEADS)
     with pytest.raises(ValueError, match=r"head 1.C2 must have its network's outputs \(6, 5\)"):
         peer_step(models, tiny_batch(), graph, task=TASK, heads={0: heads})
-    with pytest.raises(ValueError, match="heads must be given by number of the network"):
+    with pytest.raises(ValueError, match="heads must be given by index of the network"):
         peer_step(models, tiny_batch(), graph, task=TASK, heads=[heads])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import unicodedata
+from collections.abc import Sequence
 
 _UNSEEN = ("Cc", "Cs", "Zl", "Zp")
 """Unicode's control characters, halves of pairs (bytes that are no text), ends of lines."""
@@ -24,6 +25,12 @@ def first_line(error: BaseException | None) -> str:
     """The first line of an exception's text, empty if it has none."""
     lines = str(error).strip().splitlines() if error is not None else []
     return lines[0] if lines else ""
+
+
+def shorten(items: Sequence[str], num_shown: int = 3) -> str:
+    """List the first items and count the others."""
+    rest = len(items) - num_shown
+    return ", ".join(items[:num_shown]) + (f" and {rest} more" if rest > 0 else "")
 
 
 class ReportedElsewhereError(ValueError):

@@ -50,7 +50,7 @@ def peer_step(
         batch: The same for all of them.
         graph: Who learns from whom, for example `dcm(2, ("C2", "C3"))`.
         task: Its loss on labels, and its divergence from a teacher.
-        heads: Auxiliary heads by number of the network, where the graph has some.
+        heads: Auxiliary heads by index of the network, where the graph has some.
         autocast: Precision of the forward passes, such as torch.bfloat16; None for the weights'.
         weight: Factor of all gradients, for a batch that is a part of a step's: its share of the
             images. The losses that are returned are without it.
@@ -86,11 +86,11 @@ def peer_step_in_turn(
 ) -> Iterator[tuple[int, PeerStepResult]]:
     """Let the networks learn one after the other, as in deep mutual learning.
 
-    A network's gradient is there when its number is yielded; the caller steps its optimizer, and
+    A network's gradient is there when its index is yielded; the caller steps its optimizer, and
     the networks after it learn from its new predictions:
 
-        for number, result in peer_step_in_turn(networks, batch, dml(2), task=task):
-            optimizers[number].step()
+        for index, result in peer_step_in_turn(networks, batch, dml(2), task=task):
+            optimizers[index].step()
 
     Args:
         networks: As for `peer_step`.
@@ -102,7 +102,7 @@ def peer_step_in_turn(
         weight: As for `peer_step`.
 
     Yields:
-        Number of a network that learns, and its losses. The outputs are the new predictions of the
+        Index of a network that learns, and its losses. The outputs are the new predictions of the
         networks that had their turn before it, and the first ones of the others.
 
     Raises:
@@ -120,11 +120,11 @@ def peer_step_in_turn(
 
 def _turns(step: _Step, weight: float) -> Iterator[tuple[int, PeerStepResult]]:
     learners = step.learners()
-    for turn, number in enumerate(learners, start=1):
-        step.learn([number], weight)
-        yield number, step.result([number])
-        if step.teaches(number, learners[turn:]):
-            step.refresh(number)
+    for turn, index in enumerate(learners, start=1):
+        step.learn([index], weight)
+        yield index, step.result([index])
+        if step.teaches(index, learners[turn:]):
+            step.refresh(index)
 
 
 class _Step:
@@ -141,7 +141,7 @@ class _Step:
     ) -> None:
         heads = heads or {}
         if not isinstance(heads, Mapping):
-            raise ValueError("heads must be given by number of the network, such as {0: heads}")
+            raise ValueError("heads must be given by index of the network, such as {0: heads}")
         _check(networks, graph, heads)
         self.networks, self.heads = networks, heads
         self.batch, self.graph, self.task = batch, graph, task
@@ -153,46 +153,46 @@ class _Step:
         self.losses: dict[Edge, Tensor] = {}
 
     def learners(self) -> list[int]:
-        """Numbers of the networks that learn."""
+        """Indices of the networks that learn."""
         return [n for n in range(len(self.networks)) if n not in self.graph.frozen]
 
     def run_all(self) -> None:
         """Every network once; frozen ones without gradients."""
-        for number, network in enumerate(self.networks):
-            if number in self.graph.frozen:
-                own = nn.ModuleList([network, *self.heads.get(number, {}).values()])
-                with torch.no_grad(), mode_of(own, False):
-                    self.outputs |= self._run(number)
+        for index, network in enumerate(self.networks):
+            if index in self.graph.frozen:
+                with_heads = nn.ModuleList([network, *self.heads.get(index, {}).values()])
+                with torch.no_grad(), mode_of(with_heads, False):
+                    self.outputs |= self._run(index)
             else:
-                self.outputs |= self._run(number)
+                self.outputs |= self._run(index)
         _check_classes(self.outputs, self.graph)
         if any(edge.teacher is None for edge in self.graph.edges):
             self.check.labels(self.outputs[Node(0)])
         self.targets = {node: self.task.detach(value) for node, value in self.outputs.items()}
 
-    def teaches(self, number: int, students: Sequence[int]) -> bool:
+    def teaches(self, index: int, students: Sequence[int]) -> bool:
         """Whether some networks learn from another one."""
         return any(
             edge.teacher is not None
-            and edge.teacher.network == number
+            and edge.teacher.network == index
             and edge.student.network in students
             for edge in self.graph.edges
         )
 
-    def refresh(self, number: int) -> None:
+    def refresh(self, index: int) -> None:
         """New predictions of a network whose weights were moved, for its peers."""
         torch.clear_autocast_cache()  # a caller's autocast keeps casts of the weights as they were
         # The images were counted already by BN's running statistics.
-        with torch.no_grad(), kept_running_statistics(self.networks[number]), ExitStack() as more:
-            if number in self.heads:
-                more.enter_context(kept_running_statistics(self.heads[number]))
-            self.targets |= self._run(number)
+        with torch.no_grad(), kept_running_statistics(self.networks[index]), ExitStack() as more:
+            if index in self.heads:
+                more.enter_context(kept_running_statistics(self.heads[index]))
+            self.targets |= self._run(index)
 
-    def learn(self, numbers: Sequence[int], weight: float) -> None:
+    def learn(self, indices: Sequence[int], weight: float) -> None:
         """Add up the gradients of all terms whose students are some networks'."""
         total: Tensor | None = None
         for edge in self.graph.edges:
-            if edge.student.network not in numbers:
+            if edge.student.network not in indices:
                 continue
             loss = self._loss(edge)
             self.losses[edge] = loss.detach()
@@ -203,24 +203,24 @@ class _Step:
             with ignore_layout_warning():
                 total.backward()  # type: ignore[no-untyped-call]
 
-    def result(self, numbers: Sequence[int]) -> PeerStepResult:
+    def result(self, indices: Sequence[int]) -> PeerStepResult:
         """Losses of some of the networks, and what all put out last."""
         return PeerStepResult(
             losses={
                 edge: self.losses[edge]
                 for edge in self.graph.edges
-                if edge.student.network in numbers
+                if edge.student.network in indices
             },
-            outputs=tuple(self.targets[Node(number)] for number in range(len(self.networks))),
+            outputs=tuple(self.targets[Node(index)] for index in range(len(self.networks))),
         )
 
-    def _run(self, number: int) -> dict[Node, Any]:
-        network, names = self.networks[number], self.graph.heads_of(number)
+    def _run(self, index: int) -> dict[Node, Any]:
+        network, names = self.networks[index], self.graph.heads_of(index)
         with autocast_to(self.autocast, self.inputs.device):
             if not names:
-                return {Node(number): network(self.inputs)}
-            found = self.heads[number].outputs(network, self.inputs, names)
-        return {Node(number, head): value for head, value in found.items()}
+                return {Node(index): network(self.inputs)}
+            found = self.heads[index].outputs(network, self.inputs, names)
+        return {Node(index, head): value for head, value in found.items()}
 
     def _loss(self, edge: Edge) -> Tensor:
         student = self.outputs[edge.student]
@@ -238,14 +238,18 @@ def _check(
         raise ValueError(
             f"networks must be the {graph.num_networks} of the graph, got {len(networks)}"
         )
-    parts = [[own, heads[n]] if n in heads else [own] for n, own in enumerate(networks)]
-    check_apart([nn.ModuleList(part) for part in parts])
-    for number in range(len(networks)):
-        absent = set(graph.heads_of(number)) - set(heads.get(number, ()))
+    check_apart(
+        [
+            nn.ModuleList([network, heads[index]] if index in heads else [network])
+            for index, network in enumerate(networks)
+        ]
+    )
+    for index in range(len(networks)):
+        absent = set(graph.heads_of(index)) - set(heads.get(index, ()))
         if absent:
             raise ValueError(
-                f"network {number + 1} must have the head {min(absent)} that the graph teaches. "
-                f"Pass heads={{{number}: AuxiliaryHeads(...)}}."
+                f"network {index + 1} must have the head {min(absent)} that the graph teaches. "
+                f"Pass heads={{{index}: AuxiliaryHeads(...)}}."
             )
 
 
@@ -256,22 +260,22 @@ def check_apart(networks: Sequence[nn.Module]) -> None:
         ValueError: If two of them do.
     """
     owners: dict[int, int] = {}
-    for number, network in enumerate(networks):
+    for index, network in enumerate(networks):
         for parameter in network.parameters():
-            other = owners.setdefault(id(parameter), number)
-            if other != number:
+            other = owners.setdefault(id(parameter), index)
+            if other != index:
                 raise ValueError(
                     "every network must be given once and have its own weights, but networks "
-                    f"{other + 1} and {number + 1} share some. Build a second one."
+                    f"{other + 1} and {index + 1} share some. Build a second one."
                 )
 
 
 def _check_classes(outputs: Mapping[Node, Any], graph: TeachingGraph) -> None:
     for node, found in outputs.items():
-        own = outputs[Node(node.network)]
-        if isinstance(found, Tensor) and isinstance(own, Tensor) and found.shape != own.shape:
+        logits = outputs[Node(node.network)]
+        if isinstance(found, Tensor) and isinstance(logits, Tensor) and found.shape != logits.shape:
             raise ValueError(
-                f"head {node} must have its network's outputs {tuple(own.shape)}, got "
+                f"head {node} must have its network's outputs {tuple(logits.shape)}, got "
                 f"{tuple(found.shape)}"
             )
     for edge in graph.edges:

@@ -15,8 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mutualnet.checksums import whole_files
-from mutualnet.data.splits import shorten
-from mutualnet.messages import first_line
+from mutualnet.messages import first_line, shorten
 
 logger = logging.getLogger(__name__)
 

@@ -39,6 +39,8 @@ _RUN, _PEERS = "mutualnet.run", "mutualnet.peers"
 TABLE, TABLE_CSV, BANK, PLOT = "table.json", "table.csv", "bn_bank.safetensors", "frontier.png"
 FORMAT = "format.json"
 """Number format and memory layout that a run trains in."""
+CHECKPOINTS, LOGS = "checkpoints", "logs"
+"""Folders: what an interrupted run is resumed from, and its epochs' rows."""
 _TRAINED, _TABULATED = (CONFIG, INFO, WEIGHTS, NORMS, HEADS, FORMAT), (TABLE, TABLE_CSV, BANK, PLOT)
 """Files that have checksums, by the command that writes them."""
 
@@ -60,20 +62,18 @@ class Run:
 
 
 @contextmanager
-def new_run(
-    out: Path, recipe: Recipe, *, resume: bool = False, states: str = "checkpoints"
-) -> Iterator[Path | None]:
+def new_run(out: Path, recipe: Recipe, *, resume: bool = False) -> Iterator[Path | None]:
     """Give a directory to write a run into, which gets its name when the block ends well.
 
     The recipe is in it from the start. Until the end it has a temporary name, so that nothing
-    half-written is taken for a result; after an error it stays there if it holds a state to go on
-    from, and the error says so. Of several processes the first makes it, and all get its path.
+    half-written is taken for a result; after an error it stays there if it holds a checkpoint to
+    resume from, and the error says so. Of several processes the first makes it, and all get its
+    path.
 
     Args:
         out: The directory's name in the end.
         recipe: What is trained.
         resume: Go on in the directory that an interrupted run of the same recipe left.
-        states: Folder in it whose files make an interrupted run worth going on with.
 
     Yields:
         The directory, or None if `resume` finds that the run is finished.
@@ -88,7 +88,7 @@ def new_run(
     with ExitStack() as held:
         if is_first:
             try:
-                place = _begin(held, out, recipe, resume, states)
+                place = _begin(held, out, recipe, resume)
             except ValueError as error:
                 problem = str(error)
         place, problem = from_first((place, problem))
@@ -102,8 +102,8 @@ def new_run(
         try:
             yield place
         except BaseException as error:
-            if _holds_state(place / states):
-                error.add_note(f"Its states are in {place}; go on with --resume --out {out}.")
+            if _holds_checkpoint(place):
+                error.add_note(f"Its checkpoints are in {place}; go on with --resume --out {out}.")
             elif [path.name for path in place.iterdir()] == [CONFIG]:
                 shutil.rmtree(place)
             else:
@@ -114,12 +114,12 @@ def new_run(
         place.rename(out)
 
 
-def _begin(held: ExitStack, out: Path, recipe: Recipe, resume: bool, states: str) -> Path | None:
+def _begin(held: ExitStack, out: Path, recipe: Recipe, resume: bool) -> Path | None:
     """Make or find the directory with the temporary name; None for a finished run."""
     if not out.name:
         raise ValueError(f"--out must name a directory to make, got {out}")
     if resume and (out / INFO).is_file():
-        _read_info(out)
+        _read_run_info(out)
         _check_same(out, recipe, "finished")
         return None
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -134,7 +134,7 @@ def _begin(held: ExitStack, out: Path, recipe: Recipe, resume: bool, states: str
             "Choose another."
         ) from None
     is_begun = (partial / CONFIG).is_file()
-    if is_begun and (resume or _holds_state(partial / states)):
+    if is_begun and (resume or _holds_checkpoint(partial)):
         _check_resumable(partial, recipe, resume)
     else:
         shutil.rmtree(partial, ignore_errors=True)
@@ -143,7 +143,8 @@ def _begin(held: ExitStack, out: Path, recipe: Recipe, resume: bool, states: str
     return partial
 
 
-def _holds_state(folder: Path) -> bool:
+def _holds_checkpoint(partial: Path) -> bool:
+    folder = partial / CHECKPOINTS
     return folder.is_dir() and any(folder.glob("step-*.pt"))
 
 
@@ -199,12 +200,12 @@ def _locked(partial: Path) -> Iterator[None]:
             place.unlink(missing_ok=True)
 
 
-def save_run(path: Path, supernet: Supernet, info: dict[str, Any]) -> None:
-    """Write weights and facts; the facts last, since they mark a run as whole."""
+def save_run(path: Path, supernet: Supernet, run_info: dict[str, Any]) -> None:
+    """Write weights and `run.json`, which comes last, since it marks a run as whole."""
     _write(supernet.model, path / WEIGHTS)
     if supernet.own_norms is not None:
         _write(supernet.own_norms, path / NORMS)
-    content = {"format": _RUN, "format_version": FORMAT_VERSION, **info}
+    content = {"format": _RUN, "format_version": FORMAT_VERSION, **run_info}
     (path / INFO).write_text(json.dumps(content, indent=1) + "\n")
 
 
@@ -226,12 +227,12 @@ def save_heads(path: Path, heads: nn.Module) -> None:
     _write(heads, path / HEADS)
 
 
-def save_peers(path: Path, count: int, info: dict[str, Any]) -> None:
+def save_peers(path: Path, count: int, run_info: dict[str, Any]) -> None:
     """Mark a run of several networks as whole: each of them is a run of its own inside."""
     content = {
         "format": _PEERS,
         "format_version": FORMAT_VERSION,
-        **info,
+        **run_info,
         "networks": [network_name(number) for number in range(count)],
     }
     (path / INFO).write_text(json.dumps(content, indent=1) + "\n")
@@ -244,8 +245,10 @@ def seal_run(path: Path) -> None:
 
 def networks_of(path: Path) -> list[Path]:
     """The runs of a finished run's networks: itself, or one for each of several."""
-    info = _read_info(path)
-    return [path / name for name in info["networks"]] if info["format"] == _PEERS else [path]
+    run_info = _read_run_info(path)
+    if run_info["format"] == _RUN:
+        return [path]
+    return [path / name for name in run_info["networks"]]
 
 
 def save_table(run: Run, table: QueryTable) -> None:
@@ -290,17 +293,17 @@ def load_run(path: Path, *, trust: bool = False, with_table: bool = True) -> Run
 
 
 def _load_run(path: Path, trust: bool, with_table: bool) -> Run:
-    info = _read_info(path)
-    if info["format"] == _PEERS:
-        places = ", ".join(str(path / name) for name in info["networks"])
+    run_info = _read_run_info(path)
+    if run_info["format"] == _PEERS:
+        places = ", ".join(str(path / name) for name in run_info["networks"])
         raise ValueError(f"{path} holds several networks; name one of them: {places}")
     files = whole_files(path, (*_TRAINED, *_TABULATED) if with_table else _TRAINED)
     recipe = read_recipe(files[CONFIG])
     check_trusted(recipe, path / CONFIG, trust=trust)
     model = create_model(
         recipe.model.name,
-        num_classes=len(info["class_names"]),
-        in_channels=info["in_channels"],
+        num_classes=len(run_info["class_names"]),
+        in_channels=run_info["in_channels"],
         **recipe.model.kwargs,
     )
     _load(model, path / WEIGHTS)
@@ -319,9 +322,9 @@ def _load_run(path: Path, trust: bool, with_table: bool) -> Run:
         path=path,
         recipe=recipe,
         supernet=supernet,
-        info=info,
+        info=run_info,
         table=table,
-        preprocessing=_preprocessing(path, recipe, info),
+        preprocessing=_preprocessing(path, recipe, run_info),
     )
 
 
@@ -331,11 +334,11 @@ def preprocessing_of(recipe: Recipe) -> Preprocessing:
     return replace(found, last=TaskScaling(task=recipe.task)) if ":" in recipe.task else found
 
 
-def _preprocessing(path: Path, recipe: Recipe, info: dict[str, Any]) -> Preprocessing:
-    if "preprocessing" not in info:  # of an earlier version
+def _preprocessing(path: Path, recipe: Recipe, run_info: dict[str, Any]) -> Preprocessing:
+    if "preprocessing" not in run_info:  # of an earlier version
         return preprocessing_of(recipe)
     try:
-        return Preprocessing.from_values(info["preprocessing"])
+        return Preprocessing.from_values(run_info["preprocessing"])
     except ValueError as error:
         raise ValueError(f"{path / INFO} is damaged ({error}). Train again.") from None
 
@@ -352,8 +355,8 @@ def _load(module: nn.Module, file: Path) -> None:
         ) from None
 
 
-def _read_info(path: Path) -> dict[str, Any]:
-    """The facts of a finished run, of one network or of several."""
+def _read_run_info(path: Path) -> dict[str, Any]:
+    """What `run.json` of a finished run says, of one network or of several."""
     if not path.is_dir():
         found = "a file" if path.exists() else "nothing"
         raise ValueError(f"{path} must be a run directory that `mutualnet train` made, got {found}")
@@ -364,32 +367,32 @@ def _read_info(path: Path) -> dict[str, Any]:
             raise _missing(path, name)
     files = whole_files(path, [CONFIG, INFO])
     try:
-        info = json.loads(files[INFO].read_text("utf-8"))
+        run_info = json.loads(files[INFO].read_text("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path / INFO} is damaged ({error}). Train again.") from None
-    if not isinstance(info, dict) or info.get("format") not in (_RUN, _PEERS):
+    if not isinstance(run_info, dict) or run_info.get("format") not in (_RUN, _PEERS):
         raise ValueError(f"{path / INFO} was not written by `mutualnet train`")
-    if info.get("format_version") != FORMAT_VERSION:
+    if run_info.get("format_version") != FORMAT_VERSION:
         raise ValueError(
-            f"{path} has run format {info.get('format_version')}, this version reads "
+            f"{path} has run format {run_info.get('format_version')}, this version reads "
             f"{FORMAT_VERSION}. Train again, or use the version of mutualnet that wrote it."
         )
-    for key, kind in _FACTS[info["format"]].items():
-        if not isinstance(info.get(key), kind):
+    for key, kind in _RUN_INFO[run_info["format"]].items():
+        if not isinstance(run_info.get(key), kind):
             raise ValueError(f"{path / INFO} is damaged (no {key}). Train again.")
     for key in ("networks", "class_names"):
-        wrong = [name for name in info.get(key, ()) if not isinstance(name, str)]
+        wrong = [name for name in run_info.get(key, ()) if not isinstance(name, str)]
         if wrong:
             raise ValueError(
                 f"{path / INFO} is damaged ({key} must be text, got {wrong[0]!r:.80}). Train again."
             )
-    if info["format"] == _PEERS:
-        expected = [network_name(number) for number in range(len(info["networks"]))]
-        if info["networks"] != expected:
+    if run_info["format"] == _PEERS:
+        expected = [network_name(number) for number in range(len(run_info["networks"]))]
+        if run_info["networks"] != expected:
             raise ValueError(f"{path / INFO} is damaged (no networks). Train again.")
-    if info["format"] == _RUN and not (path / WEIGHTS).is_file():
+    if run_info["format"] == _RUN and not (path / WEIGHTS).is_file():
         raise _missing(path, WEIGHTS)
-    return info
+    return run_info
 
 
 def _missing(path: Path, name: str) -> ValueError:
@@ -399,8 +402,8 @@ def _missing(path: Path, name: str) -> ValueError:
     )
 
 
-_FACTS: dict[str, dict[str, type]] = {
+_RUN_INFO: dict[str, dict[str, type]] = {
     _RUN: {"class_names": list, "in_channels": int, "data_id": str},
     _PEERS: {"networks": list},
 }
-"""What a file of facts must hold."""
+"""What `run.json` must hold."""

@@ -29,16 +29,16 @@ def _first_step(recipe, *settings):
     return module, [p.grad.clone() for p in setup.networks[0].supernet.parameters()]
 
 
-def test_a_batch_in_pieces_has_the_gradient_of_the_whole(recipe):
-    """Without BN, whose statistics are those of a piece."""
+def test_a_batch_in_accumulated_has_the_gradient_of_the_whole(recipe):
+    """Without BN, whose statistics are those of a micro-batch."""
     plain = replace(
         recipe,
         model=replace(recipe.model, name="tests.plain_net:plain_net", kwargs={}),
         data=replace(recipe.data, batch_size=32),
     )
     _, whole = _first_step(plain)
-    _, pieces = _first_step(plain, "optimizer.accumulate=3")
-    for a, b in zip(whole, pieces, strict=True):
+    _, accumulated = _first_step(plain, "optimizer.accumulate=3")
+    for a, b in zip(whole, accumulated, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
 
 

@@ -17,7 +17,7 @@ from mutualnet.config.serialization import read_recipe, write_recipe
 from mutualnet.config.transforms import with_teaching
 from mutualnet.models import WideResNet
 from mutualnet.run_directory import load_run
-from mutualnet.training.checkpoints import latest_state
+from mutualnet.training.checkpoints import latest_checkpoint
 from mutualnet.training.module import TrainingModule
 from mutualnet.training.setup import load_splits, set_up_training
 from mutualnet.training.train import train
@@ -106,7 +106,7 @@ def test_an_interrupted_pair_ends_with_the_weights_of_one_that_was_not(
         stop_after(patch, 3)
         with pytest.raises(StoppedError):
             train(recipe, out, limit_steps=6, resume=True)
-    step, state = latest_state(tmp_path / ".run.partial" / "checkpoints")
+    step, state = latest_checkpoint(tmp_path / ".run.partial" / "checkpoints")
     assert step == 3
     assert len(state["networks"]) == 2
     train(recipe, out, limit_steps=6, resume=True)
@@ -119,7 +119,7 @@ def test_a_state_of_another_version_is_refused(tmp_path, monkeypatch):
         stop_after(patch, 2)
         with pytest.raises(StoppedError):
             train(pair(), tmp_path / "run", limit_steps=4)
-    monkeypatch.setattr(sys.modules[train.__module__], "READABLE_STATES", (99,))
+    monkeypatch.setattr(sys.modules[train.__module__], "READABLE_CHECKPOINTS", (99,))
     with pytest.raises(ValueError, match="written by another version of mutualnet"):
         train(pair(), tmp_path / "run", limit_steps=4, resume=True)
 

@@ -130,16 +130,16 @@ def test_alternating_updates_let_the_second_network_see_the_first_ones_new_predi
 
 
 def test_a_batch_in_pieces_has_the_gradient_of_the_whole_for_peers():
-    """Without BN, whose statistics are those of a piece."""
+    """Without BN, whose statistics are those of a micro-batch."""
     plain = "{name: tests.plain_net:plain_net, heads: tests.plain_net:plain_heads}"
     gradients = []
-    for pieces in (1, 3):
+    for accumulate in (1, 3):
         setup = set_up_training(
             pair(
                 DCM,
                 f"model={plain}",
                 f"peers=[{{model: {plain}}}]",
-                f"optimizer.accumulate={pieces}",
+                f"optimizer.accumulate={accumulate}",
                 "teaching.head_names=[inner]",
             )
         )

@@ -16,7 +16,7 @@ from mutualnet.cli import main
 from mutualnet.config.serialization import override, write_recipe
 from mutualnet.run_directory import load_run, new_run
 from mutualnet.training.autotune import ComputeFormat
-from mutualnet.training.checkpoints import latest_state, write_state
+from mutualnet.training.checkpoints import latest_checkpoint, write_checkpoint
 from mutualnet.training.train import train
 from tests.small_runs import (
     StoppedError,
@@ -175,11 +175,13 @@ def test_a_kill_before_the_first_state_keeps_the_format(recipe, tmp_path, monkey
 
 def test_ctrl_c_ends_as_interrupted_and_says_how_to_go_on(recipe, tmp_path, monkeypatch, capsys):
     def interrupt(self, trainer, module, *rest):
-        write_state(self.folder, module.done, module.state())
+        write_checkpoint(self.folder, module.done, module.state())
         raise KeyboardInterrupt
 
     write_recipe(recipe, tmp_path / "recipe.yaml")
-    monkeypatch.setattr("mutualnet.training.callbacks.StateWriter.on_train_batch_end", interrupt)
+    monkeypatch.setattr(
+        "mutualnet.training.callbacks.CheckpointWriter.on_train_batch_end", interrupt
+    )
     words = ["train", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]
     assert main(words) == 130
     assert "go on with --resume" in capsys.readouterr().err
@@ -192,8 +194,8 @@ def test_other_data_under_the_same_path_is_refused(recipe, tmp_path, monkeypatch
         with pytest.raises(StoppedError):
             train(recipe, out, limit_steps=STEPS)
     states = tmp_path / ".run.partial" / "checkpoints"
-    step, state = latest_state(states)
-    write_state(states, step, state | {"data_id": "others"})
+    step, state = latest_checkpoint(states)
+    write_checkpoint(states, step, state | {"data_id": "others"})
     with pytest.raises(ValueError, match="must hold the data that the interrupted run began with"):
         train(recipe, out, limit_steps=STEPS, resume=True)
 

@@ -118,7 +118,10 @@ def test_networks_and_heads_of_a_run_are_drawn_by_its_seed():
         for layer in _layers(part, nn.Linear):
             _assert_spread(layer.weight, 0.01)
     for mine, same, unlike in zip(
-        first.parts.parameters(), again.parts.parameters(), other.parts.parameters(), strict=True
+        first.modules.parameters(),
+        again.modules.parameters(),
+        other.modules.parameters(),
+        strict=True,
     ):
         assert torch.equal(mine, same)
         assert not mine.any() or not torch.equal(mine, unlike)

@@ -108,10 +108,10 @@ def _load_cifar(
         raise ValueError(
             f"{name} must have {num_classes} classes, got {len(arrays.class_names)} in {path}"
         )
-    for part, labels in (("train", arrays.train_labels), ("test", arrays.test_labels)):
+    for split, labels in (("train", arrays.train_labels), ("test", arrays.test_labels)):
         if labels.min() < 0 or labels.max() >= num_classes:
             raise ValueError(
-                f"{part} labels must be in 0..{num_classes - 1}, got {labels.min()}.."
+                f"{split} labels must be in 0..{num_classes - 1}, got {labels.min()}.."
                 f"{labels.max()} in {path}"
             )
     train, select = settings.hold_out_select(arrays.train_labels, arrays.class_names)
@@ -230,7 +230,7 @@ def _read_mosaic_split(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray
         labels = np.load(labels_file, allow_pickle=False).astype(np.int64)
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"{labels_file} must be an array of labels, got {error}") from error
-    num_tiles = sum(len(part) for part in tiles)
+    num_tiles = sum(len(images) for images in tiles)
     if labels.shape != (num_tiles,) or not num_tiles:
         raise ValueError(
             f"{folder} must hold one {split} label per tile, got labels of shape {labels.shape} "

@@ -10,40 +10,40 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 
-from mutualnet.data.splits import shorten
+from mutualnet.messages import shorten
 
 logger = logging.getLogger(__name__)
 
 MOST_FILES = 100_000
-"""Files to look at: of larger data sets a part of the classes is."""
+"""Files to look at: of larger data sets only those of some classes are."""
 _SAMPLE_BYTES = 4096
 
 
 def warn_of_copies(
     root: str | os.PathLike[str],
-    parts: Mapping[str, tuple[Sequence[str], Sequence[int]]],
+    splits: Mapping[str, tuple[Sequence[str], Sequence[int]]],
     num_classes: int,
 ) -> None:
     """Count the select and test files that have the content of a train file, in a warning.
 
     Args:
         root: Folder that names are relative to.
-        parts: Names and class numbers of the files of `train`, `select` and `test`.
+        splits: Names and class numbers of the files of `train`, `select` and `test`.
         num_classes: K.
     """
-    chosen = _some_classes([labels for _, labels in parts.values()], num_classes)
+    chosen = _some_classes([labels for _, labels in splits.values()], num_classes)
     files = {
-        part: [
+        split: [
             f"{os.fspath(root)}/{name}" for name, label in zip(*pair, strict=True) if chosen[label]
         ]
-        for part, pair in parts.items()
+        for split, pair in splits.items()
     }
     train = files.pop("train")
 
     def name(path: str) -> str:
         return os.path.relpath(path, root)
 
-    for part, others in files.items():
+    for split, others in files.items():
         if others == train:  # nothing is held out: the select files are train files
             continue
         copies = find_copies(train, others)
@@ -56,7 +56,7 @@ def warn_of_copies(
                 "nothing about new images; remove them from one of the two.",
                 len(copies),
                 len(others),
-                part,
+                split,
                 looked,
                 shorten([f"{name(other)} ({name(first)})" for other, first in copies]),
             )
@@ -116,7 +116,7 @@ def _digest(path: str) -> bytes:
 def _some_classes(labels: Sequence[Sequence[int]], num_classes: int) -> np.ndarray:
     """Which classes to look at (K): all, or always the same that hold about `MOST_FILES`."""
     counts = np.bincount(
-        np.concatenate([np.asarray(part) for part in labels]), minlength=num_classes
+        np.concatenate([np.asarray(numbers) for numbers in labels]), minlength=num_classes
     )
     if counts.sum() <= MOST_FILES:
         return np.ones(num_classes, dtype=bool)

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from mutualnet.data.convert import read_image
-from mutualnet.data.splits import LabelledImages, shorten
+from mutualnet.data.splits import LabelledImages
+from mutualnet.messages import shorten
 
 logger = logging.getLogger(__name__)
 

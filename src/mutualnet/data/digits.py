@@ -83,8 +83,8 @@ def load_digits(
         data_id=hash_data(
             "digits",
             {
-                part: (positions, labels[positions])
-                for part, positions in (("train", train), ("select", select), ("test", test))
+                split: (positions, labels[positions])
+                for split, positions in (("train", train), ("select", select), ("test", test))
             },
         ),
         eval_transform=photo_transform(resolution),

@@ -20,7 +20,7 @@ class TrainBatches(Sampler[list[Place]]):
     """The batches of a run from one step to another, decided by the seed alone.
 
     Every epoch goes through all images once, in an order of its own. With several processes each
-    gets its part of every batch, so that together they see what one would.
+    gets its share of every batch, so that together they see what one would.
 
     Args:
         labels: (N) class numbers of the images.
@@ -28,10 +28,10 @@ class TrainBatches(Sampler[list[Place]]):
         seed: Of the run.
         stop: Step to end before.
         start: Step to begin with, to go on with an interrupted run.
-        rank: Number of this process.
+        rank: Index of this process.
         num_ranks: Processes.
-        parts: Pieces that each process cuts its part into; a last batch too small to give each
-            piece two images, which BN needs, is left out.
+        accumulate: Micro-batches that each process cuts its share of a batch into; a last batch
+            too small to give each of them two images, which BN needs, is left out.
         balanced: Draw with replacement, every class equally often.
 
     Raises:
@@ -48,18 +48,19 @@ class TrainBatches(Sampler[list[Place]]):
         start: int = 0,
         rank: int = 0,
         num_ranks: int = 1,
-        parts: int = 1,
+        accumulate: int = 1,
         balanced: bool = False,
     ) -> None:
         self.batch_size = batch_size
         self.rank, self.num_ranks = rank, num_ranks
         self.seed = seed
         self._num_images = len(labels)
-        least = 2 * num_ranks * parts
+        least = 2 * num_ranks * accumulate
         if min(batch_size, len(labels)) < least:
             raise ValueError(
                 f"a batch must have at least {least} images, two for each of {num_ranks} processes "
-                f"and {parts} parts, got {min(batch_size, len(labels))}. Raise data.batch_size."
+                f"and {accumulate} micro-batches, got {min(batch_size, len(labels))}. Raise "
+                "data.batch_size."
             )
         whole, rest = divmod(len(labels), batch_size)
         self.steps_per_epoch = whole + (rest >= least)

@@ -15,14 +15,15 @@ from mutualnet.data.photos import (
     photo_splits,
     train_transform,
 )
-from mutualnet.data.splits import DataSplits, SplitSettings, shorten
+from mutualnet.data.splits import DataSplits, SplitSettings
+from mutualnet.messages import shorten
 from mutualnet.selection import Selection
 
 logger = logging.getLogger(__name__)
 
 TEST_SHARE = 0.2
 """Share of each class that becomes the test split where no folder is given for it."""
-_PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Which split a folder is, by its name in small letters."""
 _LAYOUTS = (
     "path must be a folder with train/<class>/ and val/<class>/ (or test/<class>/), or with one "
@@ -66,7 +67,7 @@ def load_imagefolder(
     if path is None or not path.is_dir():
         found = "None" if path is None else f"{path}, which is not a folder"
         raise ValueError(f"{_LAYOUTS}, got {found}")
-    train_dir, val_dir, test_dir = _find_parts(path)
+    train_dir, val_dir, test_dir = _find_splits(path)
     splits = [folder for folder in (train_dir, val_dir, test_dir) if folder is not None]
     check_apart(splits)
     class_names = list_folders(train_dir)
@@ -98,19 +99,19 @@ def load_imagefolder(
     )
 
 
-def _find_parts(path: Path) -> tuple[Path, Path | None, Path | None]:
+def _find_splits(path: Path) -> tuple[Path, Path | None, Path | None]:
     """Folders of the train, select and test classes; None for what is to be split off."""
-    parts: dict[str, Path | None] = dict.fromkeys(_PARTS.values())
-    for name in list_folders(path, named=_PARTS):
-        part = _PARTS[name.lower()]
-        other = parts[part]
+    splits: dict[str, Path | None] = dict.fromkeys(_SPLITS.values())
+    for name in list_folders(path, named=_SPLITS):
+        split = _SPLITS[name.lower()]
+        other = splits[split]
         if other is not None:
             raise ValueError(
-                f"{path} must have one {part} split, got {other.name}/ and {name}/. Rename or "
+                f"{path} must have one {split} split, got {other.name}/ and {name}/. Rename or "
                 "remove one."
             )
-        parts[part] = path / name
-    train, val, test = parts.values()
+        splits[split] = path / name
+    train, val, test = splits.values()
     if train is None:
         held_out = val or test
         if held_out:
@@ -130,11 +131,11 @@ def _list_files(root: Path, folder: Path, class_names: Sequence[str]) -> Files:
     if found != list(class_names):
         missing = [repr(name) for name in class_names if name not in set(found)]
         extra = [repr(name) for name in found if name not in set(class_names)]
-        parts = [f"without {shorten(missing)}"] if missing else []
-        parts += [f"with {shorten(extra)} besides"] if extra else []
+        differences = [f"without {shorten(missing)}"] if missing else []
+        differences += [f"with {shorten(extra)} besides"] if extra else []
         raise ValueError(
             f"{folder} must have the same {len(class_names)} classes as train, "
-            f"got it {' and '.join(parts)}"
+            f"got it {' and '.join(differences)}"
         )
     files = Files([], [])
     empty: list[str] = []

@@ -11,7 +11,8 @@ from torchvision.transforms import v2
 
 from mutualnet.data.imagefolder import load_imagefolder
 from mutualnet.data.photos import Files, hold_out_select, photo_splits, train_transform
-from mutualnet.data.splits import DataSplits, SplitSettings, shorten
+from mutualnet.data.splits import DataSplits, SplitSettings
+from mutualnet.messages import shorten
 
 
 def load_food101(
@@ -33,11 +34,11 @@ def load_food101(
     """
     root = _root(path, ("food-101",), "meta/train.json", "Food-101 (images/, meta/train.json)")
     lists = {}
-    for part in ("train", "test"):
-        file = root / "meta" / f"{part}.json"
+    for split in ("train", "test"):
+        file = root / "meta" / f"{split}.json"
         try:
             content = json.loads(file.read_text("utf-8"))
-            lists[part] = [f"images/{name}.jpg" for names in content.values() for name in names]
+            lists[split] = [f"images/{name}.jpg" for names in content.values() for name in names]
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise ValueError(f"{file} must be JSON of classes and image names ({error})") from None
     changed = train_transform(settings)
@@ -63,12 +64,12 @@ def load_indoor67(
     """
     root = _root(path, ("indoor67",), "TrainImages.txt", "MIT-67 (Images/, TrainImages.txt)")
     lists = {}
-    for part, name in (("train", "TrainImages.txt"), ("test", "TestImages.txt")):
+    for split, name in (("train", "TrainImages.txt"), ("test", "TestImages.txt")):
         try:
             lines = (root / name).read_text("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"{root / name} must be a list of images ({error})") from None
-        lists[part] = [f"Images/{line.strip()}" for line in lines if line.strip()]
+        lists[split] = [f"Images/{line.strip()}" for line in lines if line.strip()]
     changed = train_transform(settings)
     return _splits("indoor67", root, lists, settings, changed, max_damaged_share)
 
@@ -94,23 +95,23 @@ def _splits(
 ) -> DataSplits:
     class_names = sorted({Path(file).parent.name for file in lists["train"]})
     numbers = {name: number for number, name in enumerate(class_names)}
-    parts = {}
-    for part, files in lists.items():
+    splits = {}
+    for split, files in lists.items():
         missing = [file for file in files if not (root / file).is_file()]
         if missing:
             raise ValueError(
-                f"{root} must hold every image of its {part} list, got {len(missing)} that are "
+                f"{root} must hold every image of its {split} list, got {len(missing)} that are "
                 f"not there: {shorten(missing)}"
             )
         strange = sorted({Path(file).parent.name for file in files} - set(numbers))
         if strange:
-            raise ValueError(f"the {part} list has classes that train lacks: {shorten(strange)}")
-        parts[part] = Files(files, [numbers[Path(file).parent.name] for file in files])
-    train, select = hold_out_select(parts["train"], settings, class_names)
+            raise ValueError(f"the {split} list has classes that train lacks: {shorten(strange)}")
+        splits[split] = Files(files, [numbers[Path(file).parent.name] for file in files])
+    train, select = hold_out_select(splits["train"], settings, class_names)
     return photo_splits(
         name,
         root,
-        {"train": train, "select": select, "test": parts["test"]},
+        {"train": train, "select": select, "test": splits["test"]},
         class_names,
         changed,
         settings.resolution,

@@ -9,7 +9,8 @@ import numpy as np
 
 from mutualnet.data.damaged import ImageFiles
 from mutualnet.data.photos import MEAN, STD, photo_transform, train_transform
-from mutualnet.data.splits import DataSplits, SplitSettings, hash_data, shorten, stratified_split
+from mutualnet.data.splits import DataSplits, SplitSettings, hash_data, stratified_split
+from mutualnet.messages import shorten
 
 TABLE = "labels.csv"
 TEST_SHARE = 0.2
@@ -87,17 +88,17 @@ def load_multilabel(
     train, select = train[kept], train[chosen]
     changed = train_transform(settings)
     plain = photo_transform(settings.resolution)
-    parts = {"train": train, "select": select, "test": test}
+    positions_of = {"train": train, "select": select, "test": test}
     images = {
-        part: ImageFiles(
+        split: ImageFiles(
             path,
             [names[i] for i in positions],
             targets[positions],
-            changed if part == "train" else plain,
-            split=part,
+            changed if split == "train" else plain,
+            split=split,
             max_damaged_share=max_damaged_share,
         )
-        for part, positions in parts.items()
+        for split, positions in positions_of.items()
     }
     return DataSplits(
         name="multilabel",
@@ -108,7 +109,7 @@ def load_multilabel(
         mean=MEAN,
         std=STD,
         resolution=settings.resolution,
-        data_id=hash_data("multilabel", {p: _facts(rows, parts[p]) for p in parts}),
+        data_id=hash_data("multilabel", {p: _facts(rows, positions_of[p]) for p in positions_of}),
         eval_transform=plain,
         task="multilabel",
         selection=settings.selection,

@@ -143,7 +143,7 @@ def hold_out_select(
 def photo_splits(
     name: str,
     root: Path,
-    parts: dict[str, Files],
+    splits: dict[str, Files],
     class_names: Sequence[str],
     changed: Callable[[Image.Image], Tensor],
     resolution: int,
@@ -155,7 +155,7 @@ def photo_splits(
     Args:
         name: Of the data set.
         root: Folder that the files' names are relative to.
-        parts: Files of `train`, `select` and `test`.
+        splits: Files of `train`, `select` and `test`.
         class_names: Name of each class number.
         changed: What train photos go through.
         resolution: Side of the images, in pixels.
@@ -163,7 +163,7 @@ def photo_splits(
         selection: What the select files are.
     """
     if current_ranks().is_first:
-        warn_of_copies(root, parts, len(class_names))
+        warn_of_copies(root, splits, len(class_names))
     plain = photo_transform(resolution)
     transforms: dict[str, Callable[[Image.Image], Tensor]] = {
         "train": changed,
@@ -171,10 +171,10 @@ def photo_splits(
         "test": plain,
     }
     images = {
-        part: ImageFiles(
-            root, *files, transforms[part], split=part, max_damaged_share=max_damaged_share
+        split: ImageFiles(
+            root, *files, transforms[split], split=split, max_damaged_share=max_damaged_share
         )
-        for part, files in parts.items()
+        for split, files in splits.items()
     }
     return DataSplits(
         name=name,
@@ -185,7 +185,7 @@ def photo_splits(
         mean=MEAN,
         std=STD,
         resolution=resolution,
-        data_id=hash_data(name, dict(parts)),
+        data_id=hash_data(name, dict(splits)),
         eval_transform=plain,
         selection=selection,
     )

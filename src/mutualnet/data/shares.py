@@ -90,5 +90,5 @@ def _strata(labels: np.ndarray) -> np.ndarray:
     return labels if labels.ndim == 1 else np.zeros(len(labels), dtype=np.int64)
 
 
-def _id(data: DataSplits, part: str, positions: np.ndarray, labels: np.ndarray) -> str:
-    return hash_data(data.data_id, {part: (positions.astype(str), labels.tolist())})
+def _id(data: DataSplits, split: str, positions: np.ndarray, labels: np.ndarray) -> str:
+    return hash_data(data.data_id, {split: (positions.astype(str), labels.tolist())})

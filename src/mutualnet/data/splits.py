@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mutualnet.data.preprocessing import Preprocessing
+from mutualnet.messages import shorten
 from mutualnet.selection import Selection
 
 
@@ -255,33 +256,27 @@ def pick_share(
 
 
 def hash_data(
-    name: str, parts: Mapping[str, tuple[Sequence[str] | np.ndarray, Sequence[Any] | np.ndarray]]
+    name: str, splits: Mapping[str, tuple[Sequence[str] | np.ndarray, Sequence[Any] | np.ndarray]]
 ) -> str:
     """Identify a division by a short hash.
 
     Args:
         name: Name of the data set.
-        parts: For each split, what identifies its images and their class numbers.
+        splits: For each split, what identifies its images and their class numbers.
 
     Returns:
         16 hexadecimal digits.
     """
     digest = hashlib.sha256(name.encode())
-    for part, (keys, labels) in parts.items():
+    for split, (keys, labels) in splits.items():
         lines = "\n".join(f"{key}\t{label}" for key, label in zip(keys, labels, strict=True))
-        digest.update(f"\n[{part}]\n{lines}".encode(errors="surrogateescape"))
+        digest.update(f"\n[{split}]\n{lines}".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
 
 
 def _rank(key: str) -> bytes:
     # File names may hold bytes that are not UTF-8.
     return hashlib.sha256(key.encode(errors="surrogateescape")).digest()
-
-
-def shorten(items: Sequence[str], num_shown: int = 3) -> str:
-    """List the first items and count the others."""
-    rest = len(items) - num_shown
-    return ", ".join(items[:num_shown]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def check_augment(augment: str, known: Sequence[str]) -> None:

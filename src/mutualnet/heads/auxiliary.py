@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mutualnet.heads.blocks import Blocks
-from mutualnet.models.parts import draw_weights
+from mutualnet.models.building_blocks import draw_weights
 from mutualnet.module_state import kept_running_statistics, mode_of
 from mutualnet.teaching import OUTPUT
 

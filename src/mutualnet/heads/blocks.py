@@ -10,10 +10,10 @@ from timm.models._efficientnet_blocks import DepthwiseSeparableConv, InvertedRes
 from timm.models.resnet import Bottleneck
 from torch import nn
 
+from mutualnet.models.building_blocks import BlockType, repeat_block, shortcut_convolution
 from mutualnet.models.cifar import PreActivationBlock
 from mutualnet.models.cifar_densenet import Transition, dense_layers
 from mutualnet.models.cifar_resnet import BasicBlock, PreActivationBottleneck
-from mutualnet.models.parts import BlockType, repeat_block, shortcut_convolution
 
 
 @dataclass(frozen=True, slots=True)

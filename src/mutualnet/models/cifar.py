@@ -8,7 +8,7 @@ from timm.models._efficientnet_builder import decode_arch_def, round_channels
 from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 
-from mutualnet.models.parts import (
+from mutualnet.models.building_blocks import (
     check_counts,
     check_dropout,
     draw_weights,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mutualnet.models.parts import check_counts, check_dropout, draw_weights
+from mutualnet.models.building_blocks import check_counts, check_dropout, draw_weights
 
 
 class DenseLayer(nn.Module):

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from mutualnet.models.parts import (
+from mutualnet.models.building_blocks import (
     check_counts,
     draw_weights,
     repeat_block,

@@ -92,8 +92,8 @@ class Task(ABC):
         if count == 1:
             return [batch]
         values, structure = tree_flatten(batch)
-        pieces = zip(*(value.tensor_split(count) for value in values), strict=True)
-        return [tree_unflatten(piece, structure) for piece in pieces]
+        split = zip(*(value.tensor_split(count) for value in values), strict=True)
+        return [tree_unflatten(micro_batch, structure) for micro_batch in split]
 
     def probabilities(self, outputs: Any) -> Tensor | None:
         """Share of each class (N, K) in [0, 1], or None where outputs say something else."""

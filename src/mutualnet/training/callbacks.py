@@ -1,4 +1,4 @@
-"""What happens beside the steps of a run: states, lines in the log, a bar on a terminal."""
+"""What happens beside the steps of a run: checkpoints, lines in the log, a bar on a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from mutualnet.training.checkpoints import write_state
+from mutualnet.training.checkpoints import write_checkpoint
 from mutualnet.training.epoch_log import EpochLog
 from mutualnet.training.module import TrainingModule
 from mutualnet.training.watch import describe_watch, is_due, watch
@@ -25,12 +25,12 @@ from mutualnet.training.watch import describe_watch, is_due, watch
 logger = logging.getLogger(__name__)
 
 
-class StateWriter(Callback):
-    """Writes the state of a run to its folder every few minutes.
+class CheckpointWriter(Callback):
+    """Writes a checkpoint of a run to its folder every few minutes.
 
     Args:
         folder: Where to.
-        minutes: Between two states; 0 writes one after every step.
+        minutes: Between two checkpoints; 0 writes one after every step.
     """
 
     def __init__(self, folder: Path, minutes: float) -> None:
@@ -42,7 +42,7 @@ class StateWriter(Callback):
         """Write if it is time."""
         assert isinstance(pl_module, TrainingModule)
         if time.monotonic() - self._last >= self.seconds:
-            write_state(self.folder, pl_module.done, pl_module.state())
+            write_checkpoint(self.folder, pl_module.done, pl_module.state())
             self._last = time.monotonic()
 
 
@@ -68,12 +68,12 @@ class CapacityGap(Callback):
         assert isinstance(pl_module, TrainingModule)
         if self._warned or pl_module.done % self.every:
             return
-        numbers = range(len(pl_module.training_setup.networks))
-        losses = {n: float(pl_module.last_losses[f"ce_{n + 1}"]) for n in numbers}
-        for number, loss in losses.items():
-            self._averages[number] = 0.8 * self._averages.get(number, loss) + 0.2 * loss
+        indices = range(len(pl_module.training_setup.networks))
+        losses = {n: float(pl_module.last_losses[f"ce_{n + 1}"]) for n in indices}
+        for index, loss in losses.items():
+            self._averages[index] = 0.8 * self._averages.get(index, loss) + 0.2 * loss
         self._looks += 1
-        ranked = sorted(numbers, key=self._averages.__getitem__)
+        ranked = sorted(indices, key=self._averages.__getitem__)
         low, high = ranked[0], ranked[-1]
         least, most = self._averages[low], self._averages[high]
         if self._looks < _FIRST_LOOKS or most < self.ratio * least or most - least < _LEAST_GAP:
@@ -176,7 +176,8 @@ class EpochEnds(Callback):
             return
         module.end_epoch()
         row = history.rows[-1]
-        is_last = module.done == module.training_setup.batches.stop  # scored when its state is safe
+        # What a run ends with is scored when its weights are safe.
+        is_last = module.done == module.training_setup.batches.stop
         if not is_last and is_due(module.recipe, int(row["epoch"])):
             watch(module)
         if self._log is None:

@@ -19,13 +19,13 @@ logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"step-(\d{9})-([0-9a-f]{16})\.pt")
 _KEPT = 2
-"""States that are kept: the newest may turn out damaged."""
+"""Checkpoints that are kept: the newest may turn out damaged."""
 
 
-def write_state(folder: Path, step: int, state: dict[str, Any]) -> Path | None:
-    """Write a state under a name that holds its step and a hash of its bytes.
+def write_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path | None:
+    """Write a checkpoint under a name that holds its step and a hash of its bytes.
 
-    Where that fails, on a full disk, the states before stay and a warning names the last.
+    Where that fails, on a full disk, the checkpoints before stay and a warning names the last.
 
     Args:
         folder: Made if it is not there.
@@ -50,11 +50,11 @@ def write_state(folder: Path, step: int, state: dict[str, Any]) -> Path | None:
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        kept = _states(folder)
+        kept = _checkpoints(folder)
         last = f"the last good one is {kept[-1][1]}" if kept else "there is none yet"
-        logger.warning("the state of step %d could not be written (%s); %s", step, error, last)
+        logger.warning("the checkpoint of step %d could not be written (%s); %s", step, error, last)
         return None
-    others = [(number, other) for number, other in _states(folder) if other != path]
+    others = [(number, other) for number, other in _checkpoints(folder) if other != path]
     # Later ones were damaged, or the run began anew: they are none of this run's.
     outdated = [other for number, other in others if number >= step]
     before = [other for number, other in others if number < step]
@@ -63,42 +63,42 @@ def write_state(folder: Path, step: int, state: dict[str, Any]) -> Path | None:
     return path
 
 
-def latest_state(folder: Path) -> tuple[int, dict[str, Any]] | None:
-    """Read the newest state that is whole; damaged ones are named in a warning.
+def latest_checkpoint(folder: Path) -> tuple[int, dict[str, Any]] | None:
+    """Read the newest checkpoint that is whole; damaged ones are named in a warning.
 
     Args:
-        folder: Where `write_state` wrote. May be missing.
+        folder: Where `write_checkpoint` wrote. May be missing.
 
     Returns:
-        Steps done and the state, None if there is no whole one.
+        Steps done and the state, None if there is no whole checkpoint.
 
     Raises:
         ValueError: If a whole one holds what these versions cannot read.
     """
-    for step, path in reversed(_states(folder)):
+    for step, path in reversed(_checkpoints(folder)):
         try:
             content = path.read_bytes()
         except OSError as error:
-            logger.warning("state %s cannot be read (%s), trying the one before", path, error)
+            logger.warning("checkpoint %s cannot be read (%s), trying the one before", path, error)
             continue
         match = _NAME.fullmatch(path.name)
-        assert match is not None  # _states lists no others
+        assert match is not None  # _checkpoints lists no others
         if hashlib.sha256(content).hexdigest()[:16] != match[2]:
-            logger.warning("state %s is damaged, trying the one before", path)
+            logger.warning("checkpoint %s is damaged, trying the one before", path)
             path.rename(path.with_suffix(".damaged"))
             continue
         try:
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError) as error:  # whole, but not of this version
             raise ValueError(
-                f"state {path} cannot be read here ({first_line(error)}). Go on with the versions "
-                "that wrote it, or remove the unfinished run."
+                f"checkpoint {path} cannot be read here ({first_line(error)}). Resume with the "
+                "versions that wrote it, or remove the unfinished run."
             ) from None
         return step, state
     return None
 
 
-def _states(folder: Path) -> list[tuple[int, Path]]:
+def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """Steps and files, oldest first."""
     if not folder.is_dir():
         return []

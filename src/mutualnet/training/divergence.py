@@ -23,11 +23,11 @@ def check_learned(module: TrainingModule) -> None:
         TrainingDivergedError: If a weight is not finite, or the loss on labels of the last step is
             ten times that of guessing all classes alike. Tasks of users have no such bound.
     """
-    for number, network in enumerate(module.networks):
+    for index, network in enumerate(module.networks):
         for name, value in network.state_dict().items():
             if not bool(value.isfinite().all()):
                 raise TrainingDivergedError(
-                    f"{name} of network {number + 1} holds values that are not finite after step "
+                    f"{name} of network {index + 1} holds values that are not finite after step "
                     f"{module.done}. {_WAY_OUT}"
                 )
     if ":" in module.recipe.task:

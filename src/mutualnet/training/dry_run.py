@@ -26,7 +26,7 @@ class DryRun:
     """To the end of training."""
     peak_memory_mib: float
     disk_mib: float
-    """Weights, the two last states, and the BN bank of the whole grid."""
+    """Weights, the two last checkpoints, and the BN bank of the whole grid."""
     compute_format: ComputeFormat
 
 
@@ -59,8 +59,8 @@ def dry_run(
     values = module.networks.state_dict()
     weights = sum(v.numel() * v.element_size() for v in values.values())
     norms = sum(v.numel() for name, v in values.items() if "running" in name)
-    states = 2 * weights * (2 if recipe.optimizer.ema_decay is None else 3)
-    on_disk = weights + states + 4 * norms * len(recipe.space.grid())
+    checkpoints = 2 * weights * (2 if recipe.optimizer.ema_decay is None else 3)
+    on_disk = weights + checkpoints + 4 * norms * len(recipe.space.grid())
     is_cuda = device.type == "cuda"
     peak = torch.cuda.max_memory_allocated() / 2**20 if is_cuda else peak_memory_mib()
     return DryRun(

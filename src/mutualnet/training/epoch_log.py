@@ -16,8 +16,8 @@ CSV = "metrics.csv"
 class EpochLog:
     """Keeps `metrics.csv` and TensorBoard's events of a run as its history is.
 
-    A resumed run goes on in the same files: what an interrupted one wrote after the state that is
-    gone on from is taken back.
+    A resumed run goes on in the same files: what an interrupted one wrote after the checkpoint that
+    it is resumed from is taken back.
 
     Args:
         folder: Made if it is not there.

@@ -37,7 +37,9 @@ def are_scored(setup: TrainingSetup) -> bool:
     """
     recipe = setup.recipe
     teaches = recipe.teaching.method != "independent" or len(setup.networks) > 1
-    return teaches and all(own.supernet.is_full(recipe.space.largest) for own in setup.networks)
+    return teaches and all(
+        trained.supernet.is_full(recipe.space.largest) for trained in setup.networks
+    )
 
 
 def final_scores(setup: TrainingSetup) -> list[Score | None]:
@@ -45,29 +47,29 @@ def final_scores(setup: TrainingSetup) -> list[Score | None]:
 
     Of several processes each scores some of the networks, and all get all scores.
     """
-    numbers = list(range(len(setup.networks)))
+    indices = list(range(len(setup.networks)))
     if not are_scored(setup):
-        return [None for _ in numbers]
+        return [None for _ in indices]
     recipe, ranks = setup.recipe, current_ranks()
     mine: dict[int, Score] = {}
-    for number in numbers[ranks.rank :: ranks.size]:
+    for index in indices[ranks.rank :: ranks.size]:
         # Lightning leaves the networks on the CPU.
-        supernet = setup.networks[number].supernet.to(training_device()).eval()
+        supernet = setup.networks[index].supernet.to(training_device()).eval()
         batches = plain_loader(
             setup.data.test, recipe.data.batch_size, num_workers=recipe.data.num_workers
         )
         task, largest = plain_task(recipe), recipe.space.largest
-        mine[number] = score_here(supernet, batches, [largest], task=task)[largest]
+        mine[index] = score_here(supernet, batches, [largest], task=task)[largest]
     found: dict[int, Score] = {}
     for part in gather(mine):
         found |= part
-    return [found[number] for number in numbers]
+    return [found[index] for index in indices]
 
 
 def save_networks(
     setup: TrainingSetup,
     place: Path,
-    facts: dict[str, Any],
+    run_info: dict[str, Any],
     scores: Sequence[Score | None],
     look: Look | None = None,
 ) -> None:
@@ -76,32 +78,32 @@ def save_networks(
     Args:
         setup: What has trained.
         place: Directory of the run.
-        facts: For `run.json`.
+        run_info: For `run.json`.
         scores: Of each full network on the test split.
         look: Scores of the largest and the smallest sub-networks at the end.
     """
-    numbers = range(len(setup.networks))
-    for number, own, score in zip(numbers, setup.networks, scores, strict=True):
-        own.supernet.cpu()
-        own.supernet.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        found = dict(facts)
+    indices = range(len(setup.networks))
+    for index, trained, score in zip(indices, setup.networks, scores, strict=True):
+        trained.supernet.cpu()
+        trained.supernet.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        found = dict(run_info)
         if look is not None:
-            found["scores"] = look.of_network(number)
+            found["scores"] = look.of_network(index)
         if score is not None:
             found["test"] = _score_values(score, setup.task)
         path = place
         if len(setup.networks) > 1:
-            path = place / network_name(number)
+            path = place / network_name(index)
             path.mkdir(exist_ok=True)
-            write_recipe(setup.recipe.alone(number), path / CONFIG)
-        save_run(path, own.supernet, found)
-        if own.heads is not None and setup.recipe.teaching.keep_heads:
-            save_heads(path, own.heads)
+            write_recipe(setup.recipe.alone(index), path / CONFIG)
+        save_run(path, trained.supernet, found)
+        if trained.heads is not None and setup.recipe.teaching.keep_heads:
+            save_heads(path, trained.heads)
         seal_run(path)
         if score is not None:
-            logger.info("%s: %s", _title(setup, number), _describe_score(score, setup.task))
+            logger.info("%s: %s", _title(setup, index), _describe_score(score, setup.task))
     if len(setup.networks) > 1:
-        save_peers(place, len(setup.networks), facts)
+        save_peers(place, len(setup.networks), run_info)
         seal_run(place)
 
 
@@ -128,9 +130,9 @@ def describe_scores(path: Path) -> list[str]:
     return lines
 
 
-def _title(setup: TrainingSetup, number: int) -> str:
-    name = setup.recipe.models[number].name
-    return name if len(setup.networks) == 1 else f"{network_name(number)} ({name})"
+def _title(setup: TrainingSetup, index: int) -> str:
+    name = setup.recipe.models[index].name
+    return name if len(setup.networks) == 1 else f"{network_name(index)} ({name})"
 
 
 def _score_values(score: Score, task: Task) -> dict[str, Any]:

@@ -15,7 +15,7 @@ class SubnetScore:
     """The score of the largest or the smallest sub-network of one network."""
 
     network: int
-    """Its number among those that train, from 0."""
+    """Its index among those that train."""
     role: str
     """`largest` or `smallest`."""
     subnet: str
@@ -56,7 +56,7 @@ class Look:
         """The values alone, such as `select 93.1 / 80.4`."""
         return f"{self.split} {' / '.join(f'{score.value:.1f}' for score in self.scores)}"
 
-    def of_network(self, number: int) -> dict[str, Any]:
+    def of_network(self, index: int) -> dict[str, Any]:
         """What the finished run of one network keeps, as plain values."""
         about = {key: value for key, value in asdict(self).items() if key != "scores"}
         return about | {
@@ -66,7 +66,7 @@ class Look:
                 "standard_error": score.standard_error,
             }
             for score in self.scores
-            if score.network == number
+            if score.network == index
         }
 
 

@@ -34,10 +34,10 @@ from mutualnet.training.optimizer import (
 from mutualnet.training.schedules import learning_rate_factor
 from mutualnet.training.setup import TrainingSetup
 
-STATE_VERSION = 3
-"""Changes whenever a state holds something else than before."""
-READABLE_STATES = (2, STATE_VERSION)
-"""Versions of states that can be resumed from; the first has no history."""
+CHECKPOINT_VERSION = 3
+"""Changes whenever a checkpoint holds something else than before."""
+READABLE_CHECKPOINTS = (2, CHECKPOINT_VERSION)
+"""Versions of checkpoints that can be resumed from; the first has no history."""
 
 
 class TrainingDivergedError(RuntimeError):
@@ -58,7 +58,7 @@ class _Term:
 
 @dataclass
 class _Terms:
-    """Losses of a step, summed over the parts that its batch was computed in."""
+    """Losses of a step, averaged over its micro-batches."""
 
     losses: dict[_Term, Tensor] = field(default_factory=dict)
 
@@ -67,8 +67,8 @@ class _Terms:
             before = self.losses.get(term)
             self.losses[term] = loss * weight if before is None else before + loss * weight
 
-    def of(self, numbers: Sequence[int]) -> tuple[list[_Term], Tensor]:
-        terms = [term for term in self.losses if term.network in numbers]
+    def of(self, indices: Sequence[int]) -> tuple[list[_Term], Tensor]:
+        terms = [term for term in self.losses if term.network in indices]
         return terms, torch.stack([self.losses[term] for term in terms])
 
 
@@ -93,36 +93,36 @@ class TrainingModule(L.LightningModule):
         self.history = History()
         self._terms: tuple[_Term, ...] = ()
         # Registered, so that Lightning moves them and sets their mode; the teacher's stays.
-        self.networks = nn.ModuleList(own.parts for own in setup.networks)
-        teaching, numbers = self.recipe.teaching, list(range(len(setup.networks)))
+        self.networks = nn.ModuleList(trained.modules for trained in setup.networks)
+        teaching, indices = self.recipe.teaching, list(range(len(setup.networks)))
         self._in_turn = self.recipe.learns_in_turn
         are_joined = teaching.optimizers == "one" and not self._in_turn
-        self._sets = [numbers] if are_joined else [[number] for number in numbers]
+        self._sets = [indices] if are_joined else [[index] for index in indices]
         """Networks of each optimizer."""
         self.torch_optimizers = [
-            make_optimizer([group for number in own for group in self._new_groups(number)])
-            for own in self._sets
+            make_optimizer([group for index in trained for group in self._new_groups(index)])
+            for trained in self._sets
         ]
-        self.averages = [self._average(number) for number in numbers]
+        self.averages = [self._average(index) for index in indices]
 
-    def _new_groups(self, number: int) -> list[dict[str, Any]]:
-        own = self.training_setup.networks[number]
-        named = dict(own.supernet.named_parameters())
+    def _new_groups(self, index: int) -> list[dict[str, Any]]:
+        trained = self.training_setup.networks[index]
+        named = dict(trained.supernet.named_parameters())
         groups = parameter_groups(
-            own.parts,
-            own.optimizer,
-            initialized=[named[name] for name in own.initialized_names],
-            init_lr_mult=own.init_lr_mult,
+            trained.modules,
+            trained.optimizer,
+            initialized=[named[name] for name in trained.initialized_names],
+            init_lr_mult=trained.init_lr_mult,
         )
-        return [{**group, "network": number} for group in groups]
+        return [{**group, "network": index} for group in groups]
 
-    def _average(self, number: int) -> AveragedModel | None:
-        own = self.training_setup.networks[number]
-        if own.optimizer.ema_decay is None:
+    def _average(self, index: int) -> AveragedModel | None:
+        trained = self.training_setup.networks[index]
+        if trained.optimizer.ema_decay is None:
             return None
         return AveragedModel(
-            own.parts,
-            multi_avg_fn=get_ema_multi_avg_fn(own.optimizer.ema_decay),
+            trained.modules,
+            multi_avg_fn=get_ema_multi_avg_fn(trained.optimizer.ema_decay),
             use_buffers=True,
         )
 
@@ -138,15 +138,15 @@ class TrainingModule(L.LightningModule):
         if len(terms) > _MOST_SHOWN:
             kept = {}
             for term in terms:
-                number = "" if len(self.networks) == 1 else f"_{term.network + 1}"
-                kept.setdefault(f"{term.name[:2]}{number}", []).append(term.name)
+                index = "" if len(self.networks) == 1 else f"_{term.network + 1}"
+                kept.setdefault(f"{term.name[:2]}{index}", []).append(term.name)
         text = ", ".join(
             f"{name} {sum(losses[part] for part in parts):.3f}" for name, parts in kept.items()
         )
         return text if len(kept) == len(terms) else f"{text} (sums of {len(terms)} terms)"
 
     def configure_optimizers(self) -> Any:
-        """The optimizers; their rates are set at every step."""
+        """The optimizers; their learning rates are set at every step."""
         return self.torch_optimizers
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
@@ -173,16 +173,16 @@ class TrainingModule(L.LightningModule):
         """Close the epoch's row of the history."""
         rates: dict[str, float] = {}
         for optimizer in self.torch_optimizers:
-            for group in optimizer.param_groups:  # the last of a network has the whole rate
-                number = "" if len(self.networks) == 1 else f"_{group['network'] + 1}"
-                rates[f"lr{number}"] = float(group["lr"])
+            for group in optimizer.param_groups:  # a network's last has the full one
+                index = "" if len(self.networks) == 1 else f"_{group['network'] + 1}"
+                rates[f"lr{index}"] = float(group["lr"])
         self.history.end_epoch(self.epoch_of(self.done), self.done, rates)
 
     def shipped(self) -> list[Supernet]:
         """Each network with the weights that the run would end with now: averaged, if it does."""
         found = []
-        for own, average in zip(self.training_setup.networks, self.averages, strict=True):
-            parts = own.parts if average is None else average.module
+        for trained, average in zip(self.training_setup.networks, self.averages, strict=True):
+            parts = trained.modules if average is None else average.module
             assert isinstance(parts, nn.ModuleList)  # what was averaged
             supernet = parts[0]
             assert isinstance(supernet, Supernet)
@@ -214,23 +214,23 @@ class TrainingModule(L.LightningModule):
         for part in self._parts(batch):
             weight = len(setup.task.inputs(part)) * share
             try:
-                for number, found in self._learn(part, subnets, weight):
+                for index, found in self._learn(part, subnets, weight):
                     terms.add(found, weight)
                     if self._in_turn:
-                        norm = self._average_and_check([number], terms, batch, step)
-                        self._clip_and_step([number], optimizers[number], norm)
+                        norm = self._average_and_check([index], terms, batch, step)
+                        self._clip_and_step([index], optimizers[index], norm)
             except NonFiniteImagesError as error:
                 raise TrainingDivergedError(
                     f"the images of step {step + 1} hold values that are not finite numbers. The "
                     f"weights were not updated by it: {error}"
                 ) from None
         if not self._in_turn:
-            norms = [self._average_and_check(own, terms, batch, step) for own in self._sets]
-            for numbers, optimizer, norm in zip(self._sets, optimizers, norms, strict=True):
-                self._clip_and_step(numbers, optimizer, norm)
-        for own, average in zip(setup.networks, self.averages, strict=True):
+            norms = [self._average_and_check(trained, terms, batch, step) for trained in self._sets]
+            for indices, optimizer, norm in zip(self._sets, optimizers, norms, strict=True):
+                self._clip_and_step(indices, optimizer, norm)
+        for trained, average in zip(setup.networks, self.averages, strict=True):
             if average is not None:
-                average.update_parameters(own.parts)
+                average.update_parameters(trained.modules)
         self.done = step + 1
         self._terms = tuple(terms.losses)
         self.last_losses = {term.name: loss for term, loss in terms.losses.items()}
@@ -238,10 +238,10 @@ class TrainingModule(L.LightningModule):
 
     def _set_rates(self, step: int) -> None:
         batches = self.training_setup.batches
-        for numbers, optimizer in zip(self._sets, self.torch_optimizers, strict=True):
-            for number in numbers:
-                config = self.training_setup.networks[number].optimizer
-                groups = [g for g in optimizer.param_groups if g["network"] == number]
+        for indices, optimizer in zip(self._sets, self.torch_optimizers, strict=True):
+            for index in indices:
+                config = self.training_setup.networks[index].optimizer
+                groups = [g for g in optimizer.param_groups if g["network"] == index]
                 factor = learning_rate_factor(
                     config,
                     step,
@@ -261,8 +261,8 @@ class TrainingModule(L.LightningModule):
         if self.recipe.has_teaching:
             yield from self._teach(part, subnets, weight)
             return
-        for number in range(len(self.training_setup.networks)):
-            yield number, list(self._sandwich(number, part, subnets, weight))
+        for index in range(len(self.training_setup.networks)):
+            yield index, list(self._sandwich(index, part, subnets, weight))
 
     def _teach(
         self, part: Any, subnets: tuple[Subnet, ...], weight: float
@@ -279,29 +279,31 @@ class TrainingModule(L.LightningModule):
         )
         with ExitStack() as stack:
             networks = [
-                stack.enter_context(active_network(own.supernet, subnets[0]))
-                for own in setup.networks
+                stack.enter_context(active_network(trained.supernet, subnets[0]))
+                for trained in setup.networks
             ]
             if setup.teacher is not None:
                 networks.append(setup.teacher)
-            for number, result in step(
+            for index, result in step(
                 networks,
                 setup.task.scale(part, subnets[0]),
                 self.graph,
                 task=setup.task,
-                heads={n: own.heads for n, own in enumerate(setup.networks) if own.heads},
+                heads={
+                    n: trained.heads for n, trained in enumerate(setup.networks) if trained.heads
+                },
                 autocast=setup.compute_format.autocast,
                 weight=weight,
             ):
                 terms = [(_of_edge(edge), loss) for edge, loss in result.losses.items()]
                 if subnets[1:]:
-                    output = result.outputs[number]
-                    terms += self._sandwich(number, part, subnets, weight, output)
-                yield number, terms
+                    output = result.outputs[index]
+                    terms += self._sandwich(index, part, subnets, weight, output)
+                yield index, terms
 
     def _sandwich(
         self,
-        number: int,
+        index: int,
         part: Any,
         subnets: tuple[Subnet, ...],
         weight: float,
@@ -310,7 +312,7 @@ class TrainingModule(L.LightningModule):
         """Losses of one network's sub-networks; given a teacher, of all but the largest."""
         recipe, setup = self.recipe, self.training_setup
         losses = sandwich_step(
-            setup.networks[number].supernet,
+            setup.networks[index].supernet,
             part,
             subnets if teacher is None else subnets[1:],
             task=setup.task,
@@ -324,28 +326,28 @@ class TrainingModule(L.LightningModule):
             kind = "ce" if of_subnet.target == "labels" else "kl"
             source = f"sub-network {of_subnet.subnet}"
             if len(setup.networks) > 1:
-                name = f"{number + 1}" if name == "largest" else f"{number + 1}_{name}"
-                source += f" of network {number + 1}"
-            yield _Term(f"{kind}_{name}", source, number), of_subnet.loss
+                name = f"{index + 1}" if name == "largest" else f"{index + 1}_{name}"
+                source += f" of network {index + 1}"
+            yield _Term(f"{kind}_{name}", source, index), of_subnet.loss
 
     def _average_and_check(
-        self, numbers: Sequence[int], terms: _Terms, batch: Any, step: int
+        self, indices: Sequence[int], terms: _Terms, batch: Any, step: int
     ) -> Tensor:
         """Average some networks' gradients over all processes; return the norm of the whole."""
-        own = nn.ModuleList(self.networks[number] for number in numbers)
-        names, losses = terms.of(numbers)
-        average_gradients(own, losses)
+        trained = nn.ModuleList(self.networks[index] for index in indices)
+        names, losses = terms.of(indices)
+        average_gradients(trained, losses)
         for term, loss in zip(names, losses, strict=True):
             terms.losses[term] = loss
-        norm = nn.utils.get_total_norm([p.grad for p in own.parameters() if p.grad is not None])
+        norm = nn.utils.get_total_norm([p.grad for p in trained.parameters() if p.grad is not None])
         self._check_finite(names, losses, norm, batch, step)
         return norm
 
-    def _clip_and_step(self, numbers: Sequence[int], optimizer: Any, norm: Tensor) -> None:
-        own = nn.ModuleList(self.networks[number] for number in numbers)
-        clip_norm = self.training_setup.networks[numbers[0]].optimizer.clip_norm
+    def _clip_and_step(self, indices: Sequence[int], optimizer: Any, norm: Tensor) -> None:
+        trained = nn.ModuleList(self.networks[index] for index in indices)
+        clip_norm = self.training_setup.networks[indices[0]].optimizer.clip_norm
         if clip_norm is not None:
-            nn.utils.clip_grads_with_norm_(own.parameters(), clip_norm, norm)
+            nn.utils.clip_grads_with_norm_(trained.parameters(), clip_norm, norm)
         optimizer.step()
 
     def _parts(self, batch: Any) -> list[Any]:
@@ -398,16 +400,21 @@ class TrainingModule(L.LightningModule):
         """Everything that the steps to come depend on, besides the recipe."""
         networks = self.training_setup.networks
         return {
-            "format_version": STATE_VERSION,
+            "format_version": CHECKPOINT_VERSION,
             "step": self.done,
             "stop": self.training_setup.batches.stop,
             "num_ranks": current_ranks().size,
             "data_id": self.training_setup.data.data_id,
-            "initialized": [list(own.initialized_names) for own in networks],
-            "networks": [own.supernet.state_dict() for own in networks],
-            "heads": [None if own.heads is None else own.heads.state_dict() for own in networks],
+            "initialized": [list(trained.initialized_names) for trained in networks],
+            "networks": [trained.supernet.state_dict() for trained in networks],
+            "heads": [
+                None if trained.heads is None else trained.heads.state_dict()
+                for trained in networks
+            ],
             "optimizers": [optimizer.state_dict() for optimizer in self.torch_optimizers],
-            "averages": [None if own is None else own.state_dict() for own in self.averages],
+            "averages": [
+                None if trained is None else trained.state_dict() for trained in self.averages
+            ],
             "history": self.history.state(),
         }
 
@@ -415,12 +422,12 @@ class TrainingModule(L.LightningModule):
         """Go on from what `state()` gave."""
         if "history" in state:
             self.history.load_state(state["history"])
-        for own, network, heads in zip(
+        for trained, network, heads in zip(
             self.training_setup.networks, state["networks"], state["heads"], strict=True
         ):
-            own.supernet.load_state_dict(network)
-            if own.heads is not None:
-                own.heads.load_state_dict(heads)
+            trained.supernet.load_state_dict(network)
+            if trained.heads is not None:
+                trained.heads.load_state_dict(heads)
         for optimizer, values in zip(self.torch_optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(values)
         for average, values in zip(self.averages, state["averages"], strict=True):
@@ -429,9 +436,9 @@ class TrainingModule(L.LightningModule):
 
     def finish(self) -> None:
         """End with the averaged weights, where the recipe asks for them."""
-        for own, average in zip(self.training_setup.networks, self.averages, strict=True):
+        for trained, average in zip(self.training_setup.networks, self.averages, strict=True):
             if average is not None:
-                own.parts.load_state_dict(average.module.state_dict())
+                trained.modules.load_state_dict(average.module.state_dict())
 
 
 _MOST_SHOWN = 6
@@ -443,9 +450,9 @@ def _peer_step_at_once(
 ) -> Iterator[tuple[int, PeerStepResult]]:
     """A joint step, in the shape of one in turn: each network that learns with its own losses."""
     result = peer_step(networks, batch, graph, **options)
-    for number in sorted({edge.student.network for edge in graph.edges}):
-        own = {e: loss for e, loss in result.losses.items() if e.student.network == number}
-        yield number, PeerStepResult(losses=own, outputs=result.outputs)
+    for index in sorted({edge.student.network for edge in graph.edges}):
+        trained = {e: loss for e, loss in result.losses.items() if e.student.network == index}
+        yield index, PeerStepResult(losses=trained, outputs=result.outputs)
 
 
 def _of_edge(edge: Edge) -> _Term:

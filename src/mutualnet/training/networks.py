@@ -41,14 +41,14 @@ class TrainedNetwork:
     """Those parameters, by their names in the supernet."""
 
     @property
-    def parts(self) -> nn.ModuleList:
-        """All that has weights to train."""
+    def modules(self) -> nn.ModuleList:
+        """Supernet and auxiliary heads: all that has weights to train."""
         return nn.ModuleList([self.supernet] if self.heads is None else [self.supernet, self.heads])
 
 
 def build_network(
     recipe: Recipe,
-    number: int,
+    index: int,
     data: DataSplits,
     device: torch.device,
     *,
@@ -59,7 +59,7 @@ def build_network(
 
     Args:
         recipe: What is trained.
-        number: Which of its networks, from 0.
+        index: Which of its networks, from 0.
         data: Says how many classes and channels there are.
         device: Where it will train.
         head_names: Auxiliary heads that the method uses.
@@ -69,9 +69,9 @@ def build_network(
     Raises:
         ValueError: If the network does not fit its data, space or machine.
     """
-    config = recipe.models[number]
+    config = recipe.models[index]
     # The first network of a run draws what it would draw alone.
-    torch.manual_seed(seed_of(recipe.seed, Purpose.WEIGHTS, *([number] if number else [])))
+    torch.manual_seed(seed_of(recipe.seed, Purpose.WEIGHTS, *([index] if index else [])))
     model = create_model(
         config.name,
         num_classes=data.num_classes,
@@ -98,7 +98,7 @@ def build_network(
             known += [f"own_norms.{name}" for name, _ in supernet.own_norms.named_parameters()]
     heads = None
     if head_names:
-        heads = _make_heads(recipe, number, supernet, data, head_names)
+        heads = _make_heads(recipe, index, supernet, data, head_names)
         if config.weight_init != "default":
             init_weights(heads, config.weight_init)
     if config.sync_bn:
@@ -111,14 +111,14 @@ def build_network(
     return TrainedNetwork(
         supernet=supernet.to(device).train(),
         heads=None if heads is None else heads.to(device).train(),
-        optimizer=recipe.optimizers[number],
+        optimizer=recipe.optimizers[index],
         init_lr_mult=config.init_lr_mult,
         initialized_names=tuple(known),
     )
 
 
 def _make_heads(
-    recipe: Recipe, number: int, supernet: Supernet, data: DataSplits, names: Sequence[str]
+    recipe: Recipe, index: int, supernet: Supernet, data: DataSplits, names: Sequence[str]
 ) -> AuxiliaryHeads:
     if not supernet.is_full(recipe.space.largest):
         raise ValueError(
@@ -128,7 +128,7 @@ def _make_heads(
     side = recipe.space.resolutions[0]
     return AuxiliaryHeads(
         supernet.model,
-        _describe_heads(recipe.models[number], recipe, names),
+        _describe_heads(recipe.models[index], recipe, names),
         num_classes=data.num_classes,
         images=torch.zeros(1, data.in_channels, side, side),
         checkpointed=recipe.teaching.checkpoint_heads,

@@ -151,7 +151,7 @@ def set_up_training(
             finds.
         limit_steps: Most steps, at which cosine and linear schedules end then.
         initialized: For each network, parameters whose values came from elsewhere before; an
-            interrupted run goes on from its own state, and nothing is read from `init` again.
+            interrupted run goes on from its own checkpoint, and nothing is read from `init` again.
         trust: As for `load_run`, of the teacher's run.
 
     Raises:
@@ -166,12 +166,12 @@ def set_up_training(
     teacher = make_teacher(recipe, data, device, trust=trust)
     known: Sequence[Sequence[str] | None] = initialized or [None] * len(recipe.models)
     networks = tuple(
-        _network(recipe, number, data, graph.heads_of(number), known[number])
-        for number in range(len(recipe.models))
+        _network(recipe, index, data, graph.heads_of(index), known[index])
+        for index in range(len(recipe.models))
     )
     check_apart([network.supernet for network in networks])
     for network in networks:
-        broadcast_model(network.parts)
+        broadcast_model(network.modules)
     task = training_task(recipe, data)
     if compute_format is None:
         side = recipe.space.resolutions[0]
@@ -186,7 +186,7 @@ def set_up_training(
             choose_format(networks[0].supernet, batch, draw, task, recipe.compute)
         )
     for network in networks:
-        network.parts.to(memory_format=compute_format.layout)  # type: ignore[call-overload]
+        network.modules.to(memory_format=compute_format.layout)  # type: ignore[call-overload]
     return TrainingSetup(
         recipe=recipe,
         data=data,
@@ -200,20 +200,20 @@ def set_up_training(
 
 def _network(
     recipe: Recipe,
-    number: int,
+    index: int,
     data: DataSplits,
     head_names: Sequence[str],
     known: Sequence[str] | None,
 ) -> TrainedNetwork:
     try:
         return build_network(
-            recipe, number, data, training_device(), head_names=head_names, known=known
+            recipe, index, data, training_device(), head_names=head_names, known=known
         )
     except ValueError as error:
         if len(recipe.models) == 1:
             raise
-        name = recipe.models[number].name
-        raise ValueError(f"network {number + 1} ({name}): {error}") from None
+        name = recipe.models[index].name
+        raise ValueError(f"network {index + 1} ({name}): {error}") from None
 
 
 def _batches(recipe: Recipe, data: DataSplits) -> TrainBatches:
@@ -225,7 +225,7 @@ def _batches(recipe: Recipe, data: DataSplits) -> TrainBatches:
         seed=recipe.seed,
         rank=ranks.rank,
         num_ranks=ranks.size,
-        parts=recipe.optimizer.accumulate,
+        accumulate=recipe.optimizer.accumulate,
         balanced=config.balance == "sampling",
     )
 

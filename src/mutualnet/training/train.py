@@ -21,23 +21,18 @@ from lightning.pytorch.callbacks import Callback
 
 from mutualnet.config import Recipe
 from mutualnet.distributed import current_ranks, from_first, training_device
-from mutualnet.run_directory import FORMAT, new_run, preprocessing_of
+from mutualnet.run_directory import CHECKPOINTS, FORMAT, LOGS, new_run, preprocessing_of
 from mutualnet.training.autotune import ComputeFormat
-from mutualnet.training.callbacks import CapacityGap, EpochEnds, ProgressBar, StateWriter
-from mutualnet.training.checkpoints import latest_state, write_state
+from mutualnet.training.callbacks import CapacityGap, CheckpointWriter, EpochEnds, ProgressBar
+from mutualnet.training.checkpoints import latest_checkpoint, write_checkpoint
 from mutualnet.training.divergence import check_learned
 from mutualnet.training.epoch_log import EpochLog
 from mutualnet.training.finish import are_scored, final_scores, save_networks
-from mutualnet.training.module import READABLE_STATES, TrainingModule
+from mutualnet.training.module import READABLE_CHECKPOINTS, TrainingModule
 from mutualnet.training.setup import TrainingSetup, set_up_training
 from mutualnet.training.watch import describe_watch, watch
 
 logger = logging.getLogger(__name__)
-
-STATES = "checkpoints"
-"""Folder of the states in a run directory."""
-LOGS = "logs"
-"""Folder of the epochs' rows in a run directory."""
 
 
 def train(
@@ -75,13 +70,13 @@ def train(
     if limit_steps is not None:
         if limit_steps < 1:
             raise ValueError(f"limit_steps must be >= 1, got {limit_steps}")
-        limit_steps = int(limit_steps)  # states hold plain numbers only
-    with new_run(out, recipe, resume=resume, states=STATES) as partial:
+        limit_steps = int(limit_steps)  # checkpoints hold plain numbers only
+    with new_run(out, recipe, resume=resume) as partial:
         if partial is None:
             logger.info("%s is already trained", out)
             return out
         started = time.time()
-        state = from_first(_state_of(partial) if resume and current_ranks().is_first else None)
+        state = from_first(_checkpoint_of(partial) if resume and current_ranks().is_first else None)
         compute_format = _format_of(partial) if resume else None
         setup = set_up_training(
             recipe,
@@ -98,16 +93,16 @@ def train(
             seconds = _fit(module, partial, progress, log)
             if (are_scored(setup) or recipe.watch.every_epochs) and current_ranks().is_first:
                 # What comes may fail or be stopped; training is not to be lost with it.
-                write_state(partial / STATES, module.done, module.state())
+                write_checkpoint(partial / CHECKPOINTS, module.done, module.state())
             module.finish()
             check_learned(module)
             if recipe.watch.every_epochs:
                 _watch_last(module, log)
-        facts = _facts(module, started, seconds)
+        run_info = _run_info(module, started, seconds)
         scores = final_scores(setup)
         if current_ranks().is_first:
-            save_networks(setup, partial, facts, scores, module.history.look)
-            shutil.rmtree(partial / STATES, ignore_errors=True)  # a whole run needs none
+            save_networks(setup, partial, run_info, scores, module.history.look)
+            shutil.rmtree(partial / CHECKPOINTS, ignore_errors=True)  # a whole run needs none
     return out
 
 
@@ -134,15 +129,15 @@ def _watch_last(module: TrainingModule, log: EpochLog | None) -> None:
         logger.info("%s", describe_watch(module))
 
 
-def _state_of(partial: Path) -> dict[str, Any] | None:
-    found = latest_state(partial / STATES)
+def _checkpoint_of(partial: Path) -> dict[str, Any] | None:
+    found = latest_checkpoint(partial / CHECKPOINTS)
     if found is None:
         logger.info("no checkpoint to resume from: training starts at step 1")
         return None
-    if found[1].get("format_version") not in READABLE_STATES:
+    if found[1].get("format_version") not in READABLE_CHECKPOINTS:
         raise ValueError(
-            f"the states in {partial / STATES} were written by another version of mutualnet. Go on "
-            "with that one, or remove the unfinished run."
+            f"the checkpoints in {partial / CHECKPOINTS} were written by another version of "
+            "mutualnet. Resume with that version, or remove the unfinished run."
         )
     logger.info("going on after step %d", found[0])
     return found[1]
@@ -181,7 +176,7 @@ def _module(setup: TrainingSetup, state: dict[str, Any] | None) -> TrainingModul
     return module
 
 
-def _facts(module: TrainingModule, started: float, seconds: float) -> dict[str, Any]:
+def _run_info(module: TrainingModule, started: float, seconds: float) -> dict[str, Any]:
     setup, recipe = module.training_setup, module.recipe
     return {
         "recipe": recipe.name,
@@ -219,8 +214,8 @@ def _fit(module: TrainingModule, partial: Path, progress: bool, log: EpochLog | 
     setup, start = module.training_setup, module.start
     callbacks: list[Callback] = [EpochEnds(log)]
     if current_ranks().is_first:
-        # After the epoch's row and scores, which belong to the state.
-        callbacks.append(StateWriter(partial / STATES, setup.recipe.checkpoint_minutes))
+        # After the epoch's row and scores, which belong to the checkpoint.
+        callbacks.append(CheckpointWriter(partial / CHECKPOINTS, setup.recipe.checkpoint_minutes))
         if setup.recipe.teaching.method in ("dml", "dcm"):
             callbacks.append(CapacityGap())
         if progress:

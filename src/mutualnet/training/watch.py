@@ -57,12 +57,12 @@ def _look(module: TrainingModule) -> Look:
     split, images = setup.data.selection.split, setup.data.select
     scores: list[SubnetScore] = []
     with isolate_rng():
-        for number, supernet in enumerate(supernets):
+        for index, supernet in enumerate(supernets):
             roles = _roles(supernet)
             found, num_calibrated = _score(setup, supernet, list(roles.values()), images)
             scores += [
                 SubnetScore(
-                    network=number,
+                    network=index,
                     role=role,
                     subnet=str(subnet),
                     value=found[subnet].value,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from mutualnet.data.splits import shorten
+from mutualnet.messages import shorten
 
 logger = logging.getLogger(__name__)
 
