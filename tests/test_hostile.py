@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
-import torch
 
 from mutualnet.cli import main
 from mutualnet.config.plain_yaml import read_yaml
@@ -19,10 +17,6 @@ from mutualnet.recipes import load_recipe
 from mutualnet.run_directory import load_run, networks_of
 from mutualnet.space import ElasticSpace
 from mutualnet.table import QueryTable
-from mutualnet.training.divergence import check_learned
-from mutualnet.training.module import TrainingDivergedError
-from mutualnet.training.setup import set_up_training
-from tests.small_runs import digits
 
 DEEP = "[" * 100_000 + "]" * 100_000
 
@@ -182,33 +176,6 @@ def test_the_name_of_a_recipe_is_one_of_a_directory(name):
     with pytest.raises(ValueError, match="name must begin with a letter or digit"):
         replace(load_recipe("digits_demo"), name=name)
     assert replace(load_recipe("digits_demo"), name="Ünïcode 1.5_x").name
-
-
-def _ended(last_losses, weight=1.0, settings=()):
-    """What is left of a training module at its end."""
-    recipe = digits("space.resolutions=[8]", "model.kwargs={depth: 10, width_factor: 1}", *settings)
-    setup = set_up_training(recipe)
-    with torch.no_grad():
-        setup.networks[0].supernet.model.stem.weight[0, 0, 0, 0] = weight
-    return SimpleNamespace(
-        training_setup=setup,
-        recipe=recipe,
-        networks=[setup.networks[0].modules],
-        last_losses={name: torch.tensor(loss) for name, loss in last_losses.items()},
-        done=7,
-    )
-
-
-def test_a_training_that_ended_far_above_guessing_has_diverged():
-    check_learned(_ended({"ce_largest": 23.0, "kl_smallest": 1e6}))
-    with pytest.raises(
-        TrainingDivergedError, match=r"loss ce_largest is 23.1 at its last step 7, "
-    ):
-        check_learned(_ended({"ce_largest": 23.1}))
-    with pytest.raises(
-        TrainingDivergedError, match=r"stem.weight of network 1 holds values that a"
-    ):
-        check_learned(_ended({"ce_largest": 1.0}, weight=float("inf")))
 
 
 def test_a_learning_rate_of_1e10_is_no_trained_run(tmp_path, capsys):

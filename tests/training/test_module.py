@@ -11,7 +11,8 @@ import torch
 
 from mutualnet.config.serialization import override
 from mutualnet.tasks import Classification
-from mutualnet.training.module import TrainingDivergedError, TrainingModule
+from mutualnet.training.divergence import TrainingDivergedError
+from mutualnet.training.module import TrainingModule
 from mutualnet.training.setup import set_up_training, training_task
 from tests.small_runs import digits
 
@@ -29,7 +30,7 @@ def _first_step(recipe, *settings):
     return module, [p.grad.clone() for p in setup.networks[0].supernet.parameters()]
 
 
-def test_a_batch_in_accumulated_has_the_gradient_of_the_whole(recipe):
+def test_accumulated_micro_batches_have_the_gradient_of_the_whole_batch(recipe):
     """Without BN, whose statistics are those of a micro-batch."""
     plain = replace(
         recipe,

@@ -17,7 +17,8 @@ from mutualnet.sandwich import sandwich_step
 from mutualnet.seeding import Purpose, generator
 from mutualnet.tasks import Classification
 from mutualnet.training.callbacks import CapacityGap
-from mutualnet.training.module import TrainingDivergedError, TrainingModule
+from mutualnet.training.divergence import TrainingDivergedError
+from mutualnet.training.module import TrainingModule
 from mutualnet.training.setup import set_up_training
 from tests.small_runs import DCM, SUPERNETS, pair
 
@@ -161,7 +162,7 @@ def test_each_backbone_can_have_its_own_schedule():
     steps = setup.batches.steps_per_epoch
     rates = {}
     for step in (0, steps):
-        module._set_rates(step)
+        module._set_learning_rates(step)
         (optimizer,) = module.torch_optimizers
         rates[step] = {g["network"]: (g["lr"], g["momentum"]) for g in optimizer.param_groups}
     assert rates[0] == {0: (0.1, 0.9), 1: (0.01, 0.5)}
@@ -179,7 +180,7 @@ def test_momentum_is_forgotten_at_a_drop_where_the_recipe_says_so():
         module = TrainingModule(setup)
         module.take_step(next(iter(setup.loader())), 0)
         assert len(module.torch_optimizers[0].state) == len(list(module.networks.parameters()))
-        module._set_rates(setup.batches.steps_per_epoch)
+        module._set_learning_rates(setup.batches.steps_per_epoch)
         assert bool(module.torch_optimizers[0].state) == (reset == "false")
 
 

@@ -25,8 +25,8 @@ from mutualnet.space import ElasticSpace
 from mutualnet.supernet.supernet import Supernet
 from mutualnet.tasks.classification import Classification
 from mutualnet.training.autotune import ComputeFormat, choose_format
+from mutualnet.training.divergence import TrainingDivergedError
 from mutualnet.training.dry_run import dry_run
-from mutualnet.training.module import TrainingDivergedError
 from mutualnet.training.train import train
 from tests.small_runs import digits
 

@@ -1,6 +1,6 @@
 """A training run by a recipe: Lightning around the step functions.
 
-Read `train` first, then `setup`, `module` and `networks`.
+Read `train` first, then `setup`, `networks`, `module` and `learning`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,17 @@
-"""Whether a training ended with networks that learned, or with numbers gone wild."""
+"""When training has diverged: at a step whose numbers are not finite, or at its end."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mutualnet.training.module import TrainingDivergedError, TrainingModule
+from mutualnet.batch_checks import NonFiniteImagesError
 from mutualnet.training.setup import TrainingSetup
+from mutualnet.training.step_losses import LossTerm
 
 _FAR = 10.0
 """Times the loss of uniform guessing. Losses of networks that learn, noisy ones too, stay below."""
@@ -16,28 +21,94 @@ _WAY_OUT = (
 )
 
 
-def check_learned(module: TrainingModule) -> None:
+class TrainingDivergedError(RuntimeError):
+    """A loss, a gradient or a weight is not a finite number any more."""
+
+
+@contextmanager
+def naming_step(step: int) -> Iterator[None]:
+    """Let the refusal of images whose values are not finite name the step, from 0, they came in."""
+    try:
+        yield
+    except NonFiniteImagesError as error:
+        raise TrainingDivergedError(
+            f"the images of step {step + 1} hold values that are not finite numbers. The "
+            f"weights were not updated by it: {error}"
+        ) from None
+
+
+def check_finite(
+    setup: TrainingSetup,
+    terms: Sequence[LossTerm],
+    losses: Tensor,
+    norm: Tensor,
+    batch: Any,
+    step: int,
+) -> None:
+    """Refuse to update weights by losses or gradients that are not finite.
+
+    Args:
+        setup: What trains.
+        terms: Losses of the networks that are about to be updated.
+        losses: Their values, (number of terms).
+        norm: Scalar norm of their gradients.
+        batch: Whose images are looked at for the cause.
+        step: From 0, for the error.
+
+    Raises:
+        TrainingDivergedError: If one is not. It names the images, the gradient or the loss.
+    """
+    is_finite = losses.isfinite()
+    if bool(is_finite.all() & norm.isfinite()):
+        return
+    kept = "The weights were not updated by it."
+    if setup.recipe.learns_in_turn:
+        kept = f"Network {terms[0].network + 1} was not updated by it, those before it were."
+    if not bool(setup.task.inputs(batch).isfinite().all()):
+        raise TrainingDivergedError(
+            f"the images of step {step + 1} hold values that are not finite numbers. {kept} "
+            "Repair the data or its transform."
+        )
+    if bool(is_finite.all()):
+        raise TrainingDivergedError(
+            f"the gradient of step {step + 1} is {float(norm)} while the losses are finite. "
+            f"{kept} Lower optimizer.lr, or train in fp32."
+        )
+    bad = int((~is_finite).nonzero()[0])
+    raise TrainingDivergedError(
+        f"the loss of {terms[bad].source} is {float(losses[bad])} at step {step + 1}. {kept} "
+        "Lower optimizer.lr, add warm-up (optimizer.warmup_epochs), or train in fp32 "
+        "(compute.precision=fp32)."
+    )
+
+
+def check_learned(setup: TrainingSetup, last_losses: Mapping[str, Tensor], num_steps: int) -> None:
     """Refuse the end of a training that diverged while all of its losses were finite.
+
+    Args:
+        setup: What has trained.
+        last_losses: Of the last step, by their names in the log.
+        num_steps: Steps taken, for the error.
 
     Raises:
         TrainingDivergedError: If a weight is not finite, or the loss on labels of the last step is
             ten times that of guessing all classes alike. Tasks of users have no such bound.
     """
-    for index, network in enumerate(module.networks):
-        for name, value in network.state_dict().items():
+    for index, trained in enumerate(setup.networks):
+        for name, value in trained.modules.state_dict().items():
             if not bool(value.isfinite().all()):
                 raise TrainingDivergedError(
                     f"{name} of network {index + 1} holds values that are not finite after step "
-                    f"{module.done}. {_WAY_OUT}"
+                    f"{num_steps}. {_WAY_OUT}"
                 )
-    if ":" in module.recipe.task:
+    if ":" in setup.recipe.task:
         return
-    bound = _FAR * float(_loss_of_guessing(module.training_setup))
-    for name, loss in module.last_losses.items():
+    bound = _FAR * float(_loss_of_guessing(setup))
+    for name, loss in last_losses.items():
         if name.startswith("ce_") and float(loss) > bound:
             raise TrainingDivergedError(
                 f"training diverged: the loss {name} is {float(loss):.3g} at its last step "
-                f"{module.done}, guessing has {bound / _FAR:.3g}. {_WAY_OUT}"
+                f"{num_steps}, guessing has {bound / _FAR:.3g}. {_WAY_OUT}"
             )
 
 

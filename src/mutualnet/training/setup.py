@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from mutualnet.distributed import broadcast_model, current_ranks, from_first, tr
 from mutualnet.peers import check_apart
 from mutualnet.seeding import Purpose, generator
 from mutualnet.tasks import Classification, MultiLabel, Task
+from mutualnet.teaching import TeachingGraph
 from mutualnet.training.autotune import ComputeFormat, choose_format
 from mutualnet.training.networks import TrainedNetwork, build_network, make_teacher
 from mutualnet.user_functions import call_function
@@ -37,6 +39,11 @@ class TrainingSetup:
     teacher: nn.Module | None
     batches: TrainBatches
     compute_format: ComputeFormat
+
+    @cached_property
+    def graph(self) -> TeachingGraph:
+        """Who learns from whom; a teacher is the last network."""
+        return self.recipe.graph
 
     def loader(self, start: int = 0) -> DataLoader[Any]:
         """The images of every step from one on."""

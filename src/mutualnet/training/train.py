@@ -95,7 +95,7 @@ def train(
                 # What comes may fail or be stopped; training is not to be lost with it.
                 write_checkpoint(partial / CHECKPOINTS, module.done, module.state())
             module.finish()
-            check_learned(module)
+            check_learned(setup, module.last_losses, module.done)
             if recipe.watch.every_epochs:
                 _watch_last(module, log)
         run_info = _run_info(module, started, seconds)
