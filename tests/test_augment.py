@@ -9,7 +9,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import nn
 from torchvision.transforms import v2
 
-from mutualnet.config.recipe import DataConfig
+from mutualnet.config.data import DataConfig
 from mutualnet.data import load_data
 from mutualnet.data.augment import Cutout, PerImage, learned_policy
 from mutualnet.data.draws import Draws

@@ -252,6 +252,7 @@ def test_a_finished_run_is_not_trained_again_and_an_absent_one_begins(tmp_path, 
     [
         (["--resume"], "--resume needs the --out"),
         (["--method", "magic"], "method must be one of mutualnet, us_net"),
+        (["--method", ""], "method must be one of mutualnet, us_net"),
         (["--distill", "maybe"], "--distill"),
         (["--width-range", "0.9", "0.5"], "width_range must satisfy 0 < low <= high"),
         (["--init", "nowhere.pth"], "must come from timm:NAME, a run directory or a file"),

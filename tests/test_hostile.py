@@ -9,8 +9,10 @@ from dataclasses import replace
 import pytest
 
 from mutualnet.cli import main
+from mutualnet.config.data import DataConfig
+from mutualnet.config.measurement import TableConfig
+from mutualnet.config.optimizer import OptimizerConfig
 from mutualnet.config.plain_yaml import read_yaml
-from mutualnet.config.recipe import DataConfig, OptimizerConfig, TableConfig
 from mutualnet.config.serialization import override, read_recipe, write_recipe
 from mutualnet.models import create_model
 from mutualnet.recipes import load_recipe

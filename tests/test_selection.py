@@ -13,7 +13,7 @@ from PIL import Image
 from mutualnet import QueryTable, commands
 from mutualnet.cli import main
 from mutualnet.commands import make_table, predict
-from mutualnet.config.recipe import DataConfig
+from mutualnet.config.data import DataConfig
 from mutualnet.data import load_data
 from mutualnet.report import table_markdown
 from mutualnet.selection import Selection

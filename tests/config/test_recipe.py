@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from mutualnet.config.recipe import (
-    DataConfig,
-    MethodConfig,
-    ModelConfig,
-    OptimizerConfig,
-    Recipe,
-    TableConfig,
-)
+from mutualnet.config.data import DataConfig
+from mutualnet.config.measurement import TableConfig
+from mutualnet.config.method import MethodConfig
+from mutualnet.config.model import ModelConfig
+from mutualnet.config.optimizer import OptimizerConfig
+from mutualnet.config.recipe import Recipe
 from mutualnet.config.serialization import override, read_recipe, write_recipe
 from mutualnet.methods import METHODS
 from mutualnet.recipes import load_recipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mutualnet.config.recipe import OptimizerConfig
+from mutualnet.config.optimizer import OptimizerConfig
 from mutualnet.models.cifar import mobilenet_v1_cifar, wrn16_1
 from mutualnet.training.optimizer import make_optimizer, parameter_groups, set_learning_rate
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from mutualnet.config.recipe import OptimizerConfig
+from mutualnet.config.optimizer import OptimizerConfig
 from mutualnet.config.transforms import with_epochs
 from mutualnet.recipes import load_recipe
 from mutualnet.training.schedules import learning_rate_factor

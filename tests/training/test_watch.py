@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_flatten
 
 from mutualnet import commands
 from mutualnet.cli import main
-from mutualnet.config.recipe import WatchConfig
+from mutualnet.config.measurement import WatchConfig
 from mutualnet.config.serialization import override, write_recipe
 from mutualnet.config.transforms import with_method
 from mutualnet.run_directory import load_run

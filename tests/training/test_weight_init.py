@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mutualnet.config.recipe import ModelConfig
+from mutualnet.config.model import ModelConfig
 from mutualnet.models import create_model
 from mutualnet.recipes import RECIPES, load_recipe
 from mutualnet.training.setup import set_up_training

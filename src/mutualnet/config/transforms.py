@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeVar
 
-from mutualnet.config.recipe import ModelConfig, OptimizerConfig, Recipe
+from mutualnet.config.model import ModelConfig
+from mutualnet.config.optimizer import OptimizerConfig
+from mutualnet.config.recipe import Recipe
 from mutualnet.methods import METHODS, Method
 
 
@@ -41,7 +43,7 @@ def with_lr(recipe: Recipe, lr: float) -> Recipe:
     Raises:
         ValueError: If its networks have different ones, or `lr` is not positive.
     """
-    _check_one("--lr", "optimizer.lr", [f"{own.lr:g}" for own in recipe.optimizers])
+    _check_one("--lr", "optimizer.lr", [f"{optimizer.lr:g}" for optimizer in recipe.optimizers])
     peers = tuple(
         peer if peer.optimizer is None else replace(peer, optimizer=replace(peer.optimizer, lr=lr))
         for peer in recipe.peers
@@ -59,8 +61,8 @@ def with_model(recipe: Recipe, name: str) -> Recipe:
     Raises:
         ValueError: If its networks are different ones, or it starts from weights of the old one.
     """
-    _check_one("--model", "model.name", [own.name for own in recipe.models])
-    models = [_with_name(own, name) for own in recipe.models]
+    _check_one("--model", "model.name", [model.name for model in recipe.models])
+    models = [_with_name(model, name) for model in recipe.models]
     peers = tuple(
         replace(peer, model=model) for peer, model in zip(recipe.peers, models[1:], strict=True)
     )
@@ -106,7 +108,7 @@ def with_method(
     Raises:
         ValueError: If there is no such method.
     """
-    name = name or recipe.method.name
+    name = recipe.method.name if name is None else name
     if name not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {name!r}")
     method = replace(recipe.method, name=name)
