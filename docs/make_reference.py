@@ -40,6 +40,7 @@ MODULES = {
         "with_lr",
         "with_method",
         "with_model",
+        "with_optimizer",
         "with_teaching",
     ],
     "mutualnet.recipes": ["load_recipe", "independent_grid"],

@@ -83,19 +83,20 @@ def ready_loader(setup, rank, num_ranks):
 
 
 def check_equal_weights() -> None:
-    """After ten steps with different images every process has the same weights and buffers."""
-    setup = set_up_training(_recipe())
-    supernet = setup.networks[0].supernet
-    start = copy.deepcopy(supernet.model.state_dict())
-    module = TrainingModule(setup)
-    for step, batch in zip(range(10), setup.loader(), strict=False):
-        module.take_step(batch, step)
-    state = supernet.model.state_dict()
-    assert any(not torch.equal(state[name], start[name]) for name in state)
-    first, second = gather(state)
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    losses = gather({name: float(value) for name, value in module.last_losses.items()})
-    assert losses[0] == losses[1]
+    """After some steps with different images every process has the same weights and buffers."""
+    for name, steps in (("sgd", 10), ("adamw", 4), ("lamb", 4)):
+        setup = set_up_training(override(_recipe(), [f"optimizer.name={name}"]))
+        supernet = setup.networks[0].supernet
+        start = copy.deepcopy(supernet.model.state_dict())
+        module = TrainingModule(setup)
+        for step, batch in zip(range(steps), setup.loader(), strict=False):
+            module.take_step(batch, step)
+        state = supernet.model.state_dict()
+        assert any(not torch.equal(state[name], start[name]) for name in state)
+        first, second = gather(state)
+        assert all(torch.equal(first[name], second[name]) for name in first)
+        losses = gather({name: float(value) for name, value in module.last_losses.items()})
+        assert losses[0] == losses[1]
 
 
 def _pair(*settings):

@@ -100,6 +100,12 @@ def _train(parser: _Parser) -> None:
         help="images of a step, over all processes; the learning rate stays (data.batch_size)",
     )
     parser.add_argument(
+        "--optimizer",
+        type=str,
+        help="what moves the weights of every network: sgd, adamw, lamb, rmsprop and others; it "
+        "needs a --lr of its own (optimizer.name)",
+    )
+    parser.add_argument(
         "--lr", type=_number, help="highest learning rate, of every network (optimizer.lr)"
     )
     parser.add_argument(
@@ -322,6 +328,7 @@ def _run_train(words: argparse.Namespace) -> None:
         seed=words.seed,
         method=words.method,
         teaching=words.teaching,
+        optimizer=words.optimizer,
         lr=words.lr,
         model=words.model,
         width_range=None if words.width_range is None else tuple(words.width_range),

@@ -33,7 +33,7 @@ def test_layers_with_weights_from_elsewhere_learn_at_their_share_of_the_rate():
     old = [p for name, p in model.named_parameters() if not name.startswith("head")]
     config = OptimizerConfig(lr=0.1, epochs=1, momentum=0.0, nesterov=False, weight_decay=0.0)
     groups = parameter_groups(model, config, initialized=old, init_lr_mult=0.25)
-    optimizer = make_optimizer(groups)
+    optimizer = make_optimizer(groups, config)
     set_learning_rate(optimizer.param_groups, 0.02)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     for parameter in model.parameters():
@@ -48,7 +48,9 @@ def test_a_share_of_zero_keeps_layers_as_they_are():
     model = wrn16_1(10)
     old = [model.stem.weight]
     config = OptimizerConfig(lr=0.1, epochs=1, weight_decay=0.5)
-    optimizer = make_optimizer(parameter_groups(model, config, initialized=old, init_lr_mult=0.0))
+    optimizer = make_optimizer(
+        parameter_groups(model, config, initialized=old, init_lr_mult=0.0), config
+    )
     set_learning_rate(optimizer.param_groups, 0.1)
     before = model.stem.weight.detach().clone()
     for parameter in model.parameters():

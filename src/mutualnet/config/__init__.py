@@ -15,7 +15,14 @@ from mutualnet.config.optimizer import OptimizerConfig
 from mutualnet.config.recipe import ComputeConfig, Recipe
 from mutualnet.config.serialization import override, read_recipe, recipe_values, write_recipe
 from mutualnet.config.teaching import PeerConfig, TeachingConfig
-from mutualnet.config.transforms import with_epochs, with_lr, with_method, with_model, with_teaching
+from mutualnet.config.transforms import (
+    with_epochs,
+    with_lr,
+    with_method,
+    with_model,
+    with_optimizer,
+    with_teaching,
+)
 
 __all__ = [
     "ComputeConfig",
@@ -35,6 +42,7 @@ __all__ = [
     "with_lr",
     "with_method",
     "with_model",
+    "with_optimizer",
     "with_teaching",
     "write_recipe",
 ]

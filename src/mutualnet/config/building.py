@@ -41,6 +41,7 @@ _BUILT_FIELDS: dict[type, set[str]] = {
     Recipe: {*_NESTED, "peers"},
     PeerConfig: {"model", "optimizer"},
     ModelConfig: {"kwargs"},
+    OptimizerConfig: {"kwargs"},
 }
 """Fields that are not read by the parser of their dataclass."""
 
@@ -90,7 +91,7 @@ def _dataclass(
     _check_dict(values, kind, prefix)
     _check_keys(values, kind, prefix)
     built = dict(built or {})
-    if kind is ModelConfig and "kwargs" in values:
+    if kind in (ModelConfig, OptimizerConfig) and "kwargs" in values:
         built["kwargs"] = _kwargs(values["kwargs"], f"{prefix}kwargs")
     parsed = {key: value for key, value in values.items() if key not in built}
     missing = [
@@ -129,7 +130,8 @@ def _kwargs(values: Any, name: str) -> dict[str, Any]:
         return value
 
     if not isinstance(values, dict):
-        raise ValueError(f"{name} must be {_describe(dict[str, Any])}, got {values!r}")
+        example = "{eps: 1e-8}" if "optimizer" in name else "{depth: 16}"
+        raise ValueError(f"{name} must be names and values, such as {example}, got {values!r}")
     return dict(read(values))
 
 
@@ -169,8 +171,6 @@ def _describe(wanted: Any) -> str:
         return f"one of {', '.join(inner)}"
     if origin is tuple:
         return f"a list, each {_describe(inner[0])}"
-    if origin is dict:
-        return "names and values, such as {depth: 16}"
     return " or ".join(_describe(kind) for kind in inner)
 
 

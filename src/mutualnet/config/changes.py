@@ -13,6 +13,7 @@ from mutualnet.config.transforms import (
     with_lr,
     with_method,
     with_model,
+    with_optimizer,
     with_teaching,
 )
 from mutualnet.methods import METHODS
@@ -34,6 +35,8 @@ class RecipeChanges:
     """Which sub-networks a step trains; brings the space that it trains and its schedule."""
     teaching: str | None = None
     """Who learns from whom."""
+    optimizer: str | None = None
+    """Name of every network's optimizer."""
     lr: float | None = None
     """Highest learning rate of every network."""
     model: str | None = None
@@ -50,6 +53,7 @@ class RecipeChanges:
         Raises:
             ValueError: If a value does not fit the recipe.
         """
+        before = recipe
         if self.data is not None:
             recipe = replace(recipe, data=replace(recipe.data, path=self.data))
         if self.epochs is not None:
@@ -63,11 +67,31 @@ class RecipeChanges:
             )
         if teaching is not None:
             recipe = with_teaching(recipe, teaching)
+        if self.optimizer is not None:
+            recipe = with_optimizer(recipe, self.optimizer)
         if self.lr is not None:
             recipe = with_lr(recipe, self.lr)
         if self.model is not None:
             recipe = with_model(recipe, self.model)
-        return override(recipe, self.settings) if self.settings else recipe
+        if self.settings:
+            recipe = override(recipe, self.settings)
+        _warn_of_old_rate(before, recipe)
+        return recipe
+
+
+def _warn_of_old_rate(before: Recipe, now: Recipe) -> None:
+    """Say that another optimizer moves weights by steps of another size."""
+    for old, new in zip(before.optimizers, now.optimizers, strict=False):
+        if new.name != old.name and new.lr == old.lr:
+            logger.warning(
+                "the learning rate %g was chosen for %s, not for %s: choose one by --lr, and "
+                "optimizer.weight_decay (%g) with it",
+                new.lr,
+                old.name,
+                new.name,
+                new.weight_decay,
+            )
+            return
 
 
 def _told_apart(

@@ -1,9 +1,9 @@
-"""How the weights of a network are updated: SGD, its learning rate, and their average."""
+"""How the weights of a network are updated: optimizer, learning rate, and their average."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from mutualnet.config.choices import check_choice
 from mutualnet.numbers import check_numbers
@@ -11,16 +11,26 @@ from mutualnet.numbers import check_numbers
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """SGD with momentum, and its learning rate after a warm-up."""
+    """What updates the weights, and its learning rate after a warm-up."""
 
     lr: float
     """Highest learning rate."""
     epochs: int
+    name: str = "sgd"
+    """An optimizer of timm's factory: `sgd`, `adamw`, `lamb`, `rmsprop` and others."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """More arguments of its constructor, such as `{betas: [0.9, 0.95]}`."""
     momentum: float = 0.9
+    """Of optimizers that have one; those with `betas` have them in `kwargs`."""
     nesterov: bool = True
+    """Of `sgd`; other names say it themselves, or have it in `kwargs`."""
     weight_decay: float = 1e-4
     decay_all: bool = False
-    """Whether weight decay acts on BN, biases and depthwise convolutions too."""
+    """Whether weight decay acts on BN, biases and depthwise convolutions too, and on what networks
+    of timm's want none for."""
+    layer_decay: float | None = None
+    """Factor of the learning rate from each layer to the one before it, the last one has all of
+    it; None for one rate. For networks that tell timm their layers."""
     warmup_epochs: float = 0.0
     """The learning rate rises linearly from zero over this many epochs."""
     schedule: Literal["cosine", "linear", "step", "exponential"] = "cosine"
@@ -47,10 +57,13 @@ class OptimizerConfig:
             raise ValueError(f"epochs must be >= 1, got {self.epochs}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
-        if self.nesterov and self.momentum == 0:
+        if self.name == "sgd" and self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum > 0, got 0")
+        self._check_kwargs()
         if self.weight_decay < 0:
             raise ValueError(f"weight_decay must be >= 0, got {self.weight_decay}")
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay must lie in (0, 1] or be null, got {self.layer_decay}")
         if not 0 <= self.warmup_epochs <= self.epochs:
             raise ValueError(
                 f"warmup_epochs must lie in [0, {self.epochs}], got {self.warmup_epochs}"
@@ -68,3 +81,15 @@ class OptimizerConfig:
             raise ValueError(f"clip_norm must be > 0 or null, got {self.clip_norm}")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay must lie in (0, 1) or be null, got {self.ema_decay}")
+
+    def _check_kwargs(self) -> None:
+        elsewhere = ["lr", "weight_decay", "momentum"]
+        if self.name == "sgd":
+            elsewhere.append("nesterov")
+        for key in self.kwargs:
+            if not isinstance(key, str):
+                raise ValueError(f"optimizer.kwargs must have names, got {key!r}")
+            if key in elsewhere:
+                raise ValueError(
+                    f"optimizer.kwargs must leave {key} out, which is set by optimizer.{key}"
+                )

@@ -107,6 +107,14 @@ class Recipe:
                 "clip_norm is the whole gradient's with one optimizer: give every peer the same, "
                 "or set teaching.optimizers=each"
             )
+        if are_joined and any(
+            (optimizer.name, optimizer.kwargs) != (self.optimizer.name, self.optimizer.kwargs)
+            for optimizer in self.optimizers
+        ):
+            raise ValueError(
+                "one optimizer over all networks has one name and one set of kwargs: give every "
+                "peer the same, or set teaching.optimizers=each"
+            )
         if teaching.update == "alternating" and self.optimizer.accumulate > 1:
             raise ValueError("alternating updates need optimizer.accumulate=1")
 

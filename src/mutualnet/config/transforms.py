@@ -1,4 +1,4 @@
-"""The same recipe for other epochs, another learning rate, network, method or teaching."""
+"""The same recipe for other epochs, another optimizer, learning rate, network or method."""
 
 from __future__ import annotations
 
@@ -49,6 +49,29 @@ def with_lr(recipe: Recipe, lr: float) -> Recipe:
         for peer in recipe.peers
     )
     return replace(recipe, optimizer=replace(recipe.optimizer, lr=lr), peers=peers)
+
+
+def with_optimizer(recipe: Recipe, name: str) -> Recipe:
+    """A recipe for another optimizer; arguments and momentum of the old one go with it.
+
+    Args:
+        recipe: Kept as it is. Its learning rate and weight decay stay, those of all its networks.
+        name: As in `optimizer.name`.
+    """
+    peers = tuple(
+        peer
+        if peer.optimizer is None
+        else replace(peer, optimizer=_with_optimizer_name(peer.optimizer, name))
+        for peer in recipe.peers
+    )
+    return replace(recipe, optimizer=_with_optimizer_name(recipe.optimizer, name), peers=peers)
+
+
+def _with_optimizer_name(config: OptimizerConfig, name: str) -> OptimizerConfig:
+    if name == config.name:
+        return config
+    momentum, nesterov = OptimizerConfig.momentum, OptimizerConfig.nesterov
+    return replace(config, name=name, kwargs={}, momentum=momentum, nesterov=nesterov)
 
 
 def with_model(recipe: Recipe, name: str) -> Recipe:

@@ -63,6 +63,14 @@ class OwnNorms(nn.Module):
             return None
         return norms[_key(path)]
 
+    def sources(self) -> dict[str, str]:
+        """Names of all parameters here, and of those of the model that they stand in for."""
+        found = {}
+        for name, _ in self.named_parameters():
+            *_, key, last = name.split(".")
+            found[name] = f"{key.replace('/', '.')}.{last}"
+        return found
+
 
 def _key(path: str) -> str:
     return path.replace(".", "/")  # a ModuleDict takes no dots

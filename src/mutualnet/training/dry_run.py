@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from mutualnet.config import Recipe
 from mutualnet.cpu import peak_memory_mib
@@ -59,7 +61,9 @@ def dry_run(
     values = module.networks.state_dict()
     weights = sum(v.numel() * v.element_size() for v in values.values())
     norms = sum(v.numel() for name, v in values.items() if "running" in name)
-    checkpoints = 2 * weights * (2 if recipe.optimizer.ema_decay is None else 3)
+    # What optimizers remember differs; after a few steps it is all there.
+    tensors = [value for value in tree_leaves(module.state()) if isinstance(value, Tensor)]
+    checkpoints = 2 * sum(value.numel() * value.element_size() for value in tensors)
     on_disk = weights + checkpoints + 4 * norms * len(recipe.space.grid())
     is_cuda = device.type == "cuda"
     peak = torch.cuda.max_memory_allocated() / 2**20 if is_cuda else peak_memory_mib()

@@ -17,10 +17,12 @@ from mutualnet.seeding import Purpose, generator, seed_of
 from mutualnet.supernet import Supernet
 from mutualnet.training.divergence import check_finite, naming_step
 from mutualnet.training.history import History
+from mutualnet.training.layer_decay import spared_names
 from mutualnet.training.learning import learn
 from mutualnet.training.mixup import mix_images
 from mutualnet.training.optimizer import (
     forget_momentum,
+    keep_frozen,
     make_optimizer,
     parameter_groups,
     set_learning_rate,
@@ -66,9 +68,14 @@ class TrainingModule(L.LightningModule):
         self._indices = [indices] if are_joined else [[index] for index in indices]
         """Indices of the networks of each optimizer."""
         self.torch_optimizers = [
-            make_optimizer([group for index in joined for group in self._new_groups(index)])
+            make_optimizer(
+                [group for index in joined for group in self._new_groups(index)],
+                setup.networks[joined[0]].optimizer,
+            )
             for joined in self._indices
         ]
+        self._unmoved = [optimizer.state_dict() for optimizer in self.torch_optimizers]
+        """The optimizers' states before the first step."""
         self.averages = [self._average(index) for index in indices]
 
     def _new_groups(self, index: int) -> list[dict[str, Any]]:
@@ -79,6 +86,8 @@ class TrainingModule(L.LightningModule):
             trained.optimizer,
             initialized=[named[name] for name in trained.initialized_names],
             init_lr_mult=trained.init_lr_mult,
+            layer_shares={named[name]: share for name, share in trained.layer_shares.items()},
+            spared=[named[f"model.{name}"] for name in spared_names(trained.supernet.model)],
         )
         return [{**group, "network": index} for group in groups]
 
@@ -129,9 +138,10 @@ class TrainingModule(L.LightningModule):
         """Close the epoch's row of the history."""
         rates: dict[str, float] = {}
         for optimizer in self.torch_optimizers:
-            for group in optimizer.param_groups:  # a network's last has the full one
-                suffix = network_suffix(group["network"], len(self.networks))
-                rates[f"lr{suffix}"] = float(group["lr"])
+            for group in optimizer.param_groups:
+                name = f"lr{network_suffix(group['network'], len(self.networks))}"
+                rate = float(group["lr"])
+                rates[name] = max(rate, rates.get(name, rate))
         self.history.end_epoch(self.epoch_of(self.done), self.done, rates)
 
     def shipped(self) -> list[Supernet]:
@@ -171,12 +181,12 @@ class TrainingModule(L.LightningModule):
                     losses.add(found, weight)
                     if recipe.learns_in_turn:
                         norm = self._average_and_check([index], losses, batch, step)
-                        self._clip_and_step([index], optimizers[index], norm)
+                        self._clip_and_step(index, optimizers[index], norm)
         if not recipe.learns_in_turn:
             # All are checked before the first one moves.
             norms = [self._average_and_check(i, losses, batch, step) for i in self._indices]
-            for indices, optimizer, norm in zip(self._indices, optimizers, norms, strict=True):
-                self._clip_and_step(indices, optimizer, norm)
+            for place, (optimizer, norm) in enumerate(zip(optimizers, norms, strict=True)):
+                self._clip_and_step(place, optimizer, norm)
         self._end_step(step, losses)
 
     def _begin_step(self, step: int, optimizers: Sequence[Any]) -> None:
@@ -196,7 +206,9 @@ class TrainingModule(L.LightningModule):
 
     def _set_learning_rates(self, step: int) -> None:
         batches = self.training_setup.batches
-        for indices, optimizer in zip(self._indices, self.torch_optimizers, strict=True):
+        for indices, optimizer, unmoved in zip(
+            self._indices, self.torch_optimizers, self._unmoved, strict=True
+        ):
             for index in indices:
                 config = self.training_setup.networks[index].optimizer
                 groups = [g for g in optimizer.param_groups if g["network"] == index]
@@ -208,7 +220,7 @@ class TrainingModule(L.LightningModule):
                 )
                 set_learning_rate(groups, config.lr * factor)
                 if _is_drop(config, step, batches.steps_per_epoch):
-                    forget_momentum(optimizer, groups)
+                    forget_momentum(optimizer, unmoved, index)
 
     def _average_and_check(
         self, indices: Sequence[int], losses: StepLosses, batch: Any, step: int
@@ -223,11 +235,14 @@ class TrainingModule(L.LightningModule):
         check_finite(self.training_setup, terms, values, norm, batch, step)
         return norm
 
-    def _clip_and_step(self, indices: Sequence[int], optimizer: Any, norm: Tensor) -> None:
+    def _clip_and_step(self, place: int, optimizer: Any, norm: Tensor) -> None:
+        """Move the networks of the optimizer at that place."""
+        indices = self._indices[place]
         networks = nn.ModuleList(self.networks[index] for index in indices)
         clip_norm = self.training_setup.networks[indices[0]].optimizer.clip_norm
         if clip_norm is not None:
             nn.utils.clip_grads_with_norm_(networks.parameters(), clip_norm, norm)
+        keep_frozen(self.torch_optimizers[place].param_groups)
         optimizer.step()
 
     def _micro_batches(self, batch: Any) -> list[Any]:

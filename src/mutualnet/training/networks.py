@@ -21,6 +21,7 @@ from mutualnet.pretrained import copy_weights, pretrained_model
 from mutualnet.run_directory import load_run
 from mutualnet.seeding import Purpose, seed_of
 from mutualnet.supernet import Supernet
+from mutualnet.training.layer_decay import layer_shares
 from mutualnet.training.weight_init import init_weights
 from mutualnet.user_functions import call_function
 
@@ -39,6 +40,8 @@ class TrainedNetwork:
     """Share of the learning rate for parameters whose values came from elsewhere."""
     initialized_names: tuple[str, ...]
     """Those parameters, by their names in the supernet."""
+    layer_shares: Mapping[str, float]
+    """Share of the learning rate by layer, by the same names; what is not there has all of it."""
 
     @property
     def modules(self) -> nn.ModuleList:
@@ -92,6 +95,8 @@ def build_network(
             sum(len(frozen.layers) for frozen in supernet.plan.inelastic),
         )
     _check_runs(supernet, data, is_own_task=":" in recipe.task)
+    decay = recipe.optimizers[index].layer_decay
+    shares = {} if decay is None else layer_shares(supernet, decay)
     if known is None:
         known = [f"model.{name}" for name, _ in model.named_parameters() if name in copied]
         if copied and supernet.own_norms is not None:  # they start as copies of the model's
@@ -114,6 +119,7 @@ def build_network(
         optimizer=recipe.optimizers[index],
         init_lr_mult=config.init_lr_mult,
         initialized_names=tuple(known),
+        layer_shares=shares,
     )
 
 

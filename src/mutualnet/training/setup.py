@@ -24,6 +24,7 @@ from mutualnet.tasks import Classification, MultiLabel, Task
 from mutualnet.teaching import TeachingGraph
 from mutualnet.training.autotune import ComputeFormat, choose_format
 from mutualnet.training.networks import TrainedNetwork, build_network, make_teacher
+from mutualnet.training.optimizer import check_optimizer
 from mutualnet.user_functions import call_function
 
 
@@ -166,6 +167,8 @@ def set_up_training(
     """
     ranks, device = current_ranks(), training_device()
     graph = recipe.graph  # refuses a method without its teacher before anything is loaded
+    for config in recipe.optimizers:
+        check_optimizer(config, device)
     data = load_splits(recipe)
     batches = _batches(recipe, data)
     total = recipe.optimizer.epochs * batches.steps_per_epoch
