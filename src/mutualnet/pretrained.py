@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mutualnet.checksums import whole_files
 from mutualnet.messages import first_line, shorten
+from mutualnet.slimmable_releases import is_release, renamed_release
 
 logger = logging.getLogger(__name__)
 
@@ -107,18 +108,25 @@ def copy_weights(model: nn.Module, source: str) -> Initialized:
     """Give a network the values of all tensors that have its names and shapes.
 
     What does not fit, such as a classifier for other classes, keeps its fresh values and is named
-    in the log. Nothing is ever matched by its position.
+    in the log. Nothing is ever matched by its position. Checkpoints that the authors of MutualNet,
+    GradAug and slimmable networks published get the names of timm's networks and ours first; of
+    those all tensors but the classifier's must fit.
 
     Args:
         model: Changed in place.
         source: As for `read_weights`.
 
     Raises:
-        ValueError: If the source cannot be read, or less than half of the network's parameters,
-            by their number of values, are found in it.
+        ValueError: If the source cannot be read, is a release that does not fit, or less than half
+            of the network's parameters, by their number of values, are found in it.
     """
     found = read_weights(source)
     state = model.state_dict()
+    if is_release(found):
+        try:
+            found = renamed_release(found, state)
+        except ValueError as error:
+            raise ValueError(f"weights of {source} do not fit: {error}") from None
     copied = [n for n, v in state.items() if n in found and found[n].shape == v.shape]
     left = [name for name in state if name not in set(copied)]
     sizes = {name: value.numel() for name, value in model.named_parameters()}
