@@ -88,3 +88,20 @@ def test_what_timm_spares_does_not_decay():
     assert decays[id(named["pos_embed"])] == 0
     assert decays[id(named["blocks.0.attn.qkv.weight"])] == 0.1
     assert spared_names(torch.nn.Linear(2, 2)) == []
+
+
+def test_a_run_spares_what_timm_does():
+    vit = "{name: 'timm:test_vit', kwargs: {img_size: 32, patch_size: 8}}"
+    space = "{width_range: [1.0, 1.0], resolutions: [32]}"
+    settings = [f"model={vit}", f"space={space}", "method.name=independent"]
+    for decay_all, expected in (("false", 0.0), ("true", 0.1)):
+        recipe = digits(*settings, "optimizer.weight_decay=0.1", f"optimizer.decay_all={decay_all}")
+        setup = set_up_training(recipe)
+        module = TrainingModule(setup)
+        pos_embed = setup.networks[0].supernet.model.pos_embed
+        (decay,) = [
+            group["weight_decay"]
+            for group in module.torch_optimizers[0].param_groups
+            if any(parameter is pos_embed for parameter in group["params"])
+        ]
+        assert decay == expected
