@@ -18,6 +18,7 @@ from mutualnet.config.serialization import override, read_recipe, write_recipe
 from mutualnet.messages import ReportedElsewhereError
 from mutualnet.recipes import load_recipe
 from mutualnet.run_directory import load_run
+from tests.fixtures import write_folders
 from tests.small_runs import StoppedError, stop_after
 
 
@@ -179,6 +180,21 @@ def test_mistakes_get_one_line_that_names_the_way_out(
     monkeypatch.chdir(tmp_path)
     assert message in _line(capsys, words)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_table_finds_images_that_were_moved(tmp_path, capsys):
+    before, after, out = tmp_path / "photos", tmp_path / "moved", str(tmp_path / "run")
+    write_folders(before, train=12)
+    words = ["train", "imagefolder_mobilenet_v1", "--data", str(before), "--out", out]
+    words += ["--model", "wrn16_1", "--epochs", "1", "--limit-steps", "2", "--set"]
+    words += ["space.resolutions=[16]", "space.width_step=0.75"]
+    words += ["data.batch_size=4", "data.num_workers=0", "watch.every_epochs=0"]
+    words += ["data.select_share=0.5", "compute.precision=fp32", "table.latency_runs=0"]
+    assert main([*words, "compute.memory_format=contiguous"]) == 0
+    before.rename(after)
+    assert "The path is given by --data" in _line(capsys, ["table", out])
+    assert main(["table", out, "--data", str(after)]) == 0
+    assert load_run(Path(out)).table is not None
 
 
 def test_a_table_comes_before_a_prediction(tmp_path, photo, capsys):

@@ -88,21 +88,25 @@ def start_training(
             _print_dry_run(chosen, limit_steps, trust)
             return
         place = out or Path("runs") / f"{chosen.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        console = make_console()
         train(
             chosen,
             place,
             limit_steps=limit_steps,
             resume=resume,
-            progress=console.is_terminal,
+            progress=make_console().is_terminal,
             trust=trust,
         )
         if ranks.is_first:
-            console.print(f"trained: {place}")
-            for path in networks_of(place):
-                for line in describe_scores(path):
-                    console.print(line)
-                console.print(f"next: mutualnet table {path}")
+            _print_trained(place)
+
+
+def _print_trained(place: Path) -> None:
+    console = make_console()
+    console.print(f"trained: {place}")
+    for path in networks_of(place):
+        for line in describe_scores(path):
+            console.print(line)
+        console.print(f"next: mutualnet table {path}")
 
 
 def _print_dry_run(recipe: Recipe, limit_steps: int | None, trust: bool) -> None:
@@ -119,27 +123,30 @@ def _print_dry_run(recipe: Recipe, limit_steps: int | None, trust: bool) -> None
     )
 
 
-def make_table(path: Path, *, is_full: bool = False, trust: bool = False) -> QueryTable:
+def make_table(
+    path: Path, *, data: str | None = None, is_full: bool = False, trust: bool = False
+) -> QueryTable:
     """Make the query table of a run, its BN bank and its picture.
 
     Args:
         path: Directory of the run.
+        data: Folder of the images, where they are elsewhere now than when it was trained.
         is_full: Finish every sub-network of the grid, in the weights' own number format.
         trust: As for `load_run`.
     """
     flush_denormals()
     tune_allocator()
     with process_group():
-        return _make_table(path, is_full, trust)
+        return _make_table(path, data, is_full, trust)
 
 
-def _make_table(path: Path, is_full: bool, trust: bool) -> QueryTable:
+def _make_table(path: Path, folder: str | None, is_full: bool, trust: bool) -> QueryTable:
     run, console, ranks = (
         load_run(path, trust=trust, with_table=False),
         make_console(),
         current_ranks(),
     )
-    recipe = run.recipe
+    recipe = RecipeChanges(data=folder).apply(run.recipe)
     data = load_splits(recipe)
     if data.data_id != run.info["data_id"]:
         raise ValueError(

@@ -1,0 +1,84 @@
+"""A command from its words to its exit status, and one clear line for what a user got wrong."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+
+from mutualnet.cli.calls import CALLS
+from mutualnet.cli.parser import WordsError, join_negative_values
+from mutualnet.cli.words import make_parser
+from mutualnet.messages import LogFormatter, ReportedElsewhereError, printable
+
+_FAILED, _USER_ERROR, _INTERRUPTED = 1, 2, 130
+_NO_MEMORY = "out of memory|alloc.* memory"
+"""How PyTorch reports it."""
+
+
+def _complain(error: BaseException | str) -> None:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if "Traceback" in str(error):  # a loader's worker reports all of it; its last line says what
+        lines = [lines[-1].partition("Error: ")[2] or lines[-1]]
+    notes = getattr(error, "__notes__", [])
+    print(printable(" ".join(["mutualnet:", *lines, *notes])), file=sys.stderr)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    What a user can cause (a wrong word, a missing file, a budget that nothing meets) ends with one
+    line and exit status 2. Errors of our own keep their traceback.
+
+    Args:
+        arguments: Words after `mutualnet`; those of the process by default.
+
+    Returns:
+        Exit status: 0, 1 if training failed, 2 for a user's mistake, 130 if interrupted.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.captureWarnings(True)
+    warnings.simplefilter("default")
+    for chatty in ("matplotlib", "PIL", "fsspec", "lightning", "py.warnings"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        given = sys.argv[1:] if arguments is None else arguments
+        words = make_parser().parse_args(join_negative_values(given))
+        CALLS[words.command](words)
+    except KeyboardInterrupt as error:
+        notes = getattr(error, "__notes__", [])
+        print(printable(" ".join(["mutualnet: interrupted.", *notes])), file=sys.stderr)
+        return _INTERRUPTED
+    except WordsError as error:
+        _complain(error)
+        return _USER_ERROR
+    except ReportedElsewhereError:
+        return _USER_ERROR
+    except (ValueError, FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        _complain(error)
+        return _USER_ERROR
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "mutualnet":
+            raise
+        _complain(
+            f"{error.name} is not installed. The base install is for devices; to train and for all "
+            "commands: pip install 'mutualnet[train]'"
+        )
+        return _USER_ERROR
+    except OSError as error:  # a full disk, a vanished mount
+        _complain(error)
+        return _FAILED
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or re.search(_NO_MEMORY, str(error)):
+            lines = str(error).splitlines() or ["none is left"]
+            _complain(f"memory is exhausted ({lines[0]}). Use smaller images or batches.")
+            return _USER_ERROR
+        if not type(error).__module__.startswith("mutualnet."):
+            raise
+        _complain(error)
+        return _FAILED
+    return 0

@@ -1,0 +1,243 @@
+"""The commands and what each of them takes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from mutualnet import __version__
+from mutualnet.cli.parser import Parser, number, positive, whole
+from mutualnet.methods import METHODS
+from mutualnet.teaching import TEACHINGS
+
+_DESCRIPTION = """Train one network, run it at any budget.
+
+  mutualnet demo                               a first look, on embedded images
+  mutualnet recipes                            what can be trained
+  mutualnet train RECIPE --data DIR --out RUN  train once, for every width and resolution
+  mutualnet table RUN                          score and time every sub-network
+  mutualnet predict RUN IMAGE --budget 150M    classify with the best one within a budget
+  mutualnet info MODEL                         what of a model can be made narrower
+  mutualnet plan MODEL --budgets 5ms,150M      what to train for some budgets, on this machine
+"""
+
+
+def _demo(parser: Parser) -> None:
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/demo"), help="directory of the run (%(default)s)"
+    )
+
+
+def _train(parser: Parser) -> None:
+    parser.add_argument(
+        "recipe",
+        type=str,
+        help="a name from `mutualnet recipes`, a YAML file, or package.module:function",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="directory of the run; must not exist (runs/RECIPE-TIME)"
+    )
+    parser.add_argument("--data", type=str, help="folder of the images")
+    parser.add_argument(
+        "--model",
+        type=str,
+        help="network: timm:NAME, torchvision:NAME, package.module:function, one of ours, or a "
+        "timm NAME; model.kwargs and model.heads are then its defaults (model.name)",
+    )
+    parser.add_argument(
+        "--epochs", type=positive, help="passes over the train images (optimizer.epochs)"
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        help="images of a step, over all processes; the learning rate stays (data.batch_size)",
+    )
+    parser.add_argument(
+        "--optimizer",
+        type=str,
+        help="what moves the weights of every network: sgd, adamw, lamb, rmsprop and others; it "
+        "needs a --lr of its own (optimizer.name)",
+    )
+    parser.add_argument(
+        "--lr", type=number, help="highest learning rate, of every network (optimizer.lr)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=whole,
+        help="processes that load images; 0: in the training process (data.num_workers)",
+    )
+    parser.add_argument("--seed", type=whole, help="of every random choice (seed)")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the unfinished run of --out, if any"
+    )
+    parser.add_argument(
+        "--method",
+        type=str,
+        help=f"which sub-networks a step trains, and on what: {', '.join(METHODS)}",
+    )
+    parser.add_argument(
+        "--teaching",
+        type=str,
+        help=f"what full networks learn from besides labels: {', '.join(TEACHINGS)}",
+    )
+    parser.add_argument(
+        "--distill",
+        choices=["on", "off"],
+        help="on: narrower sub-networks learn from the largest one's output; off: from labels",
+    )
+    parser.add_argument(
+        "--width-range",
+        type=number,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="smallest and largest width multiplier",
+    )
+    parser.add_argument(
+        "--resolutions", type=positive, nargs="+", help="sides of the inputs in pixels"
+    )
+    parser.add_argument(
+        "--init",
+        type=str,
+        help="weights that the (first) network starts from: timm:NAME (pretrained), a run, a file",
+    )
+    parser.add_argument(
+        "--teacher", type=str, help="trained network that all learn from: a run, or timm:NAME"
+    )
+    _trust(parser, "the teacher's run")
+    parser.add_argument("--limit-steps", type=positive, help="stop after this many steps")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="take a few steps and tell time, memory and disk; writes nothing",
+    )
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action="extend",
+        type=str,
+        default=[],
+        help="change values of the recipe: --set optimizer.lr=0.1 data.batch_size=64",
+    )
+
+
+def _trust(parser: Parser, whose: str) -> None:
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help=f"call functions that {whose} names, which may do anything: only for makers you trust",
+    )
+
+
+def _model(parser: Parser) -> None:
+    """A network by name, and the size of its classifier."""
+    parser.add_argument(
+        "model",
+        type=str,
+        help="timm:NAME, torchvision:NAME, package.module:function, one of ours, or a timm NAME",
+    )
+    parser.add_argument(
+        "--num-classes", type=positive, default=1000, help="outputs of the classifier (1000)"
+    )
+
+
+def _plan(parser: Parser) -> None:
+    _model(parser)
+    parser.add_argument(
+        "--budgets",
+        type=str,
+        required=True,
+        help="what it must run within, separated by commas: 5ms,20ms,150M",
+    )
+    parser.add_argument(
+        "--resolutions",
+        type=positive,
+        nargs="+",
+        default=[224, 192, 160, 128, 96],
+        help="sides of the inputs to consider, in pixels (224 192 160 128 96)",
+    )
+
+
+def _table(parser: Parser) -> None:
+    parser.add_argument("run", type=Path, help="directory that `mutualnet train` wrote")
+    parser.add_argument(
+        "--data", type=str, help="folder of the images, if they are elsewhere now than in training"
+    )
+    parser.add_argument(
+        "--full",
+        action="store_true",
+        help="finish every sub-network, in fp32, and drop none early",
+    )
+    _trust(parser, "the run")
+
+
+def _predict(parser: Parser) -> None:
+    parser.add_argument("run", type=Path, help="directory with a query table")
+    parser.add_argument(
+        "images",
+        type=str,
+        nargs="+",
+        help="image files of any size and mode, folders of them, or quoted patterns ('a/**/*.jpg')",
+    )
+    parser.add_argument(
+        "--budget",
+        type=str,
+        action="append",
+        help="most multiply-adds (150M, 1.5G) or highest latency (8ms); given several times, all "
+        "of them hold; without it the best of all",
+    )
+    _trust(parser, "the run")
+    output = parser.add_mutually_exclusive_group()
+    for name, what in (("json", "one JSON document"), ("csv", "one CSV table")):
+        output.add_argument(
+            f"--{name}",
+            dest="output",
+            action="store_const",
+            const=name,
+            default="text",
+            help=f"write {what} for programs, with all classes, to standard output",
+        )
+
+
+def _info(parser: Parser) -> None:
+    _model(parser)
+    parser.add_argument(
+        "--width-range",
+        type=number,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        default=[0.25, 1.0],
+        help="smallest and largest width multiplier (0.25 1)",
+    )
+    parser.add_argument(
+        "--resolutions",
+        type=positive,
+        nargs="+",
+        default=[224, 192, 160, 128],
+        help="sides of the inputs in pixels (224 192 160 128)",
+    )
+
+
+_COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
+    "demo": ("train, tabulate and predict on embedded images", _demo),
+    "recipes": ("list what can be trained", lambda parser: None),
+    "train": ("train by a recipe", _train),
+    "table": ("score and time every sub-network of a run", _table),
+    "predict": ("classify images within a budget", _predict),
+    "plan": ("which widths and resolutions meet budgets on this machine", _plan),
+    "info": ("what of a model is elastic, what is frozen, what it costs", _info),
+}
+
+
+def make_parser() -> Parser:
+    """The parser of all commands, which leaves the name of the chosen one in `command`."""
+    layout = argparse.RawDescriptionHelpFormatter  # keeps the description's lines
+    parser = Parser(prog="mutualnet", description=_DESCRIPTION, formatter_class=layout)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(required=True, dest="command", title="commands")
+    for name, (summary, add_arguments) in _COMMANDS.items():
+        text = summary[0].upper() + summary[1:] + "."
+        add_arguments(commands.add_parser(name, help=summary, description=text, allow_abbrev=False))
+    return parser
