@@ -348,6 +348,11 @@ def test_a_limited_run_that_was_interrupted_goes_on(tmp_path, monkeypatch):
             '{"format": "mutualnet.run", "format_version": 1, "class_names": null}',
             "is damaged (no class_names)",
         ),
+        (
+            '{"format": "mutualnet.run", "format_version": 1, "class_names": ["a", "b"], '
+            '"in_channels": true, "data_id": "x"}',
+            "is damaged (no in_channels)",
+        ),
     ],
 )
 def test_a_damaged_run_is_one_line(content, message, tmp_path, photo, capsys, monkeypatch):

@@ -60,6 +60,9 @@ def test_gradients_weights_statistics_and_scores_of_two_processes_are_those_of_o
 def test_the_commands_run_under_torchrun(tmp_path):
     out = tmp_path / "run"
     settings = ["--set", "space.resolutions=[12,8]", "space.width_step=0.25"]
+    settings += ["model.kwargs={depth: 10, width_factor: 1}", "table.latency_runs=1"]
+    settings += ["table.num_calibration_samples=64", "compute.precision=fp32"]
+    settings += ["compute.memory_format=contiguous"]  # neither is probed in every process
     trained = _torchrun(
         "-m",
         "mutualnet",

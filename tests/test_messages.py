@@ -74,10 +74,12 @@ def test_a_name_that_is_no_text_ends_no_command(run, tmp_path):
     name = os.fsencode(tmp_path) + b"/\xff\x1b[31m.png"
     Image.new("L", (12, 12)).save(tmp_path / "photo.png")
     (tmp_path / "photo.png").rename(os.fsdecode(name))
-    for words in ([name], [b"\xfe\x1b.png"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "mutualnet", "predict", str(run), *words], capture_output=True
-        )
-        assert b"Traceback" not in done.stderr
-        assert b"\x1b" not in done.stdout + done.stderr
-        assert (b"\\xff\\x1b[31m.png" in done.stdout) == (done.returncode == 0)
+    code = "import sys; from mutualnet.cli import main; "
+    code += "print([main(['predict', sys.argv[1], name]) for name in sys.argv[2:]])"
+    words = [sys.executable, "-c", code, str(run), name, b"\xfe\x1b.png"]
+    done = subprocess.run(words, capture_output=True, check=True)
+    assert b"Traceback" not in done.stderr
+    assert b"\x1b" not in done.stdout + done.stderr
+    assert b"\\xff\\x1b[31m.png" in done.stdout
+    assert b"no image file \\xfe\\x1b.png" in done.stderr
+    assert done.stdout.endswith(b"[0, 2]\n")

@@ -131,6 +131,19 @@ def test_csv_has_a_line_for_every_input(run, photo, capsys):
     assert bad["probability"] == bad["probability of 3"] == ""
 
 
+def test_csv_quotes_what_class_names_hold(run, photo, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "SHA256SUMS").unlink()
+    content = json.loads((tmp_path / "run" / "run.json").read_text())
+    content["class_names"][:3] = names = ['a,"b"', "c\rd", "e\nf"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(content))
+    capsys.readouterr()
+    assert main(["predict", str(tmp_path / "run"), str(photo), "--csv"]) == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out, newline=""))
+    assert sum(float(row[f"probability of {name}"]) for name in names) <= 1
+    assert row["file"] == str(photo)
+
+
 def test_both_kinds_of_budget_must_hold(run, photo, capsys):
     rows = load_run(run).table.finished
     dearest = max(rows, key=lambda row: row.macs)

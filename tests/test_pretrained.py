@@ -150,6 +150,7 @@ def test_a_teacher_of_other_classes_is_refused(recipe, tmp_path):
 
 def test_a_run_learns_from_a_teacher(recipe, tmp_path):
     first = train(recipe, tmp_path / "first", limit_steps=8)
+    (first / "table.json").write_text("{")  # a teacher needs no table
     taught = override(recipe, [f"teacher.name={first}", "teacher.alpha=1.0", "teacher.tau=2.0"])
     setup = set_up_training(taught)
     assert not any(p.requires_grad for p in setup.teacher.parameters())

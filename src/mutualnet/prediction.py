@@ -240,8 +240,9 @@ def _write_csv(classifier: Classifier, predictions: Iterator[Prediction]) -> Non
     assert run.table is not None
     names = run.info["class_names"]
     score = run.table.scores(row)[0]
-    facts = [str(row.subnet), row.macs, row.latency_ms, score.value, score.split]
-    table = csv.writer(sys.stdout, lineterminator="\n")
+    chosen = [str(row.subnet), row.macs, row.latency_ms, score.value, score.split]
+    # All text is quoted: before Python 3.13 a carriage return alone would not be.
+    table = csv.writer(sys.stdout, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     heading = ["file", "class", "probability", "text", "error"]
     heading += ["configuration", "macs", "latency_ms", "score", "score_split"]
     table.writerow([*heading, *(f"probability of {name}" for name in names)])
@@ -249,4 +250,4 @@ def _write_csv(classifier: Classifier, predictions: Iterator[Prediction]) -> Non
         found = _plain(prediction, names)
         cells = [found.get(name, "") for name in ("file", "class", "probability")]
         cells += [" ".join(found.get("text", [])), found.get("error", "")]
-        table.writerow([*cells, *facts, *(found.get("probabilities") or [""] * len(names))])
+        table.writerow([*cells, *chosen, *(found.get("probabilities") or [""] * len(names))])

@@ -61,6 +61,17 @@ class Run:
     """None until `mutualnet table` has made it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """The network of a finished run, and what it was trained as."""
+
+    recipe: Recipe
+    model: nn.Module
+    """With the trained weights of the full network, in eval mode."""
+    info: dict[str, Any]
+    """As in `Run`."""
+
+
 @contextmanager
 def new_run(out: Path, recipe: Recipe, *, resume: bool = False) -> Iterator[Path | None]:
     """Give a directory to write a run into, which gets its name when the block ends well.
@@ -292,12 +303,21 @@ def load_run(path: Path, *, trust: bool = False, with_table: bool = True) -> Run
             return run
 
 
-def _load_run(path: Path, trust: bool, with_table: bool) -> Run:
+def load_trained(path: Path, *, trust: bool = False) -> TrainedModel:
+    """Read the network of a run alone: neither table nor BN bank, and nothing is traced.
+
+    Args:
+        path: The directory.
+        trust: As for `load_run`.
+
+    Raises:
+        ValueError: As `load_run` does.
+    """
     run_info = _read_run_info(path)
     if run_info["format"] == _PEERS:
         places = ", ".join(str(path / name) for name in run_info["networks"])
         raise ValueError(f"{path} holds several networks; name one of them: {places}")
-    files = whole_files(path, (*_TRAINED, *_TABULATED) if with_table else _TRAINED)
+    files = whole_files(path, (CONFIG, WEIGHTS))
     recipe = read_recipe(files[CONFIG])
     check_trusted(recipe, path / CONFIG, trust=trust)
     model = create_model(
@@ -307,7 +327,16 @@ def _load_run(path: Path, trust: bool, with_table: bool) -> Run:
         **recipe.model.kwargs,
     )
     _load(model, path / WEIGHTS)
-    supernet = Supernet(model, recipe.space, own_norms=recipe.method.value.owns_norms).eval()
+    return TrainedModel(recipe=recipe, model=model.eval(), info=run_info)
+
+
+def _load_run(path: Path, trust: bool, with_table: bool) -> Run:
+    trained = load_trained(path, trust=trust)
+    recipe = trained.recipe
+    others = (NORMS, HEADS, FORMAT, *(_TABULATED if with_table else ()))
+    files = whole_files(path, others)
+    owns_norms = recipe.method.value.owns_norms
+    supernet = Supernet(trained.model, recipe.space, own_norms=owns_norms).eval()
     if supernet.own_norms is not None:
         _load(supernet.own_norms, path / NORMS)
     table = None
@@ -322,9 +351,9 @@ def _load_run(path: Path, trust: bool, with_table: bool) -> Run:
         path=path,
         recipe=recipe,
         supernet=supernet,
-        info=run_info,
+        info=trained.info,
         table=table,
-        preprocessing=_preprocessing(path, recipe, run_info),
+        preprocessing=_preprocessing(path, recipe, trained.info),
     )
 
 
@@ -378,7 +407,8 @@ def _read_run_info(path: Path) -> dict[str, Any]:
             f"{FORMAT_VERSION}. Train again, or use the version of mutualnet that wrote it."
         )
     for key, kind in _RUN_INFO[run_info["format"]].items():
-        if not isinstance(run_info.get(key), kind):
+        value = run_info.get(key)
+        if not isinstance(value, kind) or isinstance(value, bool):  # which Python counts as int
             raise ValueError(f"{path / INFO} is damaged (no {key}). Train again.")
     for key in ("networks", "class_names"):
         wrong = [name for name in run_info.get(key, ()) if not isinstance(name, str)]

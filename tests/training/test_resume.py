@@ -29,7 +29,7 @@ from tests.small_runs import (
 STEPS = 40
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def recipe():
     return digits(
         "model.kwargs={depth: 10, width_factor: 1, dropout: 0.2}",
@@ -45,11 +45,16 @@ def recipe():
     )
 
 
+@pytest.fixture(scope="module")
+def whole(recipe, tmp_path_factory):
+    """The run that nothing interrupted."""
+    return train(recipe, tmp_path_factory.mktemp("runs") / "whole", limit_steps=STEPS)
+
+
 @pytest.mark.parametrize("stops", [(1,), (17, 18), (23, 39)], ids=str)
 def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(
-    recipe, tmp_path, monkeypatch, stops
+    recipe, whole, tmp_path, monkeypatch, stops
 ):
-    whole = train(recipe, tmp_path / "whole", limit_steps=STEPS)
     out = tmp_path / "run"
     for step in stops:
         with monkeypatch.context() as patch:
@@ -72,14 +77,15 @@ def test_the_number_of_workers_and_other_randomness_change_nothing(recipe, tmp_p
     assert_same_weights(first, train(chosen, tmp_path / "b", limit_steps=6))
 
 
-def test_a_truncated_newest_state_costs_a_step_but_not_the_result(recipe, tmp_path, monkeypatch):
-    whole = train(recipe, tmp_path / "whole", limit_steps=STEPS)
+def test_a_truncated_newest_checkpoint_costs_a_step_but_not_the_result(
+    recipe, whole, tmp_path, monkeypatch
+):
     with monkeypatch.context() as patch:
         stop_after(patch, 9)
         with pytest.raises(StoppedError):
             train(recipe, tmp_path / "run", limit_steps=STEPS)
-    states = sorted((tmp_path / ".run.partial" / "checkpoints").iterdir())
-    states[-1].write_bytes(states[-1].read_bytes()[:-1000])
+    checkpoints = sorted((tmp_path / ".run.partial" / "checkpoints").iterdir())
+    checkpoints[-1].write_bytes(checkpoints[-1].read_bytes()[:-1000])
     out = train(recipe, tmp_path / "run", limit_steps=STEPS, resume=True)
     assert load_run(out).info["resumed_after_step"] == 8
     assert_same_weights(whole, out)
@@ -116,34 +122,37 @@ def test_an_unfinished_run_is_neither_overwritten_nor_mixed_up(recipe, tmp_path,
     assert (out / "run.json").read_text() == before
 
 
+def _words(config: Path, out: Path) -> list[str]:
+    return ["train", str(config), "--out", str(out), "--resume"]
+
+
 def _command(config: Path, out: Path) -> list[str]:
-    words = ["train", str(config), "--out", str(out), "--resume"]
-    return [sys.executable, "-m", "mutualnet", *words]
+    return [sys.executable, "-m", "mutualnet", *_words(config, out)]
 
 
 def _kill_until_done(config: Path, out: Path, rng: random.Random, kills: int) -> list[int]:
-    """Start, kill at a random moment after the first state, start again; let the last one end."""
+    """Start, kill at a random moment after a checkpoint, start again; let the last one end."""
     killed_at = []
-    states = out.parent / f".{out.name}.partial" / "checkpoints"
+    checkpoints = out.parent / f".{out.name}.partial" / "checkpoints"
     for _ in range(kills):
-        before = _newest(states)
+        before = _newest(checkpoints)
         process = subprocess.Popen(
             _command(config, out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
-        while process.poll() is None and _newest(states) <= before:
+        while process.poll() is None and _newest(checkpoints) <= before:
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.6))
         process.kill()
         if process.wait() == 0:
             break
-        killed_at.append(_newest(states))
+        killed_at.append(_newest(checkpoints))
     if not out.exists():
         subprocess.run(_command(config, out), check=True, capture_output=True)
     return killed_at
 
 
-def _newest(states: Path) -> int:
-    return max((int(p.name[5:14]) for p in states.glob("step-*.pt")), default=0)
+def _newest(checkpoints: Path) -> int:
+    return max((int(p.name[5:14]) for p in checkpoints.glob("step-*.pt")), default=0)
 
 
 @pytest.mark.parametrize(
@@ -151,14 +160,16 @@ def _newest(states: Path) -> int:
 )
 def test_kill_9_at_any_moment_and_resume_gives_the_same_bits(recipe, tmp_path, seed):
     config = tmp_path / "recipe.yaml"
-    write_recipe(override(recipe, ["optimizer.epochs=8"]), config)
-    subprocess.run(_command(config, tmp_path / "whole"), check=True, capture_output=True)
-    killed_at = _kill_until_done(config, tmp_path / "run", random.Random(seed), kills=2)
+    write_recipe(override(recipe, ["optimizer.epochs=4"]), config)
+    assert main(_words(config, tmp_path / "whole")) == 0
+    killed_at = _kill_until_done(
+        config, tmp_path / "run", random.Random(seed), kills=2 if seed else 1
+    )
     assert killed_at
     assert_same_weights(tmp_path / "whole", tmp_path / "run")
 
 
-def test_a_kill_before_the_first_state_keeps_the_format(recipe, tmp_path, monkeypatch):
+def test_a_kill_before_the_first_checkpoint_keeps_the_format(recipe, tmp_path, monkeypatch):
     """A probe may choose another one the next time, whose bits differ."""
     slow = override(recipe, ["compute.precision=auto", "checkpoint_minutes=1000"])
     with monkeypatch.context() as patch:
@@ -193,9 +204,9 @@ def test_other_data_under_the_same_path_is_refused(recipe, tmp_path, monkeypatch
         stop_after(patch, 3)
         with pytest.raises(StoppedError):
             train(recipe, out, limit_steps=STEPS)
-    states = tmp_path / ".run.partial" / "checkpoints"
-    step, state = latest_checkpoint(states)
-    write_checkpoint(states, step, state | {"data_id": "others"})
+    checkpoints = tmp_path / ".run.partial" / "checkpoints"
+    step, state = latest_checkpoint(checkpoints)
+    write_checkpoint(checkpoints, step, state | {"data_id": "others"})
     with pytest.raises(ValueError, match="must hold the data that the interrupted run began with"):
         train(recipe, out, limit_steps=STEPS, resume=True)
 
@@ -208,7 +219,7 @@ def test_what_does_not_decide_the_weights_may_change(recipe, tmp_path, monkeypat
         stop_after(patch, 3)
         with pytest.raises(StoppedError):
             train(chosen, tmp_path / "run", limit_steps=12)
-    (first / "weights.safetensors").unlink()  # a state needs the weights it began with no more
+    (first / "weights.safetensors").unlink()  # a checkpoint needs the weights it began with no more
     changed = override(chosen, ["data.num_workers=0", "table.latency_runs=3"])
     out = train(changed, tmp_path / "run", limit_steps=12, resume=True)
     assert_same_weights(whole, out)

@@ -18,7 +18,7 @@ from mutualnet.messages import first_line
 from mutualnet.models.registry import create_model, names_function
 from mutualnet.module_state import kept_running_statistics, mode_of
 from mutualnet.pretrained import copy_weights, pretrained_model
-from mutualnet.run_directory import load_run
+from mutualnet.run_directory import load_trained
 from mutualnet.seeding import Purpose, seed_of
 from mutualnet.supernet import Supernet
 from mutualnet.training.layer_decay import layer_shares
@@ -240,13 +240,15 @@ def make_teacher(
                 f"got {outputs.shape[-1]}. Train one on this data and pass its run."
             )
     else:
-        run = load_run(Path(config.name), trust=trust)
-        if run.info["class_names"] != list(data.class_names):
+        trained = load_trained(Path(config.name), trust=trust)
+        space = trained.recipe.space
+        if trained.info["class_names"] != list(data.class_names):
             raise ValueError(f"teacher {config.name} must have {data.name}'s classes, got others")
-        if not run.supernet.is_full(run.recipe.space.largest):
+        is_full = space.width_range[1] == space.full_width_mult  # else only tracing tells
+        if not (is_full or Supernet(trained.model, space).is_full(space.largest)):
             raise ValueError(
                 f"teacher {config.name} must be a run that trained the full network, got widths up "
-                f"to {run.recipe.space.width_range[1]:g}"
+                f"to {space.width_range[1]:g}"
             )
-        model = run.supernet.model
+        model = trained.model
     return model.to(device).eval().requires_grad_(False)
