@@ -40,51 +40,11 @@ def load_multilabel(
     """
     if path is None or not (path / TABLE).is_file():
         raise ValueError(f"path must be a folder with {TABLE}, got {path}")
-    try:
-        with (path / TABLE).open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path / TABLE} cannot be read as CSV ({error})") from None
-    if not rows or not {"file", "labels"} <= set(rows[0]):
-        raise ValueError(f"{path / TABLE} must have rows with the columns file and labels")
-    names = [row["file"] or "" for row in rows]
-    missing = [name for name in names if not (path / name).is_file()]
-    if missing:
-        raise ValueError(
-            f"{path} must hold every image of {TABLE}, got {len(missing)} that are not there: "
-            f"{shorten(missing)}"
-        )
-    carried = [
-        {label.strip() for label in (row["labels"] or "").split(";") if label.strip()}
-        for row in rows
-    ]
-    class_names = sorted(set().union(*carried))
-    if len(class_names) < 2:
-        raise ValueError(f"{path / TABLE} must name at least 2 labels, got {class_names}")
-    targets = np.array([[name in labels for name in class_names] for labels in carried], np.float32)
-    everything = np.arange(len(names))
-    if "split" in rows[0]:
-        splits = np.array([row["split"] or "" for row in rows])
-        strange = sorted(set(splits.tolist()) - {"train", "test"})
-        if strange or len(set(splits.tolist())) < 2:
-            raise ValueError(
-                f"the column split of {path / TABLE} must hold train and test, got "
-                f"{sorted(set(splits.tolist()))}"
-            )
-        train, test = everything[splits == "train"], everything[splits == "test"]
-    else:
-        # By a hash of the names alone: labels that come together have no strata.
-        train, test = stratified_split(
-            np.zeros(len(names), dtype=np.int64),
-            TEST_SHARE,
-            seed=0,
-            purpose="test",
-            class_names=("images",),
-            keys=names,
-        )
-    kept, chosen = settings.hold_out_select(
-        np.zeros(len(train), dtype=np.int64), ("images",), [names[i] for i in train]
-    )
+    rows = _read_rows(path)
+    names = _names(rows)
+    class_names, targets = _read_labels(path, rows)
+    train, test = _train_and_test(path, rows)
+    kept, chosen = settings.hold_out_select(*_without_strata([names[i] for i in train]))
     train, select = train[kept], train[chosen]
     changed = train_transform(settings)
     plain = photo_transform(settings.resolution)
@@ -109,13 +69,73 @@ def load_multilabel(
         mean=MEAN,
         std=STD,
         resolution=settings.resolution,
-        data_id=hash_data("multilabel", {p: _facts(rows, positions_of[p]) for p in positions_of}),
+        data_id=hash_data(
+            "multilabel", {p: _names_and_labels(rows, positions_of[p]) for p in positions_of}
+        ),
         eval_transform=plain,
         task="multilabel",
         selection=settings.selection,
     )
 
 
-def _facts(rows: list[dict[str, str]], positions: np.ndarray) -> tuple[list[str], list[str]]:
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of the table, each of an image that is there; a missing cell is None."""
+    try:
+        with (path / TABLE).open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path / TABLE} cannot be read as CSV ({error})") from None
+    if not rows or not {"file", "labels"} <= set(rows[0]):
+        raise ValueError(f"{path / TABLE} must have rows with the columns file and labels")
+    missing = [name for name in _names(rows) if not (path / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"{path} must hold every image of {TABLE}, got {len(missing)} that are not there: "
+            f"{shorten(missing)}"
+        )
+    return rows
+
+
+def _names(rows: list[dict[str, str]]) -> list[str]:
+    return [row["file"] or "" for row in rows]
+
+
+def _read_labels(path: Path, rows: list[dict[str, str]]) -> tuple[list[str], np.ndarray]:
+    """Names of the K labels, and which of them each image carries: (N, K) zeros and ones."""
+    carried = [
+        {label.strip() for label in (row["labels"] or "").split(";") if label.strip()}
+        for row in rows
+    ]
+    class_names = sorted(set().union(*carried))
+    if len(class_names) < 2:
+        raise ValueError(f"{path / TABLE} must name at least 2 labels, got {class_names}")
+    targets = np.array([[name in labels for name in class_names] for labels in carried], np.float32)
+    return class_names, targets
+
+
+def _train_and_test(path: Path, rows: list[dict[str, str]]) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the train and the test images, by the table or by a hash of their names."""
+    if "split" not in rows[0]:
+        strata, class_names, keys = _without_strata(_names(rows))
+        return stratified_split(
+            strata, TEST_SHARE, seed=0, purpose="test", class_names=class_names, keys=keys
+        )
+    splits = np.array([row["split"] or "" for row in rows])
+    found = set(splits.tolist())
+    if found != {"train", "test"}:
+        raise ValueError(
+            f"the column split of {path / TABLE} must hold train and test, got {sorted(found)}"
+        )
+    return np.flatnonzero(splits == "train"), np.flatnonzero(splits == "test")
+
+
+def _without_strata(names: list[str]) -> tuple[np.ndarray, tuple[str, ...], list[str]]:
+    """All images as of one class, by their names: labels that come together have no strata."""
+    return np.zeros(len(names), dtype=np.int64), ("images",), names
+
+
+def _names_and_labels(
+    rows: list[dict[str, str]], positions: np.ndarray
+) -> tuple[list[str], list[str]]:
     """Names and labels of some images."""
     return [rows[i]["file"] for i in positions], [rows[i]["labels"] for i in positions]

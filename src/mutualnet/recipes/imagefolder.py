@@ -1,8 +1,8 @@
 """Recipes on folders of photos.
 
 Source: Yang et al. 2020, https://arxiv.org/abs/1909.12978, section 4, for MobileNet v1.
-Differs: Batches of 64 with a rate in proportion, a warm-up over 5 epochs, and timm's initial
-    weights. For photos with several labels 100 epochs.
+Differs: Batches of 64 with a learning rate in proportion, a warm-up over 5 epochs, and timm's
+    initial weights. For photos with several labels 100 epochs.
 """
 
 from __future__ import annotations

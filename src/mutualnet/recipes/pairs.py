@@ -6,13 +6,14 @@ one switch away.
 Source: Yao and Sun 2020, https://arxiv.org/abs/2008.06964, section 4, and the authors' code on
     CIFAR-100, whose initial weights `model.weight_init=dcm` draws.
 Differs: The momentum is kept at drops of the learning rate, where the code forgets it
-    (`optimizer.reset_momentum` does too). The rate of wide residual networks drops after 60, 120
-    and 160 epochs, as the text says; the code's drops one epoch earlier. Divergences are computed
-    from logarithms, where the code adds 1e-8 to every probability. The code's MobileNet is drawn by
-    PyTorch's default and scored with the statistics of test batches; ours is drawn like the others
-    and scored in eval mode. The code for ImageNet is not published: there networks keep timm's
-    initial weights, and all parameters decay, as on CIFAR-100. WRN-16-1 has the settings of its
-    larger kin. A tenth of the train images is held out, as in every recipe (`data.select_share`).
+    (`optimizer.reset_momentum` does too). The learning rate of wide residual networks drops
+    after 60, 120 and 160 epochs, as the text says; the code's drops one epoch earlier. Divergences
+    are computed from logarithms, where the code adds 1e-8 to every probability. The code's
+    MobileNet is drawn by PyTorch's default and scored with the statistics of test batches; ours is
+    drawn like the others and scored in eval mode. The code for ImageNet is not published: there
+    networks keep timm's initial weights, and all parameters decay, as on CIFAR-100. WRN-16-1 has
+    the settings of its larger kin. A tenth of the train images is held out, as in every recipe
+    (`data.select_share`).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def _steps(
     weight_decay: float = 1e-4,
     nesterov: bool = False,
 ) -> OptimizerConfig:
-    """SGD from a rate of 0.1, which falls at some epochs; weight decay on everything."""
+    """SGD from a learning rate of 0.1, which falls at some epochs; weight decay on everything."""
     return OptimizerConfig(
         lr=0.1,
         epochs=epochs,

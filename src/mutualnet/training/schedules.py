@@ -10,7 +10,7 @@ from mutualnet.config import OptimizerConfig
 def learning_rate_factor(
     config: OptimizerConfig, step: int, *, steps_per_epoch: int, total_steps: int
 ) -> float:
-    """Share of the highest rate that a step is taken with.
+    """Share of the highest learning rate that a step is taken with.
 
     A linear warm-up first. Then `cosine` (half a period) and `linear` fall to zero step by step,
     `step` multiplies by `gamma` after each of the milestones, `exponential` after every epoch.
