@@ -106,5 +106,5 @@ def _imbalance(subnet: Subnet, space: ElasticSpace) -> float:
 
 def _latency_ms(supernet: Supernet, subnet: Subnet, runs: int) -> float:
     module = supernet.extract(subnet, uncalibrated=True)
-    shape = (1, supernet.plan.input_channels, subnet.resolution, subnet.resolution)
+    shape = supernet.plan.input_shape(subnet.resolution)
     return measure_latency(module, shape, warmup=3, runs=runs).p50_ms

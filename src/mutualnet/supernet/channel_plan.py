@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -27,10 +28,19 @@ class ChannelGroup:
     step: int = 1
     """Channels that must stay together, because a grouped layer computes them together."""
     rule: ChannelRule = PLAIN
+    whole: int | None = None
+    """Channels of the layer that it is a part of, as after a split; None if it has one alone."""
+    least: int = 1
+    """Blocks of `step` channels that always stay."""
 
     def count(self, share: float) -> int:
         """Active channels at a share of the full model's width."""
-        return self.rule.count(self.size, share, self.step)
+        if self.whole is None:
+            count = self.rule.count(self.size, share, self.step)
+        else:
+            blocks = self.rule.count(self.whole, share) * self.size / self.whole / self.step
+            count = self.step * math.floor(blocks + 0.5)
+        return min(self.size, max(count, self.least * self.step))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,16 +54,12 @@ class Segment:
     """(L,) channel of the group at each place."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Axis:
-    """One narrowed dimension of a layer, shared by the parameters and attributes it sizes."""
+    """A narrowed dimension, shared by all the tensors and attributes that it sizes."""
 
     size: int
     segments: tuple[Segment, ...]
-    parameter_dims: tuple[tuple[str, int], ...]
-    """(parameter or buffer name, dimension) of the layer."""
-    attributes: tuple[tuple[str, int], ...]
-    """(attribute of the layer, positions per unit of it): `groups` counts blocks, not channels."""
 
     @cached_property
     def _is_ascending(self) -> bool:
@@ -76,6 +82,17 @@ class Axis:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SizeAttribute:
+    """An attribute of a module that says how many channels there are."""
+
+    name: str
+    item: int | None
+    """Which number, where the attribute is a tuple or a list of them."""
+    axis: Axis
+    """What it counts."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inelastic:
     """Layers that keep all their channels, and why."""
 
@@ -88,11 +105,16 @@ class ChannelPlan:
     """Every narrowed axis of a model as a function of the groups' active channel counts."""
 
     groups: tuple[ChannelGroup, ...]
-    axes: Mapping[str, tuple[Axis, ...]]
-    """Axes by the full name of their layer."""
+    tensors: Mapping[str, Mapping[int, Axis]]
+    """Narrowed dimensions of each parameter and buffer, by its full name."""
+    attributes: Mapping[str, tuple[SizeAttribute, ...]] = field(default_factory=dict)
+    """What sizes a module has as attributes, by its full name."""
     inelastic: tuple[Inelastic, ...] = ()
-    input_channels: int = 3
-    """Channels of the model's input."""
+    links: tuple[tuple[int, ...], ...] = ()
+    """Groups that keep the same share of their channels, because the model's code computes the
+    size of one from that of another; the first of each decides."""
+    example_shape: tuple[int, ...] = (3, 0, 0)
+    """Of the input that the model was traced with, without its batch."""
     _by_name: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -118,32 +140,67 @@ class ChannelPlan:
                 f"group_widths must name channel groups of the model, got {unknown[0]!r}. "
                 f"Known: {', '.join(list(self._by_name)[:8])}... (see Supernet.report())"
             )
-        return tuple(group.count(shares.get(group.name, share)) for group in self.groups)
+        return self.linked(
+            group.count(shares.get(group.name, share)) for group in self.groups
+        )
+
+    def linked(self, counts: Iterable[int]) -> tuple[int, ...]:
+        """Counts in which linked groups keep the share that the first of them keeps."""
+        found = list(counts)
+        for link in self.links:
+            groups = [self.groups[number] for number in link]
+            blocks = math.gcd(*(group.size // group.step for group in groups))
+            kept = math.floor(found[link[0]] * blocks / groups[0].size + 0.5)
+            kept = min(blocks, max(kept, 1, *(self._least_blocks(g, blocks) for g in groups)))
+            for number, group in zip(link, groups, strict=True):
+                found[number] = group.size // blocks * kept
+        return tuple(found)
+
+    @staticmethod
+    def _least_blocks(group: ChannelGroup, blocks: int) -> int:
+        return math.ceil(group.least * group.step * blocks / group.size)
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of the model's input."""
+        return self.example_shape[0]
 
     @property
     def full_counts(self) -> tuple[int, ...]:
         """Every group at its full size."""
         return tuple(group.size for group in self.groups)
 
+    def input_shape(self, resolution: int, batch_size: int = 1) -> tuple[int, ...]:
+        """Shape of a batch: (N, C, H, W), and with the frames of the example (N, C, T, H, W)."""
+        return (batch_size, *self.example_shape[:-2], resolution, resolution)
+
     def indices(self, counts: Sequence[int]) -> dict[str, dict[int, Index]]:
         """Kept positions per narrowed dimension of every parameter and buffer, by full name."""
-        kept: dict[str, dict[int, Index]] = {}
-        for layer, axes in self.axes.items():
-            for axis in axes:
-                index = axis.index(counts)
-                for name, dim in axis.parameter_dims:
-                    kept.setdefault(f"{layer}.{name}" if layer else name, {})[dim] = index
-        return kept
+        known: dict[int, Index] = {}
 
-    def attributes(self, counts: Sequence[int]) -> dict[str, dict[str, int]]:
-        """Sizes that the layers of the narrow model carry as attributes, by layer name."""
-        values: dict[str, dict[str, int]] = {}
-        for layer, axes in self.axes.items():
-            for axis in axes:
-                length = index_length(axis.index(counts))
-                for name, unit in axis.attributes:
-                    values.setdefault(layer, {})[name] = length // unit
-        return values
+        def index_of(axis: Axis) -> Index:
+            if id(axis) not in known:
+                known[id(axis)] = axis.index(counts)
+            return known[id(axis)]
+
+        return {
+            name: {dim: index_of(axis) for dim, axis in axes.items()}
+            for name, axes in self.tensors.items()
+        }
+
+    def sizes(self, counts: Sequence[int]) -> dict[str, dict[tuple[str, int | None], int]]:
+        """Sizes that the modules of the narrow model carry: module, (attribute, item), value."""
+        known: dict[int, int] = {}
+
+        def length(axis: Axis) -> int:
+            if id(axis) not in known:
+                known[id(axis)] = index_length(axis.index(counts))
+            return known[id(axis)]
+
+        return {
+            module: {(a.name, a.item): length(a.axis) for a in attributes}
+            for module, attributes in self.attributes.items()
+        }
 
 
 def index_length(index: Index) -> int:

@@ -106,12 +106,13 @@ def narrow_module(
         memo[id(buffer)] = make_buffer(name, buffer, indices.get(name, {}))
         kept.append(buffer)
     narrow = _copy_tree(model, memo)
-    for layer, values in plan.attributes(counts).items():
-        module = narrow.get_submodule(layer)
-        for name, value in values.items():
-            if name == "normalized_shape":
-                assert isinstance(module, nn.LayerNorm)
-                setattr(module, name, (*module.normalized_shape[:-1], value))
-            else:
-                setattr(module, name, value)
+    for path, values in plan.sizes(counts).items():
+        module = narrow.get_submodule(path)
+        for (name, item), value in values.items():
+            known = getattr(module, name)
+            if item is not None:
+                changed = list(known)
+                changed[item] = value
+                value = type(known)(changed)
+            setattr(module, name, value)
     return narrow

@@ -1,67 +1,37 @@
-"""From an untouched model to its channel plan, with Torch-Pruning's dependency graph."""
+"""From an untouched model to its channel plan: follow the channels, group them, try it narrower."""
 
 from __future__ import annotations
 
 import logging
 import re
-import warnings
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-import torch_pruning as tp  # type: ignore[import-untyped]
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
-from torch.nn.utils import parametrize
-from torch.utils._pytree import tree_leaves
 
 from mutualnet.messages import first_line
 from mutualnet.module_state import mode_of
-from mutualnet.supernet.channel_plan import Axis, ChannelGroup, ChannelPlan, Inelastic, Segment
-from mutualnet.supernet.channel_rules import PLAIN, ChannelRule, rules_for
-from mutualnet.supernet.layers import axis_kind, grouped_step, is_one_axis, is_sized
+from mutualnet.supernet.capture import Capture, Operation, Site, along, capture, fresh_labels
+from mutualnet.supernet.channel_ids import ChannelIds, axes_of
+from mutualnet.supernet.channel_plan import ChannelPlan
+from mutualnet.supernet.channel_rules import ChannelRule, rules_for
+from mutualnet.supernet.grouping import Choices, build_plan, make_rectangular
 from mutualnet.supernet.meta_copy import meta_copy
-from mutualnet.supernet.verify import freeze_failing_groups
+from mutualnet.supernet.sizes import SizeVector, attribute_vectors
+from mutualnet.supernet.verify import Failure, first_failure
+
+__all__ = ["trace_channels"]
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass
-class _Use:
-    """Where a raw group touches one side of one layer."""
-
-    layer: str
-    side: str
-    positions: np.ndarray
-    channels: np.ndarray
-
-
-@dataclass
-class _RawGroup:
-    """A set of tied channels as traced, before it is known to be elastic."""
-
-    size: int
-    uses: dict[tuple[str, str], _Use] = field(default_factory=dict)
-    problem: str | None = None
-
-    def producers(self) -> list[str]:
-        return [layer for (layer, side) in self.uses if side == "out"]
-
-    def layers(self) -> list[str]:
-        return list(dict.fromkeys(layer for layer, _ in self.uses))
-
-    def add(self, use: _Use) -> None:
-        known = self.uses.get((use.layer, use.side))
-        if known is None:
-            self.uses[use.layer, use.side] = use
-        elif not (
-            np.array_equal(known.positions, use.positions)
-            and np.array_equal(known.channels, use.channels)
-        ):
-            self.problem = f"{use.layer} sees its channels in two different orders"
+FEW_GROUPS = 4
+"""Grouped convolutions with at most this many groups are narrowed inside of each of them."""
+LARGE_GROUP = 8
+"""... if the groups have more channels than this."""
+BATCH = 7
+"""Images that the copy without values runs on: a number that channel counts seldom are made of."""
+MOST_TRIALS = 24
 
 
 def trace_channels(
@@ -71,320 +41,241 @@ def trace_channels(
 ) -> ChannelPlan:
     """Find the tied channels of a model and everything that sizes them.
 
-    The model is not changed: a copy without values (on the meta device where the model allows it)
-    is traced in eval mode, and in train mode where that runs other modules. Narrowing the copy to
-    one channel step per group must run and keep the output's shape; groups that break it freeze.
+    The model is not changed. A copy without values (on the meta device where the model allows it)
+    runs in eval mode, and in train mode where that runs other modules, and every channel of its
+    parameters is followed through every operation. Then narrower copies run: what does not do the
+    same to the channels that are left is made inelastic.
 
     Args:
-        model: Any CNN that runs on `example_input`.
-        example_input: (N, C, H, W), only its shape and dtype count. N is raised to 2 in train mode.
+        model: Any network that runs on `example_input`.
+        example_input: (N, C, H, W) or (N, C, T, H, W), only its shape and dtype count, not N.
         rules: Layer-name patterns to channel rules, before the architecture's own.
 
     Raises:
         ValueError: If the model does not run on `example_input`, or a rule matches no layer.
     """
-    shape = (
-        max(2, example_input.shape[0]),
-        *example_input.shape[1:],
-    )  # BN in train mode needs 2
-    copy_, inputs = meta_copy(model, shape)
-    names = {module: name for name, module in copy_.named_modules()}
-    problems = _layer_problems(model)
-    raw: list[_RawGroup] = []
-    outputs: set[str] = set()
-    eval_calls = _module_calls(copy_, inputs, training=False) or Counter()
-    train_calls = _module_calls(copy_, inputs, training=True)
-    modes = (
-        [False] if train_calls is None or eval_calls.keys() >= train_calls.keys() else [False, True]
-    )
-    for training in modes:
-        _trace_mode(copy_, inputs, names, training, raw, outputs)
-    for calls in (eval_calls, train_calls or Counter()):
-        for module, times in calls.items():
-            if times > 1 and next(module.parameters(recurse=False), None) is not None:
-                problems[names[module]] = f"called {times} times in one forward pass"
-    _tie_grouped_layers(raw, copy_)
-    for group in raw:
-        group.problem = group.problem or _problem_of(group, problems, outputs)
-    _freeze_overlaps(raw)
-    plan = _build_plan(model, raw, rules_for(model, rules), example_input.shape[1])
+    copy_, inputs = meta_copy(model, (BATCH, *example_input.shape[1:]))
+    if inputs.device.type != "meta":
+        inputs = inputs[:2]  # BN in train mode needs two
+    tracer = _Tracer(model, copy_, inputs, rules_for(model, rules))
+    plan = tracer.trace()
     _check_overrides(rules, plan, model)
-    return freeze_failing_groups(copy_, inputs, plan, train=len(modes) > 1)
+    return plan
 
 
-# ------------------------------------------------------------------------------- the traced copy
+class _Tracer:
+    """Follows a copy's channels and repairs what a narrower network shows to be wrong."""
 
+    def __init__(
+        self, model: nn.Module, copy_: nn.Module, inputs: Tensor, rules: Mapping[str, ChannelRule]
+    ) -> None:
+        self.model = model
+        self.copy = copy_
+        self.inputs = inputs
+        self.rules = rules
+        self.modes = _modes(copy_, inputs)
+        self.inner: dict[str, bool] = {}
+        self.choices = Choices()
+        self.captures: list[Capture] = []
+        self.linked: set[Site] = set()
 
-def _module_calls(model: nn.Module, inputs: Tensor, training: bool) -> Counter[nn.Module] | None:
-    """How often each module runs in one forward pass; None if that mode does not run at all."""
-    calls: Counter[nn.Module] = Counter()
+    def trace(self) -> ChannelPlan:
+        self.captures = self.follow()
+        if self._turn_inward():
+            self.captures = self.follow()
+        for _ in range(MOST_TRIALS):
+            make_rectangular(self.captures)
+            plan = self.plan()
+            failure = self._failure(plan)
+            if failure is None:
+                return plan
+            self._repair(failure)
+        for seen in self.captures:
+            for labels in seen.tensors.values():
+                for array in labels:
+                    seen.ids.freeze(array, "its sizes do not follow when it is narrower")
+        return self.plan()
 
-    def count(module: nn.Module, *_: Any) -> None:
-        calls[module] += 1
+    def plan(self) -> ChannelPlan:
+        return build_plan(
+            self.copy, self.captures, self.rules, self.choices, tuple(self.inputs.shape)
+        )
 
-    handles = [module.register_forward_hook(count) for module in model.modules()]
-    try:
-        with mode_of(model, training), torch.no_grad():
-            model(inputs)
-    except Exception as problem:
-        if not training:
-            raise
-        logger.warning("the model does not run in train mode: %s", first_line(problem))
+    def is_inner(self, module: str, groups: int, per_group: int) -> bool:
+        """The choice for a grouped convolution, made once for the full network."""
+        return self.inner.setdefault(module, groups <= FEW_GROUPS and per_group > LARGE_GROUP)
+
+    def follow(self) -> list[Capture]:
+        """Follow all channels of the full copy, in each mode that runs modules of its own."""
+        ids = ChannelIds()
+        labels = fresh_labels(self.copy, ids)
+        captures = []
+        for training in self.modes:
+            seen = Capture(ids, labels)
+            capture(self.copy, self.inputs, seen, training=training, is_inner=self.is_inner)
+            captures.append(seen)
+        for seen in captures:
+            for output in seen.outputs:
+                for array in output:
+                    ids.freeze(array, "its channels are the model's output")
+        return captures
+
+    def _turn_inward(self) -> bool:
+        """Narrow grouped convolutions inside of their groups if these cannot be dropped."""
+        found = set()
+        for seen in self.captures:
+            for operation in seen.operations:
+                if operation.name != "aten::convolution" or len(operation.inputs) < 2:
+                    continue
+                module = self.copy.get_submodule(operation.module)
+                if getattr(module, "groups", 1) <= 1 or self.inner.get(operation.module):
+                    continue
+                for array in operation.inputs[0]:
+                    units = seen.ids.units(array)
+                    if (units == units.flat[0]).all() and units.flat[0] >= 0:
+                        found.add(operation.module)
+        self.inner.update(dict.fromkeys(found, True))
+        return bool(found)
+
+    def _failure(self, plan: ChannelPlan) -> Failure | None:
+        for number, counts in enumerate(_trials(plan)):
+            for training, seen in zip(self.modes, self.captures, strict=True):
+                failure = first_failure(
+                    self.copy, self.inputs, plan, counts, seen,
+                    training=training, is_inner=self.is_inner, shapes_only=number > 0,
+                )  # fmt: skip
+                if failure is not None:
+                    if number > 0 and self.choices.least == 1:  # one channel alone may be too few
+                        self.choices.least = 2
+                        return self._failure(self.plan())
+                    return failure
         return None
-    finally:
-        for handle in handles:
-            handle.remove()
-    return calls
+
+    def _repair(self, failure: Failure) -> None:
+        """Link sizes that the failing line computes from each other, or keep its channels.
+
+        All modules that run the same line are treated alike.
+        """
+        logger.debug("%s: %s %s", failure.module, failure.site, failure.reason)
+        places = [
+            [o for o in seen.operations if o.site == failure.site] for seen in self.captures
+        ]
+        if not any(places):
+            places = [
+                [o for o in seen.operations if o.module == failure.module]
+                for seen in self.captures
+            ]
+        if failure.site not in self.linked:
+            self.linked.add(failure.site)
+            pairs = self._pairs(places)
+            if pairs:
+                self.choices.links.extend(pairs)
+                return
+        reason = f"narrower, {failure.name.removeprefix('aten::')} fails ({failure.reason})"
+        if not self._freeze(places, reason):
+            kind = type(self.copy.get_submodule(failure.module))
+            names = {n for n, m in self.copy.named_modules() if type(m) is kind}
+            inside = tuple(f"{name}." if name else "" for name in names)
+            rest = [
+                [o for o in seen.operations if o.module in names or o.module.startswith(inside)]
+                for seen in self.captures
+            ]
+            if not self._freeze(rest, reason):
+                self._freeze([seen.operations for seen in self.captures], reason)
+
+    def _pairs(self, places: list[list[Operation]]) -> list[tuple[np.ndarray, np.ndarray]]:
+        sizes = attribute_vectors(
+            self.copy, self.captures, self.choices.dropped_sizes, len(self.inputs)
+        )
+        return [
+            pair
+            for seen, operations in zip(self.captures, places, strict=True)
+            for operation in operations
+            for pair in _same_sizes(seen, operation, sizes.get(operation.module, ()))
+        ]
+
+    def _freeze(self, places: list[list[Operation]], reason: str) -> bool:
+        """Keep all channels of some operations; whether that changes anything."""
+        changed = False
+        for seen, operations in zip(self.captures, places, strict=True):
+            for operation in operations:
+                for labels in (*operation.inputs, *operation.outputs):
+                    for array in labels:
+                        changed = changed or not seen.ids.is_fixed(array).all()
+                        where = f"{operation.module or 'the model'}, {operation.site}"
+                        seen.ids.freeze(array, f"{reason} in {where}")
+        return changed
 
 
-def _trace_mode(
-    model: nn.Module,
-    inputs: Tensor,
-    names: Mapping[nn.Module, str],
-    training: bool,
-    raw: list[_RawGroup],
-    outputs: set[str],
-) -> None:
-    """Add the groups that Torch-Pruning finds in one mode; note the layers that make the output."""
-    producers: dict[Any, str] = {}
+def _same_sizes(
+    seen: Capture, operation: Operation, sizes: Sequence[SizeVector]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Channels that may have to stay as many as each other: of an operation and its module."""
+    own: list[np.ndarray] = []
+    for shape, labels in zip(operation.shapes, operation.outputs, strict=True):
+        own += [v for d in range(len(shape)) if (v := along(shape, labels, d)) is not None]
+        own += [rest for array in labels for rest in _products(array)]
+    for labels in operation.inputs:
+        own += [a.reshape(-1) for a in labels if a.size == max(a.shape)]
+    around = own + [size.ids for size in sizes]
+    for shape, labels in seen.passed.get(operation.module, ()):
+        around += [v for d in range(len(shape)) if (v := along(shape, labels, d)) is not None]
+    pairs = []
+    for number, vector in enumerate(own):
+        for other in (*own[number + 1 :], *around[len(own) :]):
+            if len(vector) == len(other):
+                a, b = seen.ids.units(vector), seen.ids.units(other)
+                if not np.array_equal(a, b):
+                    pairs.append((vector, other))
+    return pairs
 
-    def remember(module: nn.Module, _: Any, output: Any) -> None:
-        for tensor in tree_leaves(output):
-            if isinstance(tensor, Tensor) and tensor.grad_fn is not None:
-                producers.setdefault(tensor.grad_fn, names[module])
 
-    leaves = [module for module in model.modules() if not list(module.children())]
-    handles = [module.register_forward_hook(remember) for module in leaves]
+def _products(array: np.ndarray) -> list[np.ndarray]:
+    """Channels along the last two, three, ... dimensions that have some, as one vector each."""
+    axes = axes_of(array)
+    found = []
+    for start in range(len(axes) - 1):
+        front = array
+        for axis in axes[:start]:
+            front = front.take([0], axis)
+        found.append(front.reshape(-1))
+    return found
 
-    def forward(net: nn.Module, example: Tensor) -> list[Tensor]:
-        # Torch-Pruning puts the model in eval mode first; this is the one place to undo it.
-        result = net.train(training)(example)
-        found = [t for t in tree_leaves(result) if isinstance(t, Tensor) and t.grad_fn is not None]
-        outputs.update(producers[t.grad_fn] for t in found if t.grad_fn in producers)
-        return found
 
-    with mode_of(model, training), torch.enable_grad(), warnings.catch_warnings():
-        # Where its shape inference gives up, the trial at the end decides.
-        warnings.filterwarnings("ignore", message="Maximum recursive depth")
-        try:
-            graph = tp.DependencyGraph().build_dependency(
-                model, inputs, forward_fn=forward, verbose=False
+def _trials(plan: ChannelPlan) -> list[tuple[int, ...]]:
+    """Counts at which the plan must hold: about half, differently in each group, and the least."""
+    if not plan.groups:
+        return []
+    middle = []
+    for number, group in enumerate(plan.groups):
+        blocks = group.size // group.step
+        middle.append(group.step * min(blocks, max(2, blocks // 2 - number % 3)))
+    least = (group.step * group.least for group in plan.groups)
+    return [plan.linked(middle), plan.linked(least)]
+
+
+def _modes(model: nn.Module, inputs: Tensor) -> list[bool]:
+    """Eval mode, and train mode where it runs modules that eval mode does not."""
+    ran: dict[bool, set[nn.Module]] = {False: set(), True: set()}
+    for training in (False, True):
+        handles = [
+            module.register_forward_hook(
+                lambda m, *_, seen=ran[training]: seen.add(m)  # type: ignore[misc]
             )
-        except (ArithmeticError, LookupError, TypeError, AttributeError) as error:
-            raise ValueError(
-                "the model's channels cannot be traced: Torch-Pruning's dependency graph stops at "
-                f"{type(error).__name__}: {first_line(error)}. An operation between its layers "
-                "(splitting or shuffling channels) is the usual cause."
-            ) from error
+            for module in model.modules()
+        ]
+        try:
+            with mode_of(model, training), torch.no_grad():
+                model(inputs)
+        except Exception as problem:
+            if not training:
+                raise
+            logger.warning("the model does not run in train mode: %s", first_line(problem))
+            return [False]
         finally:
             for handle in handles:
                 handle.remove()
-        seen: set[str] = set()
-        for module in list(graph.module2node):
-            if isinstance(module, (_ConvNd, nn.Linear)) and names.get(module) not in seen:
-                seen.update(_add_group(graph, module, names, raw, outputs).producers())
-
-
-def _add_group(
-    graph: Any,
-    module: nn.Module,
-    names: Mapping[nn.Module, str],
-    raw: list[_RawGroup],
-    outputs: set[str],
-) -> _RawGroup:
-    """Add the group of the channels that a layer makes, or what kept it from being found."""
-    root, size = names[module], int(graph.get_out_channels(module))
-    known = next((g for g in raw if (root, "out") in g.uses), None)
-    group = known or _RawGroup(size=size)
-    try:
-        prune = graph.get_pruner_of_module(module).prune_out_channels
-        found = graph.get_pruning_group(module, prune, list(range(size)))
-    except (IndexError, KeyError, ValueError, TypeError, ZeroDivisionError) as error:
-        group.add(_Use(root, "out", np.arange(size), np.arange(size)))
-        group.problem = f"its channels cannot be followed ({type(error).__name__}: {error})"
-        raw.extend([] if known else [group])
-        return group
-    for item in found.items:
-        module, node = item.dep.target.module, item.dep.target
-        if isinstance(module, nn.Parameter):
-            group.problem = "it meets a bare parameter that no known layer owns"
-        elif node.type == tp.ops.OPTYPE.OUTPUT:
-            outputs.update(group.producers())
-        elif module in names and is_sized(module):
-            out = graph.is_out_channel_pruning_fn(item.dep.handler)
-            into = graph.is_in_channel_pruning_fn(item.dep.handler)
-            side = "out" if out else "in"
-            if out and into and not isinstance(module, _ConvNd):
-                side = "both"
-            positions = np.asarray(item.idxs, dtype=np.int64)
-            channels = np.asarray(item.root_idxs, dtype=np.int64)
-            order = np.argsort(positions, kind="stable")
-            group.add(_Use(names[module], side, positions[order], channels[order]))
-    if known is None and group.uses:
-        raw.append(group)
-    return group
-
-
-# ------------------------------------------------------------------------- what cannot be elastic
-
-
-def _layer_problems(model: nn.Module) -> dict[str, str]:
-    """Layers that must keep all their channels whatever the trace says, with the reason."""
-    problems: dict[str, str] = {}
-    owners: dict[int, list[str]] = defaultdict(list)
-    for name, module in model.named_modules():
-        for parameter in module.parameters(recurse=False):
-            owners[id(parameter)].append(name)
-        if parametrize.is_parametrized(module):
-            problems[name] = "its parameters are parametrized"
-        elif axis_kind(module, "out") is not None and "weight" not in module._parameters:
-            problems[name] = "its weight is computed by a hook, not stored"
-    for layers in owners.values():
-        if len(layers) > 1:
-            for layer in layers:
-                others = ", ".join(other for other in layers if other != layer)
-                problems[layer] = f"it shares a parameter with {others or 'itself'}"
-    return problems
-
-
-def _problem_of(
-    group: _RawGroup, problems: Mapping[str, str], outputs: Iterable[str]
-) -> str | None:
-    """Why a traced group cannot be elastic, None if it can."""
-    if set(group.producers()) & set(outputs):
-        return "its channels are the model's output"
-    for layer in group.layers():
-        # A parametrization hides its layer's weight one level down.
-        owner = layer.split(".parametrizations.")[0]
-        if owner in problems:
-            return f"{owner}: {problems[owner]}"
-    return None
-
-
-def _tie_grouped_layers(raw: list[_RawGroup], model: nn.Module) -> None:
-    """Make the two sides of a grouped convolution one group: whole blocks are kept or dropped."""
-    for name, module in model.named_modules():
-        if not isinstance(module, _ConvNd) or module.groups == 1:
-            continue
-        sides = {
-            side: next((g for g in raw if (name, side) in g.uses), None) for side in ("in", "out")
-        }
-        into, out = sides["in"], sides["out"]
-        if module.in_channels != module.out_channels or module.transposed:
-            for group in (into, out):
-                if group is not None:
-                    group.problem = (
-                        f"{name} is a grouped convolution with other channels in than out"
-                    )
-            continue
-        if into is None or out is None or into is out:
-            if into is None and out is not None and module.groups != module.out_channels:
-                out.problem = f"{name} is a grouped convolution on channels that are not elastic"
-            continue
-        if not np.array_equal(into.uses[name, "in"].channels, out.uses[name, "out"].channels):
-            into.problem = out.problem = f"{name} is grouped over channels in another order"
-            continue
-        for use in out.uses.values():
-            into.add(use)
-        into.problem = into.problem or out.problem
-        raw.remove(out)
-
-
-def _freeze_overlaps(raw: list[_RawGroup]) -> None:
-    """Freeze groups that claim the same place of a layer; one place has one channel."""
-    claimed: dict[tuple[str, str], dict[int, _RawGroup]] = defaultdict(dict)
-    for group in raw:
-        for key, use in group.uses.items():
-            for position in use.positions.tolist():
-                other = claimed[key].setdefault(position, group)
-                if other is not group:
-                    reason = f"{key[0]} is claimed by two groups of channels"
-                    group.problem = group.problem or reason
-                    other.problem = other.problem or reason
-
-
-# ------------------------------------------------------------------------------ from trace to plan
-
-
-def _build_plan(
-    model: nn.Module,
-    raw: list[_RawGroup],
-    rules: Mapping[str, ChannelRule],
-    input_channels: int,
-) -> ChannelPlan:
-    order = {name: number for number, (name, _) in enumerate(model.named_modules())}
-    modules = dict(model.named_modules())
-    groups: list[ChannelGroup] = []
-    inelastic: list[Inelastic] = []
-    segments: dict[tuple[str, str], list[Segment]] = defaultdict(list)
-    for group in sorted(raw, key=lambda g: min(order.get(name, 0) for name in g.layers())):
-        producers = sorted(
-            (n for n in group.producers() if isinstance(modules[n], (_ConvNd, nn.Linear))),
-            key=order.__getitem__,
-        )
-        unknown = [n for n in group.layers() if axis_kind(modules[n], "out") is None]
-        problem = group.problem
-        if problem is None and unknown:
-            layer_type = type(modules[unknown[0]]).__name__
-            problem = f"{unknown[0]}: no rule to narrow a {layer_type}"
-        steps = {grouped_step(modules[name]) for name in group.layers()}
-        step = int(np.lcm.reduce(sorted(steps)))
-        if problem is None and (step >= group.size or group.size % step):
-            problem = f"its {group.size} channels must stay together"
-        if problem is not None:
-            inelastic.append(Inelastic(layers=tuple(producers), reason=problem))
-            continue
-        for (layer, side), use in group.uses.items():
-            key = (layer, "both" if is_one_axis(modules[layer]) else side)
-            if key in segments and any(s.group == len(groups) for s in segments[key]):
-                continue  # the other side of a grouped convolution
-            segments[key].append(
-                Segment(group=len(groups), positions=use.positions, channels=use.channels)
-            )
-        groups.append(
-            ChannelGroup(
-                name=producers[0],
-                size=group.size,
-                layers=tuple(producers),
-                step=step,
-                rule=_rule_of(producers, rules),
-            )
-        )
-    axes: dict[str, list[Axis]] = defaultdict(list)
-    for (layer, side), parts in segments.items():
-        kind = axis_kind(modules[layer], side)
-        assert kind is not None  # groups with unknown layers were inelastic above
-        tensors = {**modules[layer]._parameters, **modules[layer]._buffers}
-        dims = tuple((n, d) for n, d in kind.parameter_dims if tensors.get(n) is not None)
-        if dims:
-            tensor = tensors[dims[0][0]]
-            assert tensor is not None
-            size = tensor.shape[dims[0][1]]
-        elif kind.attributes:  # a norm without parameters or statistics
-            size = int(getattr(modules[layer], kind.attributes[0][0]))
-        else:
-            continue
-        axes[layer].append(
-            Axis(
-                size=size,
-                segments=tuple(parts),
-                parameter_dims=dims,
-                attributes=kind.attributes,
-            )
-        )
-    return ChannelPlan(
-        groups=tuple(groups),
-        axes={layer: tuple(found) for layer, found in axes.items()},
-        inelastic=tuple(inelastic),
-        input_channels=input_channels,
-    )
-
-
-def _rule_of(producers: list[str], rules: Mapping[str, ChannelRule]) -> ChannelRule:
-    for pattern, rule in rules.items():
-        if any(re.fullmatch(pattern, name) for name in producers):
-            return rule
-    return PLAIN
+    return [False] if ran[False] >= ran[True] else [False, True]
 
 
 def _check_overrides(
@@ -396,3 +287,4 @@ def _check_overrides(
                 f"rules must match the names of layers that make channels, got {pattern!r}, which "
                 f"matches none. Elastic layers: {', '.join(g.name for g in plan.groups[:6])}..."
             )
+

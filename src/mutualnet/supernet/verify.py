@@ -1,93 +1,190 @@
-"""Does the plan hold? The narrowest network is run for its shapes; what breaks it is inelastic."""
+"""Does the plan hold? Narrow networks are followed too; each operation must do as in the full one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from mutualnet.messages import first_line
-from mutualnet.module_state import mode_of
-from mutualnet.supernet.channel_plan import Axis, ChannelPlan, Inelastic, Segment
+from mutualnet.supernet.capture import Capture, Operation, Site, capture, site_of
+from mutualnet.supernet.channel_ids import ChannelIds, Labels, axes_of, compress
+from mutualnet.supernet.channel_plan import ChannelPlan
 from mutualnet.supernet.narrow import narrow_module, take
 
+__all__ = ["Failure", "first_failure"]
 
-def freeze_failing_groups(
-    model: nn.Module, inputs: Tensor, plan: ChannelPlan, train: bool
-) -> ChannelPlan:
-    """Freeze the groups whose narrowing breaks the forward pass or changes the output's shape."""
-    modes = [False, True] if train else [False]
-    expected = {training: _output_shapes(model, inputs, training) for training in modes}
 
-    def trial(active: set[int]) -> str | None:
-        counts = tuple(g.step if i in active else g.size for i, g in enumerate(plan.groups))
-        narrow = narrow_module(
-            model,
-            plan,
-            counts,
-            lambda _, full, dims: nn.Parameter(take(full.detach(), dims)),
-            lambda _, full, dims: take(full, dims),
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Where a narrow network does not do what the full one does."""
+
+    name: str
+    """The operation."""
+    module: str
+    """The innermost module that ran it."""
+    site: Site
+    reason: str
+
+
+class _Differs(Exception):
+    """An operation of the narrow network has other channels than the full one's."""
+
+
+def first_failure(
+    model: nn.Module,
+    inputs: Tensor,
+    plan: ChannelPlan,
+    counts: Sequence[int],
+    full: Capture,
+    *,
+    training: bool,
+    is_inner: Callable[[str, int, int], bool],
+    shapes_only: bool = False,
+) -> Failure | None:
+    """Follow the channels of a narrow network; None if all operations do as in the full one.
+
+    Args:
+        model: The copy of the full model that was followed.
+        inputs: What it was followed with.
+        plan: What to check.
+        counts: Active channels of each group in the narrow network.
+        full: What was found.
+        training: Train or eval mode, that of `full`.
+        is_inner: As for `capture`.
+        shapes_only: Compare no identities: a single channel is no axis that can be followed.
+    """
+    ids = full.ids
+    kept = _kept(ids, plan, counts, model, full)
+    narrow = narrow_module(
+        model,
+        plan,
+        counts,
+        lambda _, tensor, dims: nn.Parameter(take(tensor.detach(), dims), tensor.requires_grad),
+        lambda _, tensor, dims: take(tensor, dims),
+    )
+    labels: dict[int, Labels] = {}
+    indices = plan.indices(counts)
+    narrow_tensors = dict((*narrow.named_parameters(), *narrow.named_buffers()))
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        arrays = []
+        for array in full.tensors.get(id(tensor), ()):
+            dim = axes_of(array)[0]
+            index = indices.get(name, {}).get(dim, slice(None))
+            arrays.append(array[(slice(None),) * dim + (index,)])
+        labels[id(narrow_tensors[name])] = tuple(a for a in arrays if a.size > 1)
+    result = Capture(ids, {} if shapes_only else labels)
+
+    matcher = _Matcher(full.operations)
+
+    def check(operation: Operation) -> None:
+        expected = matcher.match(operation)
+        if expected is None or len(expected.outputs) != len(operation.outputs):
+            return
+        for shape, mine, full_shape, theirs in zip(
+            operation.shapes, operation.outputs, expected.shapes, expected.outputs, strict=True
+        ):
+            if not theirs:
+                continue
+            wanted = _restricted(ids, kept, full_shape, theirs)
+            if wanted is None:
+                raise _Differs("it leaves a part of a row of channels")
+            wanted_shape, labels = wanted
+            if wanted_shape != shape:
+                raise _Differs(f"its shape is {list(shape)}, and {list(wanted_shape)} must be")
+            if not _same(_canonical(ids, mine), _canonical(ids, labels)):
+                raise _Differs("its channels are others")
+
+    ids.closed = True
+    try:
+        with torch.no_grad():
+            capture(
+                narrow, inputs, result, training=training, is_inner=is_inner,
+                check=None if shapes_only else check,
+            )  # fmt: skip
+    except Exception as problem:
+        return Failure(
+            name=result.name,
+            module=result.stack[-1] if result.stack else "",
+            site=site_of(problem) or result.site,
+            reason=first_line(problem)[:160],
         )
-        for training, shapes in expected.items():
-            try:
-                got = _output_shapes(narrow, inputs, training)
-            except Exception as error:
-                return f"the forward pass does not run narrower ({first_line(error)[:120]})"
-            if got != shapes:
-                return f"narrowing changes the output's shape from {shapes[0]} to {got[0]}"
+    finally:
+        ids.closed = False
+    if result.output_shapes != full.output_shapes:
+        last = full.operations[-1]
+        return Failure(
+            name=last.name, module="", site=last.site, reason="the output's shape changes"
+        )
+    return None
+
+
+class _Matcher:
+    """Finds the full network's operation for each of the narrow one's, in their order.
+
+    PyTorch chooses some operations by sizes and layouts, so a few have no partner.
+    """
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        self._operations = operations
+        self._next = 0
+
+    def match(self, operation: Operation) -> Operation | None:
+        for number in range(self._next, min(self._next + 40, len(self._operations))):
+            other = self._operations[number]
+            if (other.name, other.module, other.site) == (
+                operation.name, operation.module, operation.site
+            ):  # fmt: skip
+                self._next = number + 1
+                return other
         return None
 
-    everything = set(range(len(plan.groups)))
-    if trial(everything) is None:
-        return plan
-    bad = {i: reason for i in everything if (reason := trial({i})) is not None}
-    good = everything - set(bad)
-    for i in sorted(good):  # groups that only fail together with others
-        kept = good - set(bad)
-        if trial(kept) is None:
-            break
-        if (reason := trial({j for j in kept if j <= i})) is not None:
-            bad[i] = reason
-    return _without_groups(plan, bad)
+
+def _kept(
+    ids: ChannelIds, plan: ChannelPlan, counts: Sequence[int], model: nn.Module, full: Capture
+) -> np.ndarray:
+    """(len(ids),) whether each unit stays."""
+    stays = np.ones(len(ids) + 1, dtype=bool)
+    indices = plan.indices(counts)
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        for array in full.tensors.get(id(tensor), ()):
+            index = indices.get(name, {}).get(axes_of(array)[0])
+            if index is not None:
+                units = ids.units(array.reshape(-1))
+                mask = np.zeros(len(units), dtype=bool)
+                mask[index] = True
+                stays[units[~mask]] = False
+    stays[-1] = True
+    return stays
 
 
-def _output_shapes(model: nn.Module, inputs: Tensor, training: bool) -> list[tuple[int, ...]]:
-    with mode_of(model, training), torch.no_grad():
-        result = model(inputs)
-    return [tuple(t.shape) for t in tree_leaves(result) if isinstance(t, Tensor)]
+def _restricted(
+    ids: ChannelIds, kept: np.ndarray, shape: Sequence[int], labels: Labels
+) -> tuple[tuple[int, ...], list[np.ndarray]] | None:
+    """Shape and labels without what is dropped; None if what is left is no box."""
+    masks = [kept[ids.units(array)] for array in labels]
+    stays = [np.ones(size, dtype=bool) for size in shape]
+    for mask in masks:
+        for axis in axes_of(mask):
+            stays[axis] &= mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis))
+    found = []
+    for array, mask in zip(labels, masks, strict=True):
+        box = np.ix_(
+            *(np.flatnonzero(stays[a]) if array.shape[a] > 1 else [0] for a in range(array.ndim))
+        )
+        if not mask[box].all():
+            return None
+        found.append(array[box])
+    return tuple(int(keep.sum()) for keep in stays), found
 
 
-def _without_groups(plan: ChannelPlan, bad: Mapping[int, str]) -> ChannelPlan:
-    """The plan with some groups inelastic for the given reasons."""
-    renumber = {
-        old: new for new, old in enumerate(i for i in range(len(plan.groups)) if i not in bad)
-    }
-    axes: dict[str, tuple[Axis, ...]] = {}
-    for layer, found in plan.axes.items():
-        kept = []
-        for axis in found:
-            parts = tuple(
-                Segment(group=renumber[s.group], positions=s.positions, channels=s.channels)
-                for s in axis.segments
-                if s.group in renumber
-            )
-            if parts:
-                kept.append(
-                    Axis(
-                        size=axis.size,
-                        segments=parts,
-                        parameter_dims=axis.parameter_dims,
-                        attributes=axis.attributes,
-                    )
-                )
-        if kept:
-            axes[layer] = tuple(kept)
-    newly = tuple(Inelastic(layers=plan.groups[i].layers, reason=r) for i, r in sorted(bad.items()))
-    return ChannelPlan(
-        groups=tuple(g for i, g in enumerate(plan.groups) if i not in bad),
-        axes=axes,
-        inelastic=(*plan.inelastic, *newly),
-        input_channels=plan.input_channels,
-    )
+def _canonical(ids: ChannelIds, labels: Sequence[np.ndarray]) -> list[np.ndarray]:
+    reduced = (compress(ids.units(array)) for array in labels)
+    return [array for array in reduced if array.size > 1]
+
+
+def _same(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> bool:
+    return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
