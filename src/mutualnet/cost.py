@@ -16,24 +16,24 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torchvision  # type: ignore[import-untyped]
-from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch import nn
 
 from mutualnet.precision import autocast_to
 from mutualnet.space import Subnet
-from mutualnet.supernet import Supernet, index_length, meta_copy
+from mutualnet.supernet import Products, Supernet, find_products, index_length
 
 
 class CostModel:
     """Counts multiply-adds and parameters of any sub-network without running it.
 
-    A copy without values runs once per resolution to learn how often each weight is used; after
-    that a sub-network costs as long as its channel lists take to make.
+    A copy without values runs once per resolution to learn which products of weights there are,
+    those of functional calls included; after that a sub-network costs as long as its channel lists
+    take to make.
     """
 
     def __init__(self, supernet: Supernet) -> None:
         self._supernet = supernet
-        self._uses: dict[int, dict[str, int]] = {}
+        self._products: dict[int, Products] = {}
 
     def macs(self, subnet: Subnet) -> int:
         """Multiply-adds of the convolutions and linear layers for one image.
@@ -41,9 +41,12 @@ class CostModel:
         Raises:
             ValueError: If the sub-network lies outside the space.
         """
-        sizes = self._sizes(subnet)
-        uses = self._weight_uses(subnet.resolution)
-        return sum(sizes[name] * times for name, times in uses.items())
+        counts = self._supernet.counts(subnet)
+        if subnet.resolution not in self._products:
+            self._products[subnet.resolution] = find_products(
+                self._supernet.model, self._supernet.plan, subnet.resolution
+            )
+        return self._products[subnet.resolution].macs(counts)
 
     def params(self, subnet: Subnet) -> int:
         """Parameters of the narrow network, BN's scale and shift included.
@@ -63,38 +66,6 @@ class CostModel:
                 shape[dim] = index_length(index)
             sizes[name] = int(np.prod(shape, dtype=np.int64))
         return sizes
-
-    def _weight_uses(self, resolution: int) -> dict[str, int]:
-        """How many times each weight is multiplied for one image, by the weight's name."""
-        if resolution not in self._uses:
-            self._uses[resolution] = _count_uses(self._supernet, resolution)
-        return self._uses[resolution]
-
-
-def _count_uses(supernet: Supernet, resolution: int) -> dict[str, int]:
-    shape = (1, supernet.plan.input_channels, resolution, resolution)
-    model, inputs = meta_copy(supernet.model, shape)
-    uses: dict[str, int] = {}
-    weights = {id(p): name for name, p in model.named_parameters()}
-
-    def count(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        if isinstance(module, _ConvTransposeNd):
-            times = args[0].numel() // args[0].shape[1]
-        elif isinstance(module, _ConvNd):
-            times = output.numel() // output.shape[1]
-        else:
-            times = output.numel() // output.shape[-1]
-        for parameter in module.parameters():  # one level down if it is parametrized
-            if parameter.dim() > 1:
-                name = weights[id(parameter)]
-                uses[name] = uses.get(name, 0) + times
-
-    for module in model.modules():
-        if isinstance(module, (_ConvNd, nn.Linear)):
-            module.register_forward_hook(count)
-    with torch.no_grad():
-        model(inputs)
-    return uses
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

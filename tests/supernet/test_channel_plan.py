@@ -14,11 +14,11 @@ from torch.utils._pytree import tree_leaves
 from mutualnet.models.cifar import wrn16_4
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet.bn_bank import tracked_norms
-from mutualnet.supernet.channel_plan import Axis, ChannelGroup, ChannelPlan, Segment
+from mutualnet.supernet.channel_plan import Axis, ChannelGroup, ChannelPlan, Segment, SizeAttribute
 from mutualnet.supernet.channel_rules import ChannelRule
 from mutualnet.supernet.narrow import take
 from mutualnet.supernet.supernet import Supernet
-from tests.supernet.test_tracing import ELASTIC, FROZEN
+from tests.supernet.test_tracing import ELASTIC, FROZEN, MIXING
 
 # ------------------------------------------------------------------------------ index lists
 
@@ -28,7 +28,7 @@ def _segment(group: int, positions: list[int], channels: list[int]) -> Segment:
 
 
 def _axis(size: int, *segments: Segment) -> Axis:
-    return Axis(size=size, segments=segments, parameter_dims=(("weight", 1),), attributes=())
+    return Axis(size=size, segments=segments)
 
 
 def test_one_group_along_a_whole_axis_keeps_a_leading_block():
@@ -55,25 +55,22 @@ def test_a_concatenation_keeps_the_front_of_every_part_and_all_that_is_frozen():
 
 @pytest.fixture
 def plan():
-    layers = {
-        "a": (Axis(
-            size=16,
-            segments=(_segment(0, list(range(16)), list(range(16))),),
-            parameter_dims=(("weight", 0), ("bias", 0)),
-            attributes=(("out_channels", 1),),
-        ),),
-        "b": (Axis(
-            size=16,
-            segments=(_segment(0, list(range(16)), list(range(16))),),
-            parameter_dims=(("weight", 0),),
-            attributes=(("out_channels", 1), ("groups", 4)),
-        ),),
-    }  # fmt: skip
+    axis = _axis(16, _segment(0, list(range(16)), list(range(16))))
+    blocks = _axis(4, _segment(0, [0, 1, 2, 3], [0, 4, 8, 12]))
+    halves = _axis(8, _segment(0, list(range(8)), list(range(0, 16, 2))))
+    tensors = {"a.weight": {0: axis}, "a.bias": {0: axis}, "b.weight": {0: axis, 1: halves}}
+    attributes = {
+        "a": (SizeAttribute(name="out_channels", item=None, axis=axis),),
+        "b": (
+            SizeAttribute(name="groups", item=None, axis=blocks),
+            SizeAttribute(name="sizes", item=1, axis=halves),
+        ),
+    }
     groups = (
         ChannelGroup(name="a", size=16, layers=("a", "b"), step=4),
         ChannelGroup(name="c", size=10, layers=("c",), rule=ChannelRule(fixed=True)),
     )
-    return ChannelPlan(groups=groups, axes=layers)
+    return ChannelPlan(groups=groups, tensors=tensors, attributes=attributes)
 
 
 def test_counts_follow_share_step_rule_and_single_groups(plan):
@@ -89,12 +86,37 @@ def test_a_width_for_an_unknown_group_is_refused(plan):
 
 
 def test_indices_go_by_full_name_and_attributes_count_in_their_own_unit(plan):
-    kept = {"a.weight": {0: slice(0, 8)}, "a.bias": {0: slice(0, 8)}, "b.weight": {0: slice(0, 8)}}
-    assert plan.indices((8, 10)) == kept
-    assert plan.attributes((8, 10)) == {
-        "a": {"out_channels": 8},
-        "b": {"out_channels": 8, "groups": 2},
+    block = slice(0, 8)
+    assert plan.indices((8, 10)) == {
+        "a.weight": {0: block},
+        "a.bias": {0: block},
+        "b.weight": {0: block, 1: slice(0, 4)},
     }
+    assert plan.sizes((8, 10)) == {
+        "a": {("out_channels", None): 8},
+        "b": {("groups", None): 2, ("sizes", 1): 4},
+    }
+
+
+def test_a_part_of_a_layer_keeps_its_proportion_of_the_whole():
+    part = ChannelGroup(name="a#2", size=10, layers=("a",), whole=40)
+    rest = ChannelGroup(name="a", size=30, layers=("a",), whole=40)
+    assert [part.count(share) for share in (0.25, 0.5, 0.8, 1.0)] == [4, 6, 8, 10]
+    assert [rest.count(share) for share in (0.25, 0.5, 0.8, 1.0)] == [12, 18, 24, 30]
+    assert ChannelGroup(name="a", size=2, layers=("a",), whole=80).count(0.01) == 1
+
+
+def test_linked_groups_keep_one_share_in_blocks_that_all_of_them_have():
+    groups = (
+        ChannelGroup(name="trunk", size=64, layers=("trunk",)),
+        ChannelGroup(name="heads", size=192, layers=("qkv",), step=48),  # four heads
+        ChannelGroup(name="free", size=64, layers=("free",)),
+    )
+    plan = ChannelPlan(groups=groups, tensors={}, links=((0, 1),))
+    assert plan.counts(0.5) == (32, 96, 32)
+    assert plan.counts(0.4) == (32, 96, 24)  # 24 of 64 is half a head more than one
+    assert plan.counts(0.01) == (16, 48, 1)
+    assert plan.counts(0.5, {"trunk": 1.0}) == (64, 192, 32)
 
 
 def test_take_is_a_view_where_it_can_be():
@@ -179,9 +201,9 @@ def test_a_narrow_network_is_the_full_one_with_channels_hidden(name):
 
 
 @pytest.mark.parametrize("width", [0.25, 0.6])
-@pytest.mark.parametrize("what", sorted((ELASTIC | FROZEN).keys() - {"layer norm"}))
+@pytest.mark.parametrize("what", sorted((ELASTIC | FROZEN).keys() - MIXING))
 def test_so_is_every_model_made_to_be_hard(what, width):
-    # But for layer norm: its statistics run over the channels, so hidden ones still count.
+    # But for what mixes channels by design: there hidden ones still count.
     make = (ELASTIC | FROZEN)[what][0]
     _check_meaning(make(), 16, width)
 

@@ -278,7 +278,7 @@ def test_random_widths_snap_to_few_distinct_networks():
         (
             lambda: Supernet(small().model, example_input=torch.zeros(1, 5, 16, 16)),
             ValueError,
-            r"must run on an input of shape \(2, 5, 16, 16\)",
+            r"must run on images of shape \(5, 16, 16\)",
         ),
         (lambda: Supernet(nn.Linear(3, 4)), ValueError, "no convolution"),
         (lambda: Supernet(nn.Conv2d(3, 8, 3)), ValueError, "no layer of the model can be made"),

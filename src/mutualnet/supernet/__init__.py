@@ -16,6 +16,7 @@ from mutualnet.supernet.bn_bank import (
 from mutualnet.supernet.channel_plan import index_length
 from mutualnet.supernet.channel_rules import ChannelRule
 from mutualnet.supernet.meta_copy import meta_copy
+from mutualnet.supernet.products import Products, find_products
 from mutualnet.supernet.shared_gradients import ignore_layout_warning
 from mutualnet.supernet.supernet import Supernet
 
@@ -25,7 +26,9 @@ __all__ = [
     "BankKey",
     "ChannelRule",
     "MissingStatisticsError",
+    "Products",
     "Supernet",
+    "find_products",
     "ignore_layout_warning",
     "index_length",
     "meta_copy",

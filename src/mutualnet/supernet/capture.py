@@ -69,10 +69,9 @@ class Capture:
     tensors: dict[int, Labels]
     """By the address of a parameter or buffer."""
     operations: list[Operation] = field(default_factory=list)
-    passed: dict[str, list[tuple[tuple[int, ...], Labels]]] = field(default_factory=dict)
+    entered: dict[str, list[tuple[tuple[int, ...], Labels]]] = field(default_factory=dict)
+    left: dict[str, list[tuple[tuple[int, ...], Labels]]] = field(default_factory=dict)
     """Shapes and labels of the tensors that go into and come out of each module, by its name."""
-    calls: dict[str, int] = field(default_factory=dict)
-    """How often each module ran."""
     outputs: list[Labels] = field(default_factory=list)
     """Labels of the model's output."""
     output_shapes: list[tuple[int, ...]] = field(default_factory=list)
@@ -120,7 +119,7 @@ class _Call:
         return self._mode.is_inner(groups, per_group)
 
     def tensors(self) -> list[Tensor]:
-        # Not by tree_leaves: arguments are flat but for lists of tensors, and it is ten times slower.
+        # Arguments are flat but for lists of tensors, which is faster than any tree.
         found: list[Tensor] = []
         for value in (*self._args, *self._kwargs.values()):
             if isinstance(value, Tensor):
@@ -138,11 +137,13 @@ class _Mode(TorchDispatchMode):
         result: Capture,
         is_inner: Callable[[str, int, int], bool],
         check: Callable[[Operation], None] | None,
+        observe: Callable[[_Call], None] | None,
     ) -> None:
         super().__init__()
         self.result = result
         self._is_inner = is_inner
         self._check = check
+        self._observe = observe
 
     def labels(self, tensor: Tensor) -> Labels:
         known: Labels | None = getattr(tensor, "_channel_ids", None)
@@ -161,9 +162,7 @@ class _Mode(TorchDispatchMode):
         module = self.result.stack[-1] if self.result.stack else ""
         return self._is_inner(module, groups, per_group)
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = self.result
         result.site, result.name = _site(sys._getframe(1)), _plain_name(func)
@@ -175,6 +174,8 @@ class _Mode(TorchDispatchMode):
             self._apply(call, func, before)
         outs = [t for t in (out if isinstance(out, (list, tuple)) else (out,))
                 if isinstance(t, Tensor)]  # fmt: skip
+        if self._observe is not None:
+            self._observe(call)
         if call.name in _SAME:
             return out
         operation = Operation(
@@ -249,6 +250,7 @@ def capture(
     training: bool,
     is_inner: Callable[[str, int, int], bool],
     check: Callable[[Operation], None] | None = None,
+    observe: Callable[[_Call], None] | None = None,
 ) -> Capture:
     """Follow all channels through one forward pass.
 
@@ -260,11 +262,12 @@ def capture(
         is_inner: Whether a module's grouped convolution (name, groups, channels per group) is
             narrowed inside of each group.
         check: Called with the record of each operation; may raise.
+        observe: Called with each operation itself.
 
     Raises:
         Exception: Whatever the model raises; `result.stack` then says where.
     """
-    mode = _Mode(result, is_inner, check)
+    mode = _Mode(result, is_inner, check, observe)
     with _named_calls(model, result), mode_of(model, training), torch.no_grad(), mode:
         output = model(inputs)
     for tensor in tree_leaves(output):
@@ -279,8 +282,7 @@ def _named_calls(model: nn.Module, result: Capture) -> Iterator[None]:
     """Keep the names of the modules that run, and what goes into and out of each."""
     handles = []
 
-    def passed(name: str, value: Any) -> None:
-        known = result.passed.setdefault(name, [])
+    def note(known: list[tuple[tuple[int, ...], Labels]], value: Any) -> None:
         for tensor in tree_leaves(value):
             if isinstance(tensor, Tensor):
                 labels = getattr(tensor, "_channel_ids", ())
@@ -291,11 +293,10 @@ def _named_calls(model: nn.Module, result: Capture) -> Iterator[None]:
 
         def enter(_: nn.Module, args: Any, kwargs: Any, name: str = name) -> None:
             result.stack.append(name)
-            result.calls[name] = result.calls.get(name, 0) + 1
-            passed(name, (args, kwargs))
+            note(result.entered.setdefault(name, []), (args, kwargs))
 
         def leave(_: nn.Module, __: Any, output: Any, name: str = name) -> None:
-            passed(name, output)
+            note(result.left.setdefault(name, []), output)
             result.stack.pop()
 
         handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
@@ -324,7 +325,6 @@ def fresh_labels(model: nn.Module, ids: ChannelIds) -> dict[int, Labels]:
 def support(labels: Labels, dim: int) -> np.ndarray | None:
     """The array of labels that has channels along a dimension; None if none has."""
     return next((ids for ids in labels if dim in axes_of(ids)), None)
-
 
 
 def along(shape: Sequence[int], labels: Labels, dim: int) -> np.ndarray | None:

@@ -40,8 +40,8 @@ class TooManyIdsError(Exception):
 class ChannelIds:
     """A union-find over identities, in which some are fixed: they stay at every width.
 
-    Args:
-        closed: Refuse what is new: for a narrower network, whose channels are known already.
+    A narrower network brings no new channels: what it says beyond what is known is refused. Only
+    channels that it makes by itself, such as padding, are new there.
     """
 
     def __init__(self) -> None:
@@ -49,16 +49,15 @@ class ChannelIds:
         self._is_fixed = np.zeros(4096, dtype=bool)
         self._reasons: dict[int, str] = {}
         self._size = 0
-        self.closed = False
+        self.known: int | None = None
+        """How many identities were known when nothing new may be said; None if it may."""
 
     def new(self, count: int) -> np.ndarray:
         """Fresh identities, shape (count,)."""
         first, self._size = self._size, self._size + count
         if self._size > len(self._parent):
             grown = max(2 * len(self._parent), self._size)
-            self._parent = np.concatenate(
-                [self._parent, np.arange(len(self._parent), grown)]
-            )
+            self._parent = np.concatenate([self._parent, np.arange(len(self._parent), grown)])
             self._is_fixed = np.concatenate(
                 [self._is_fixed, np.zeros(grown - len(self._is_fixed), dtype=bool)]
             )
@@ -93,8 +92,15 @@ class ChannelIds:
         differ = a != b
         if not differ.any():
             return
-        if self.closed:
-            raise MisalignedError("channels meet that are not the same ones in the full network")
+        if self.known is not None:
+            is_new = (a >= self.known) | (b >= self.known)
+            if (differ & ~is_new & ~(self._is_fixed[a] & self._is_fixed[b])).any():
+                raise MisalignedError(
+                    "channels meet that are not the same ones in the full network"
+                )
+            differ &= is_new
+            if not differ.any():
+                return
         low, high = np.minimum(a[differ], b[differ]), np.maximum(a[differ], b[differ])
         pairs = np.unique(low * self._size + high)
         for pair in pairs.tolist():
@@ -132,7 +138,7 @@ class ChannelIds:
         """
         roots = np.unique(self.find(ids))
         roots = roots[~self._is_fixed[roots]]
-        if len(roots) and self.closed:
+        if self.known is not None and (roots < self.known).any():
             raise MisalignedError(reason)
         self._is_fixed[roots] = True
         for root in roots.tolist():
@@ -200,7 +206,9 @@ def _runs(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[
     runs = []
     i = j = 0
     while i < len(old) or j < len(new):
-        before, after, left, right = [], [], 1, 1
+        before: list[int] = []
+        after: list[int] = []
+        left = right = 1
         while True:
             if left == right and before and after:
                 break

@@ -140,9 +140,7 @@ class ChannelPlan:
                 f"group_widths must name channel groups of the model, got {unknown[0]!r}. "
                 f"Known: {', '.join(list(self._by_name)[:8])}... (see Supernet.report())"
             )
-        return self.linked(
-            group.count(shares.get(group.name, share)) for group in self.groups
-        )
+        return self.linked(group.count(shares.get(group.name, share)) for group in self.groups)
 
     def linked(self, counts: Iterable[int]) -> tuple[int, ...]:
         """Counts in which linked groups keep the share that the first of them keeps."""

@@ -1,4 +1,4 @@
-"""From channels that were followed to groups: what is kept or dropped together, and what in turn."""
+"""From channels that were followed to groups: what is kept or dropped together."""
 
 from __future__ import annotations
 
@@ -51,9 +51,7 @@ def make_rectangular(captures: Sequence[Capture]) -> None:
         changed = False
         for grid in grids:
             units = ids.units(grid)
-            varying = [
-                axis for axis in axes_of(grid) if (units != units.take([0], axis)).any()
-            ]
+            varying = [axis for axis in axes_of(grid) if (units != units.take([0], axis)).any()]
             if len(varying) > 1:
                 free = max(varying, key=lambda axis: (grid.shape[axis], axis))
                 ids.tie(grid, [axis for axis in varying if axis != free])
@@ -308,9 +306,7 @@ class _AxisMaker:
         segments = []
         for group in np.unique(groups[groups >= 0]).tolist():
             positions = np.flatnonzero(groups == group)
-            segments.append(
-                Segment(group=group, positions=positions, channels=channels[positions])
-            )
+            segments.append(Segment(group=group, positions=positions, channels=channels[positions]))
         return Axis(size=len(units), segments=tuple(segments)) if segments else None
 
 

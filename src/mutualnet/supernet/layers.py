@@ -30,6 +30,7 @@ def known_sizes(
     module: nn.Module,
     tensor: Callable[[str, int], Vector | None],
     taken: Callable[[int], Vector | None],
+    made: Callable[[int], Vector | None],
 ) -> dict[tuple[str, int | None], Vector | None]:
     """Which attributes of a layer count which channels.
 
@@ -37,16 +38,19 @@ def known_sizes(
         module: A layer of PyTorch's or of a class derived from one.
         tensor: Identities of a parameter or buffer (name, dimension); None if it has none there.
         taken: Identities of its input along a dimension.
+        made: Identities of its output along a dimension.
 
     Returns:
         (attribute, item of it) to identities. Empty for modules that are not known.
     """
     if isinstance(module, _ConvNd):
-        entering = taken(1)
-        if module.transposed and module.groups > 1:
-            leaving = entering if module.out_channels == module.in_channels else None
+        # The weight is known also where the layer itself is never called, as for a functional one;
+        # what passes is known where the weight is computed.
+        if module.groups > 1:
+            entering, leaving = taken(1), made(1)
         else:
-            leaving = tensor("weight", made_dim(module))
+            entering = _either(tensor("weight", 1 - made_dim(module)), taken(1))
+            leaving = _either(tensor("weight", made_dim(module)), made(1))
         blocks = None
         if module.groups > 1 and entering is not None:
             blocks = entering.reshape(module.groups, -1)[:, 0]
@@ -54,21 +58,23 @@ def known_sizes(
                 ("groups", None): blocks}  # fmt: skip
     if isinstance(module, nn.Linear):
         return {
-            ("in_features", None): tensor("weight", 1),
-            ("out_features", None): tensor("weight", 0),
+            ("in_features", None): _either(tensor("weight", 1), taken(-1)),
+            ("out_features", None): _either(tensor("weight", 0), made(-1)),
         }
     if isinstance(module, (_BatchNorm, _InstanceNorm)):
-        found = tensor("weight", 0)
-        found = tensor("running_mean", 0) if found is None else found
-        return {("num_features", None): taken(1) if found is None else found}
+        found = _either(tensor("weight", 0), tensor("running_mean", 0))
+        return {("num_features", None): _either(found, taken(1))}
     if isinstance(module, nn.GroupNorm):
         entering = taken(1)
         blocks = None if entering is None else entering.reshape(module.num_groups, -1)[:, 0]
         return {("num_channels", None): entering, ("num_groups", None): blocks}
     if isinstance(module, nn.LayerNorm):
         count = len(module.normalized_shape)
-        found = tensor("weight", count - 1)
-        return {("normalized_shape", count - 1): taken(-1) if found is None else found}
+        return {("normalized_shape", count - 1): _either(tensor("weight", count - 1), taken(-1))}
     if isinstance(module, nn.PReLU):
         return {("num_parameters", None): tensor("weight", 0)}
     return {}
+
+
+def _either(first: Vector | None, second: Vector | None) -> Vector | None:
+    return second if first is None else first

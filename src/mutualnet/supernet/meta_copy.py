@@ -38,7 +38,7 @@ def meta_copy(model: nn.Module, input_shape: Sequence[int]) -> tuple[nn.Module, 
         except Exception as problem:  # whatever a stranger's model raises
             error = problem
     raise ValueError(
-        f"the model must run on an input of shape {tuple(input_shape)}, got "
+        f"the model must run on images of shape {tuple(input_shape[1:])}, got "
         f"{type(error).__name__}: {first_line(error)}. Take another resolution, or "
         "pass example_input= of the right shape."
     )

@@ -155,9 +155,17 @@ class _Met:
             self.call.ids.tie(large, axes_of(small))
 
 
-def _meet(call: Call, out_rank: int, *operands: tuple[Sequence[int], Sequence[np.ndarray]]) -> list[
-    np.ndarray
-]:
+def _extent(tensor: Tensor) -> tuple[int, ...]:
+    """Shape of a tensor, with 1 where `expand` repeats one entry."""
+    return tuple(
+        1 if stride == 0 else size
+        for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+    )
+
+
+def _meet(
+    call: Call, out_rank: int, *operands: tuple[Sequence[int], Sequence[np.ndarray]]
+) -> list[np.ndarray]:
     met = _Met(call, out_rank)
     for shape, labels in operands:
         met.add(shape, labels)
@@ -208,14 +216,15 @@ def pointwise_rule(call: Call) -> None:
     for out in outputs:
         if not isinstance(out, Tensor):
             continue
-        merged = _meet(call, out.dim(), *((t.shape, call.labels(t)) for t in inputs))
+        merged = _meet(call, out.dim(), *((_extent(t), call.labels(t)) for t in inputs))
         call.put(out, tuple(merged))
 
 
 for _name in (
     "where", "lerp", "addcmul", "addcdiv", "masked_fill", "clamp", "dropout", "native_dropout",
-    "bernoulli", "bernoulli_", "_prelu_kernel", "prelu", "rrelu_with_noise", "rrelu_with_noise_functional",
-    "clone", "detach", "_to_copy", "alias", "lift_fresh", "contiguous", "tril", "triu", "nan_to_num",
+    "bernoulli", "bernoulli_", "_prelu_kernel", "prelu", "rrelu_with_noise",
+    "clone", "detach", "_to_copy", "alias", "lift_fresh", "contiguous", "tril", "triu",
+    "nan_to_num",
     "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "polar",
     "complex", "real", "imag", "view_as_real_copy", "_conj", "_conj_physical", "resolve_conj", "to",
     "type_as", "isfinite", "isnan", "isinf", "rms_norm_", "_softmax", "_log_softmax", "softmax",
@@ -265,7 +274,7 @@ def _outputs(call: Call) -> list[Tensor]:
 # -------------------------------------------------------------------------------- contractions
 
 
-def _contract(call: Call, spec: str, a: Tensor, b: Tensor) -> dict[str, list[np.ndarray]]:
+def _contract(call: Call, spec: str, a: Tensor, b: Tensor) -> list[np.ndarray]:
     """Labels of a product of two tensors, summed over the letters that the result lacks.
 
     Args:
@@ -286,7 +295,7 @@ def _contract_labels(
     a_labels: Sequence[np.ndarray],
     b_shape: Sequence[int],
     b_labels: Sequence[np.ndarray],
-) -> Any:
+) -> list[np.ndarray]:
     inputs, result = spec.split("->")
     left, right = inputs.split(",")
     letters = result + "".join(c for c in dict.fromkeys(left + right) if c not in result)
@@ -308,9 +317,7 @@ def _contract_labels(
 
 def _plus(call: Call, out: Tensor, labels: Sequence[np.ndarray], bias: Tensor | None) -> None:
     if bias is not None:
-        labels = _meet(
-            call, out.dim(), (tuple(out.shape), labels), (bias.shape, call.labels(bias))
-        )
+        labels = _meet(call, out.dim(), (tuple(out.shape), labels), (bias.shape, call.labels(bias)))
     call.put(out, tuple(labels))
 
 
@@ -390,13 +397,13 @@ def _attention(call: Call) -> None:
 def _convolution(call: Call) -> None:
     x, weight, bias = call["input"], call["weight"], call["bias"]
     groups, transposed = call["groups"], bool(call["transposed"])
+    wide = tuple(range(2, weight.dim()))
+    what = "they are positions of a kernel"
+    w_labels = _freeze_along(call, call.labels(weight), wide, what)
     if tuple(weight.shape[:2]) == (1, 1) and call.out.shape == x.shape:
         # One kernel slides along the channels (as in ECA): like a normalisation, it mixes
         # neighbours, however many there are.
         return call.put(call.out, call.labels(x))
-    wide = tuple(range(2, weight.dim()))
-    what = "they are positions of a kernel"
-    w_labels = _freeze_along(call, call.labels(weight), wide, what)
     flat_w = [ids.reshape(ids.shape[:2]) for ids in w_labels]
     x_labels = _freeze_along(
         call, call.labels(x), (0, *range(2, x.dim())), "a convolution slides over them"
@@ -404,9 +411,7 @@ def _convolution(call: Call) -> None:
     flat_x = [ids.reshape(ids.shape[1:2]) for ids in x_labels]
     if groups == 1:
         spec = "k,kn->n" if transposed else "k,nk->n"
-        labels = _contract_labels(
-            call, spec, x.shape[1:2], flat_x, tuple(weight.shape[:2]), flat_w
-        )
+        labels = _contract_labels(call, spec, x.shape[1:2], flat_x, tuple(weight.shape[:2]), flat_w)
     else:
         labels = _grouped(call, x.shape[1], flat_x, weight, flat_w, groups, transposed)
     ones = (1,) * (call.out.dim() - 2)
@@ -468,11 +473,11 @@ def _grouped(
         return outs
     for ids in fans:
         call.freeze(ids, "they are inside of a block of channels")
-    rows = call.ids.tie(into, [1])
+    blocks = call.ids.tie(into, [1])
     if out is None:
         call.freeze(into, "they meet a weight without channels")
         return []
-    call.ids.unite(rows, out)
+    call.ids.unite(blocks, out)
     return outs
 
 
@@ -500,7 +505,7 @@ def _per_channel(call: Call, x: Tensor, out: Tensor, *vectors: Tensor | None) ->
     "aten::batch_norm",
 )
 def _batch_norm(call: Call) -> None:
-    vectors = [t for t in call.tensors()[1:]]
+    vectors = call.tensors()[1:]
     _per_channel(call, call["input"], _outputs(call)[0], *vectors)
 
 
@@ -518,7 +523,7 @@ def _group_norm(call: Call) -> None:
 @rule("aten::native_layer_norm", "aten::_fused_rms_norm", "aten::rms_norm")
 def _layer_norm(call: Call) -> None:
     x = call["input"]
-    vectors = [t for t in call.tensors()[1:]]
+    vectors = call.tensors()[1:]
     merged = _meet(
         call, x.dim(), (x.shape, call.labels(x)), *((v.shape, call.labels(v)) for v in vectors)
     )
@@ -752,7 +757,7 @@ def _flip(call: Call) -> None:
         if not any(ids.shape[d] > 1 for d in dims):
             return ids
         if call.name == "aten::flip":
-            return np.flip(ids, dims).copy()
+            return np.flip(ids, tuple(dims)).copy()
         return np.roll(ids, tuple(call["shifts"]), tuple(dims))
 
     _map(call, change)
@@ -783,11 +788,9 @@ def _rearrange(call: Call, x: Tensor, ids: np.ndarray) -> np.ndarray | None:
             return ids[..., None]
     elif call.name == "aten::im2col" and only == (1,) and x.dim() == 4:
         return np.repeat(ids.reshape(1, -1, 1), shape[1] // x.shape[1], 1)
-    elif call.name == "aten::col2im" and only == (1,) and x.dim() == 3:
-        per = x.shape[1] // shape[1]
-        tied = call.ids.tie(ids.reshape(shape[1], per), [1])
-        return tied.reshape(1, shape[1], 1, 1)
-    elif call.name == "aten::pixel_shuffle" and x.dim() == 4 and only == (1,):
+    elif (call.name == "aten::col2im" and only == (1,) and x.dim() == 3) or (
+        call.name == "aten::pixel_shuffle" and x.dim() == 4 and only == (1,)
+    ):
         per = x.shape[1] // shape[1]
         tied = call.ids.tie(ids.reshape(shape[1], per), [1])
         return tied.reshape(1, shape[1], 1, 1)
@@ -805,7 +808,9 @@ def _complex(call: Call) -> None:
     if call.name == "aten::view_as_real":
         return _map(call, lambda ids: ids[..., None])
     x = _first(call)
-    labels = _freeze_along(call, call.labels(x), [x.dim() - 1], "they are pairs of a complex number")
+    labels = _freeze_along(
+        call, call.labels(x), [x.dim() - 1], "they are pairs of a complex number"
+    )
     return call.put(call.out, tuple(ids[..., 0] for ids in labels))
 
 
@@ -878,7 +883,10 @@ def _pad(call: Call) -> None:
             for width in (max(before, 0), max(after, 0)):
                 shape = [width if d == dim else s for d, s in enumerate(ids.shape)]
                 count = int(np.prod(shape))
-                ends.append(call.ids.new_fixed(count, "they are padding").reshape(shape))
+                # Beside the rows of heads, each row's padding goes with it.
+                alone = len(axes_of(ids)) == 1
+                fresh = call.ids.new_fixed(count, "they are padding") if alone else None
+                ends.append((call.ids.new(count) if fresh is None else fresh).reshape(shape))
             ids = np.concatenate([ends[0], ids, ends[1]], dim)
         return ids
 
@@ -955,7 +963,8 @@ for _name, _count in {
     "upsample_nearest3d": 3, "_upsample_nearest_exact2d": 2, "_upsample_nearest_exact1d": 1,
     "upsample_bilinear2d": 2, "upsample_bicubic2d": 2, "upsample_linear1d": 1,
     "upsample_trilinear3d": 3, "_upsample_bilinear2d_aa": 2, "_upsample_bicubic2d_aa": 2,
-    "fractional_max_pool2d": 2, "max_pool1d_with_indices": 1, "max_pool1d": 1, "adaptive_max_pool1d": 1,
+    "fractional_max_pool2d": 2, "max_pool1d_with_indices": 1, "max_pool1d": 1,
+    "adaptive_max_pool1d": 1,
 }.items():  # fmt: skip
     RULES[f"aten::{_name}"] = lambda call, count=_count: _positions(call, count)  # type: ignore[misc]
 
@@ -996,7 +1005,7 @@ def _deformable(call: Call) -> None:
     else:
         for ids in (*flat_x, *flat_w):
             call.freeze(ids, "a grouped deformable convolution takes them")
-        labels = [ids[:, 0] for ids in flat_w if ids.shape[0] > 1]
+        labels = [ids.reshape(-1) for ids in flat_w if ids.size == ids.shape[0]]
     shaped = [ids.reshape(1, -1, 1, 1) for ids in labels]
     bias = call["bias"]
     b_labels = [ids.reshape(1, -1, 1, 1) for ids in call.labels(bias)]

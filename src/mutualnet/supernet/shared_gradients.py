@@ -195,12 +195,14 @@ class GradientRoute:
             ((dim, index),) = lists.items()
             target.index_add_(dim, index, grad)
             return
-        grid: list[Any] = [slice(None)] * target.dim()
-        for number, (dim, index) in enumerate(sorted(lists.items())):
-            shape = [1] * len(lists)
-            shape[number] = -1
-            grid[dim] = index.view(shape)
-        target.index_put_(tuple(grid), target[tuple(grid)] + grad)
+        grid = torch.meshgrid(
+            *(
+                lists.get(dim, torch.arange(size, device=grad.device))
+                for dim, size in enumerate(target.shape)
+            ),
+            indexing="ij",
+        )
+        target.index_put_(grid, grad, accumulate=True)
 
     def release(self) -> None:
         """Let go of the gradient view, which would keep a discarded full gradient alive."""

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -21,7 +22,7 @@ _OF_SPACE = re.compile(
     "kernel|stride|pad|dilat|window|block_size|halo|height|patch|img|image|resolution|pool|grid"
     "|spatial|depth|layers|length|area|head_dim|dim_head|per_head"
 )
-"""Names of attributes that count pixels, layers or what is inside of a head, whatever they equal."""
+"""Names of attributes that count pixels, layers or what is inside of a head."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,25 +64,25 @@ def attribute_vectors(
                 parts = [_widest(labels) for labels in operation.outputs]
                 if all(part is not None for part in parts):
                     splits[operation.module].append([p for p in parts if p is not None])
-        for name, passed in seen.passed.items():
-            run[name].extend(passed)
-    labels = captures[0].tensors
+        for passed in (seen.entered, seen.left):
+            for name, tensors in passed.items():
+                run[name].extend(tensors)
+    identities = captures[0].tensors
     found: dict[str, list[SizeVector]] = {}
     for path, module in model.named_modules():
-        tensors = {**module._parameters, **module._buffers}
-        passed = captures[0].passed.get(path, [])
+        owned = {**module._parameters, **module._buffers}
 
-        def tensor(name: str, dim: int, tensors: dict = tensors) -> np.ndarray | None:  # type: ignore[type-arg]
-            array = support(labels.get(id(tensors.get(name)), ()), dim)
+        def tensor(name: str, dim: int, tensors: dict[str, Any] = owned) -> np.ndarray | None:
+            array = support(identities.get(id(tensors.get(name)), ()), dim)
             return None if array is None else array.reshape(-1)
 
-        def taken(dim: int, passed: list = passed) -> np.ndarray | None:  # type: ignore[type-arg]
-            if not passed:
-                return None
-            shape, entering = passed[0]
-            return along(shape, entering, dim % len(shape))
+        def taken(dim: int, path: str = path) -> np.ndarray | None:
+            return _first_along(captures[0].entered.get(path, ()), dim)
 
-        known = known_sizes(module, tensor, taken)
+        def made(dim: int, path: str = path) -> np.ndarray | None:
+            return _first_along(captures[0].left.get(path, ()), dim)
+
+        known = known_sizes(module, tensor, taken, made)
         vectors = [
             SizeVector(name=name, item=item, ids=ids)
             for (name, item), ids in known.items()
@@ -101,6 +102,13 @@ def attribute_vectors(
 def _value(module: nn.Module, name: str, item: int | None) -> int:
     value = getattr(module, name)
     return int(value if item is None else value[item])
+
+
+def _first_along(passed: Sequence[tuple[tuple[int, ...], Labels]], dim: int) -> np.ndarray | None:
+    if not passed:
+        return None
+    shape, labels = passed[0]
+    return along(shape, labels, dim % len(shape))
 
 
 def _widest(labels: Labels) -> np.ndarray | None:
@@ -140,8 +148,8 @@ def _guess(
         lengths = [len(part) for part in parts]
         for name, value in module.__dict__.items():
             if type(value) in (tuple, list) and list(value) == lengths:
-                for item, ids in enumerate(parts):
-                    found.setdefault((name, item), SizeVector(name=name, item=item, ids=ids))
+                for place, ids in enumerate(parts):
+                    found.setdefault((name, place), SizeVector(name=name, item=place, ids=ids))
     for ids in _vectors(seen, numbers, batch):
         units = known_ids.units(ids)
         if (units == units[0]).all():  # it counts the same at every width

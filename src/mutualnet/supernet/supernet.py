@@ -42,8 +42,9 @@ class Supernet(nn.Module):
         space: Widths and resolutions to run at.
         channel_rules: Rules of single layers (patterns of layer names), before the architecture's.
         own_norms: Give every width of the space's list BN weights of its own (slimmable networks).
-        example_input: (N, C, H, W) to trace with. By default zeros at the space's top resolution,
-            with as many channels as the first convolution takes.
+        example_input: (N, C, H, W) or (N, C, T, H, W) to trace with. By default zeros at the
+            space's top resolution, with the channels of timm's configuration or of the first
+            convolution, and 16 frames where that is three-dimensional.
         rules: The name of `channel_rules` before; it will go.
 
     Raises:
@@ -77,8 +78,7 @@ class Supernet(nn.Module):
         self.model = model
         self.space = space if space is not None else ElasticSpace()
         if example_input is None:
-            side = self.space.resolutions[0]
-            example_input = torch.zeros(1, _input_channels(model), side, side)
+            example_input = _example(model, self.space.resolutions[0])
         self.plan: ChannelPlan = trace_channels(model, example_input, channel_rules)
         if not self.plan.groups:
             raise ValueError(f"no layer of the model can be made narrower. {self.report()}")
@@ -329,10 +329,16 @@ class Supernet(nn.Module):
         return "\n".join(lines)
 
 
-def _input_channels(model: nn.Module) -> int:
+def _example(model: nn.Module, side: int) -> Tensor:
+    """Zeros of the shape that the model says it takes, else of its first convolution's."""
+    config = getattr(model, "default_cfg", None)
+    size = config.get("input_size") if isinstance(config, dict) else None
+    if size:
+        return torch.zeros(1, size[0], side, side)
     for module in model.modules():
         if isinstance(module, nn.modules.conv._ConvNd):
-            return module.in_channels
+            frames = (16,) if isinstance(module, nn.Conv3d) else ()
+            return torch.zeros(1, module.in_channels, *frames, side, side)
     raise ValueError(
         "the model has no convolution to take the number of input channels from. "
         "Pass example_input=."

@@ -157,13 +157,10 @@ class _Tracer:
         All modules that run the same line are treated alike.
         """
         logger.debug("%s: %s %s", failure.module, failure.site, failure.reason)
-        places = [
-            [o for o in seen.operations if o.site == failure.site] for seen in self.captures
-        ]
+        places = [[o for o in seen.operations if o.site == failure.site] for seen in self.captures]
         if not any(places):
             places = [
-                [o for o in seen.operations if o.module == failure.module]
-                for seen in self.captures
+                [o for o in seen.operations if o.module == failure.module] for seen in self.captures
             ]
         if failure.site not in self.linked:
             self.linked.add(failure.site)
@@ -218,7 +215,8 @@ def _same_sizes(
     for labels in operation.inputs:
         own += [a.reshape(-1) for a in labels if a.size == max(a.shape)]
     around = own + [size.ids for size in sizes]
-    for shape, labels in seen.passed.get(operation.module, ()):
+    module = operation.module
+    for shape, labels in (*seen.entered.get(module, ()), *seen.left.get(module, ())):
         around += [v for d in range(len(shape)) if (v := along(shape, labels, d)) is not None]
     pairs = []
     for number, vector in enumerate(own):
@@ -287,4 +285,3 @@ def _check_overrides(
                 f"rules must match the names of layers that make channels, got {pattern!r}, which "
                 f"matches none. Elastic layers: {', '.join(g.name for g in plan.groups[:6])}..."
             )
-

@@ -227,7 +227,7 @@ def time_subnets(
         return from_first({})
     known: dict[Any, Latency] = {}
     for key, subnet in supernet.distinct(subnets).items():
-        shape = (1, supernet.plan.input_channels, subnet.resolution, subnet.resolution)
+        shape = supernet.plan.input_shape(subnet.resolution)
         module = supernet.extract(subnet)
         known[key] = measure_latency(module, shape, warmup=warmup, runs=runs, autocast=autocast)
     return from_first({subnet: known[supernet.key(subnet)] for subnet in subnets})

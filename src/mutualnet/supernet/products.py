@@ -1,0 +1,152 @@
+"""The matrix products of a network and what narrows them, for counting multiply-adds."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mutualnet.supernet.capture import Capture, along, capture
+from mutualnet.supernet.channel_ids import ChannelIds, Labels
+from mutualnet.supernet.channel_plan import Axis, ChannelPlan, Segment, index_length
+from mutualnet.supernet.meta_copy import meta_copy
+from mutualnet.supernet.op_rules import Call
+
+__all__ = ["Products", "find_products"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Products:
+    """Convolutions and linear layers of one forward pass of one image, however they are called."""
+
+    terms: tuple[tuple[int, tuple[Axis, ...]], ...]
+    """(multiply-adds for each combination of channels, the axes that combine)."""
+
+    def macs(self, counts: Sequence[int]) -> int:
+        """Multiply-adds at some active channels of each group."""
+        known: dict[int, int] = {}
+        total = 0
+        for factor, axes in self.terms:
+            for axis in axes:
+                if id(axis) not in known:
+                    known[id(axis)] = index_length(axis.index(counts))
+                factor *= known[id(axis)]
+            total += factor
+        return total
+
+
+class _KnownIds(ChannelIds):
+    """Identities about which all is known: nothing is united or frozen any more."""
+
+    def unite(self, a: np.ndarray, b: np.ndarray) -> None:
+        return
+
+    def freeze(self, ids: np.ndarray, reason: str) -> None:
+        return
+
+
+def find_products(model: nn.Module, plan: ChannelPlan, resolution: int) -> Products:
+    """Run a copy without values once and note every product of activations and weights.
+
+    Products of two activations, as in attention, are not counted.
+
+    Args:
+        model: The full model; not changed.
+        plan: Its channel plan.
+        resolution: Side of the image in pixels.
+    """
+    copy_, inputs = meta_copy(model, plan.input_shape(resolution))
+    ids = _KnownIds()
+    first = np.cumsum([0, *(group.size for group in plan.groups)])
+    ids.new(int(first[-1]))
+    labels: dict[int, Labels] = {}
+    for name, tensor in (*copy_.named_parameters(), *copy_.named_buffers()):
+        arrays = []
+        for dim, axis in plan.tensors.get(name, {}).items():
+            vector = ids.new(axis.size)
+            for segment in axis.segments:
+                vector[segment.positions] = first[segment.group] + segment.channels
+            arrays.append(vector.reshape([-1 if d == dim else 1 for d in range(tensor.dim())]))
+        labels[id(tensor)] = tuple(arrays)
+    found: dict[tuple[Axis, ...], int] = defaultdict(int)
+    axes = _Axes(first)
+
+    def observe(call: Call) -> None:
+        product = _factors(call)
+        if product is None:
+            return
+        factor, sized = product
+        narrowed = []
+        for size, vector in sized:
+            axis = None if vector is None else axes.of(vector)
+            if axis is None:
+                factor *= size
+            else:
+                narrowed.append(axis)
+        found[tuple(narrowed)] += factor
+
+    with torch.no_grad():
+        capture(
+            copy_, inputs, Capture(ids, labels), training=False,
+            is_inner=lambda *_: False, observe=observe,
+        )  # fmt: skip
+    return Products(terms=tuple((factor, axes) for axes, factor in found.items()))
+
+
+class _Axes:
+    """Axes of identities, one for all that are equal."""
+
+    def __init__(self, first: np.ndarray) -> None:
+        self._first = first
+        self._known: dict[bytes, Axis | None] = {}
+
+    def of(self, vector: np.ndarray) -> Axis | None:
+        content = vector.tobytes()
+        if content not in self._known:
+            groups = np.searchsorted(self._first, vector, side="right") - 1
+            elastic = vector < self._first[-1]
+            segments = tuple(
+                Segment(
+                    group=int(group),
+                    positions=(places := np.flatnonzero(elastic & (groups == group))),
+                    channels=vector[places] - self._first[group],
+                )
+                for group in np.unique(groups[elastic])
+            )
+            self._known[content] = Axis(size=len(vector), segments=segments) if segments else None
+        return self._known[content]
+
+
+_Sized = tuple[int, np.ndarray | None]
+"""The size of a dimension and the identities along it."""
+
+
+def _factors(call: Call) -> tuple[int, list[_Sized]] | None:
+    """What a product's multiply-adds are the product of; None for other operations."""
+
+    def dim(tensor: Tensor, number: int) -> _Sized:
+        return tensor.shape[number], along(tensor.shape, call.labels(tensor), number)
+
+    name = call.name
+    if name == "aten::convolution":
+        x, weight, out = call["input"], call["weight"], call.out
+        moved = x if call["transposed"] else out
+        places = moved.numel() // moved.shape[1] * weight[0, 0].numel()
+        return places, [dim(weight, 0), dim(weight, 1)]
+    if name in ("aten::mm", "aten::addmm"):
+        a, b = call.tensors()[-2:]
+        return 1, [dim(a, 0), dim(a, 1), dim(b, 1)]
+    if name == "aten::linear":
+        x, weight = call["input"], call["weight"]
+        return x.numel() // x.shape[-1], [dim(weight, 0), dim(weight, 1)]
+    if name in ("aten::mv", "aten::addmv"):
+        a = call.tensors()[-2]
+        return 1, [dim(a, 0), dim(a, 1)]
+    if name == "torchvision::deform_conv2d":
+        weight, out = call["weight"], call.out
+        return out.numel() // out.shape[1] * weight[0, 0].numel(), [dim(weight, 0), dim(weight, 1)]
+    return None
