@@ -408,7 +408,7 @@ def _convolution(call: Call) -> None:
     x_labels = _freeze_along(
         call, call.labels(x), (0, *range(2, x.dim())), "a convolution slides over them"
     )
-    flat_x = [ids.reshape(ids.shape[1:2]) for ids in x_labels]
+    flat_x = [ids.reshape(-1) for ids in x_labels]
     if groups == 1:
         spec = "k,kn->n" if transposed else "k,nk->n"
         labels = _contract_labels(call, spec, x.shape[1:2], flat_x, tuple(weight.shape[:2]), flat_w)
@@ -997,10 +997,10 @@ def _deformable(call: Call) -> None:
     w_labels = _freeze_along(call, call.labels(weight), (2, 3), "they are positions of a kernel")
     x_labels = _freeze_along(call, call.labels(x), (0, 2, 3), "a convolution slides over them")
     flat_w = [ids.reshape(ids.shape[:2]) for ids in w_labels]
-    flat_x = [ids.reshape(ids.shape[1:2]) for ids in x_labels]
+    flat_x = [ids.reshape(-1) for ids in x_labels]
     if call["groups"] == 1 and call["offset_groups"] == 1:
         labels = _contract_labels(
-            call, "k,nk->n", x.shape[1:2], flat_x, tuple(weight.shape[:2]), flat_w
+            call, "k,nk->n", (x.shape[1],), flat_x, tuple(weight.shape[:2]), flat_w
         )
     else:
         for ids in (*flat_x, *flat_w):
