@@ -1005,7 +1005,7 @@ def _deformable(call: Call) -> None:
     else:
         for ids in (*flat_x, *flat_w):
             call.freeze(ids, "a grouped deformable convolution takes them")
-        labels = [ids.reshape(-1) for ids in flat_w if ids.size == ids.shape[0]]
+        labels = [ids.reshape(-1) for ids in flat_w if len(ids) == ids.size]
     shaped = [ids.reshape(1, -1, 1, 1) for ids in labels]
     bias = call["bias"]
     b_labels = [ids.reshape(1, -1, 1, 1) for ids in call.labels(bias)]
