@@ -149,11 +149,11 @@ def _hide_dropped_channels(model: nn.Module, supernet: Supernet, subnet: Subnet)
     indices = supernet.plan.indices(supernet.counts(subnet))
     hidden = 0
     for name, module in model.named_modules():
-        if not isinstance(module, (_ConvNd, nn.Linear)) or getattr(module, "groups", 1) > 1:
-            continue  # a grouped layer hands dropped channels on, to where they are hidden
+        if not isinstance(module, (_ConvNd, nn.Linear)):
+            continue
         dim = 0 if getattr(module, "transposed", False) else 1
         index = indices.get(f"{name}.weight", {}).get(dim)
-        if index is None:
+        if index is None:  # as in a layer of blocks, which hands dropped channels on
             continue
         seen = torch.zeros(module.weight.shape[dim], dtype=torch.bool)
         seen[index] = True

@@ -366,6 +366,7 @@ ELASTIC = {
         "middle.0",
         1,
     ),
+    "two groups": (lambda: Toy(_grouped(2)), "middle.0", 2),
     "layer scale": (lambda: Toy(LayerScale()), "middle.conv", 1),
     "a grouped convolution with more outputs": (lambda: Toy(_grouped(8, 64)), "middle.0", 4),
     "partial convolution": (lambda: Toy(PartialConvolution()), "middle.part", 1),

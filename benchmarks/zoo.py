@@ -1,0 +1,410 @@
+"""How far "any CNN" holds: convert one network of every family and check what comes out.
+
+    python benchmarks/zoo.py                  # every network of zoo.txt that zoo.json lacks
+    python benchmarks/zoo.py NAME...          # these, again
+    python benchmarks/zoo.py --page           # write docs/support.md from zoo.json
+    python benchmarks/zoo.py --check          # exit status 1 if a network misses the target
+
+Names are timm's, or `torchvision:NAME`. Weights are random; each network has its own process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import re
+import signal
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from mutualnet import ElasticSpace, Subnet, Supernet
+from mutualnet.cpu import flush_denormals
+from mutualnet.supernet import meta_copy
+
+HERE = Path(__file__).parent
+NAMES, RESULTS, PAGE = HERE / "zoo.txt", HERE / "zoo.json", HERE.parent / "docs" / "support.md"
+SECONDS = 300
+TARGET_RATIO = 0.35
+"""A convolutional network must run at no more of its convolutions' multiply-adds at width 0.5."""
+MIXING = re.compile("LayerNorm|GroupNorm|RmsNorm|RMSNorm|Grn|GlobalResponse|StdConv|Eca|Evo")
+"""Types of layers in which a channel depends on all the others: there a narrow network is another
+function than the full one with its channels hidden."""
+
+
+# --------------------------------------------------------------------------------- one network
+
+
+def examine(name: str) -> dict[str, Any]:
+    """Convert a network and check it at widths 0.25, 0.5 and 1."""
+    torch.manual_seed(0)
+    model = build(name)
+    shape = input_of(model)
+    x = torch.randn(2, *shape)
+    settle(model, x)
+    record: dict[str, Any] = {
+        "params": sum(p.numel() for p in model.parameters()),
+        "input": list(shape),
+    }
+    model.eval()
+    with torch.no_grad():
+        before, again = leaves(model(x)), leaves(model(x))
+    deterministic = same(before, again)
+    full = operations(model, x[:1])
+    record["macs"] = sum(full.values()) // 2
+    record["conv_share"] = convolutions(full) / max(1, sum(full.values()))
+    start = time.perf_counter()
+    space = ElasticSpace(width_range=(0.25, 1.0), resolutions=(shape[-1],))
+    try:
+        net = Supernet(model, space, example_input=torch.zeros(1, *shape))
+    except ValueError as problem:
+        record["refused"] = str(problem).splitlines()[-1].strip()[:300]
+        return record
+    record["seconds"] = time.perf_counter() - start
+    record["inelastic"] = reasons(net, model, x[:1])
+    half, quarter = (Subnet(width_mult=w, resolution=shape[-1]) for w in (0.5, 0.25))
+    start = time.perf_counter()
+    net.subnet(half)
+    record["subnet_ms"] = 1e3 * (time.perf_counter() - start)
+    plain = net.extract(half, uncalibrated=True).eval()
+    narrow = operations(plain, x[:1])
+    record["ratio"] = sum(narrow.values()) / max(1, sum(full.values()))
+    record["conv_ratio"] = convolutions(narrow) / max(1, convolutions(full))
+    least = operations(net.extract(quarter, uncalibrated=True).eval(), x[:1])
+    record["least_macs"] = sum(least.values()) // 2
+    problems = []
+    with torch.no_grad():
+        if deterministic and not same(before, leaves(net.eval()(x))):
+            problems.append("conversion changes the outputs")
+        wanted = [t.shape for t in before]
+        if [t.shape for t in leaves(plain(x))] != wanted and deterministic and not detects(model):
+            problems.append("a narrow network's output has another shape")
+    problems += trains(net, model, x, (quarter, half)) if not detects(model) else []
+    if deterministic and not detects(model):
+        record["hidden_distance"] = hidden_distance(net, half, x)
+        record["mixes"] = any(MIXING.search(type(m).__name__) for m in model.modules())
+        if not record["mixes"] and record["hidden_distance"] > 1e-4:
+            problems.append("a narrow network is not the full one with its channels hidden")
+    record["problems"] = problems
+    return record
+
+
+def build(name: str) -> nn.Module:
+    """A fresh network, at a small image size where its constructor takes one."""
+    library, _, rest = name.rpartition(":")
+    if library == "torchvision":
+        kwargs: dict[str, Any] = {"weights": None}
+        if rest in ("googlenet", "inception_v3"):
+            kwargs["init_weights"] = False
+        home = torchvision.models.get_model_builder(rest).__module__
+        if ".detection" in home or ".segmentation" in home:
+            kwargs["weights_backbone"] = None
+        model: nn.Module = torchvision.models.get_model(rest, **kwargs)
+        return model
+    default = timm.models.get_pretrained_cfg(rest)
+    if default is not None and default.input_size[-1] > 256:
+        for side in (224, 256):
+            try:
+                return timm.create_model(rest, img_size=side)
+            except TypeError:
+                break
+            except Exception:  # not a size of this network
+                continue
+    return timm.create_model(rest)
+
+
+def input_of(model: nn.Module) -> tuple[int, ...]:
+    """Shape of the smallest input, without the batch, on which a network runs in both modes."""
+    kind = type(model).__module__
+    if ".video" in kind:
+        small = not kind.endswith(("mvit", "swin_transformer", "s3d"))
+        return (3, 4, 64, 64) if small else (3, 16, 224, 224)
+    if detects(model):
+        return (3, 320, 320)
+    config = getattr(model, "default_cfg", None) or {}
+    default = tuple(config.get("input_size") or (3, 224, 224))
+    size = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    if config.get("fixed_input_size"):
+        return (3, *size) if size else default
+    for side in (s for s in (128, 160, 192, 224, 256, 299, 320) if s <= max(default[-1], 256)):
+        try:
+            tried, inputs = meta_copy(model, (2, default[0], side, side))
+            with torch.no_grad():
+                tried.train()(inputs)
+            return (default[0], side, side)
+        except Exception:  # not a size of this network
+            continue
+    return default
+
+
+def detects(model: nn.Module) -> bool:
+    """Whether a network is a detector: trained with targets, and its outputs' number varies."""
+    return type(model).__module__.startswith("torchvision.models.detection")
+
+
+def settle(model: nn.Module, x: Tensor) -> None:
+    """Give BN statistics of the inputs, and constant parameters values that show a mistake."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for module in model.modules():
+            for parameter in module.parameters(recurse=False):
+                is_number = parameter.numel() > 1 and parameter.is_floating_point()
+                if is_number and float(parameter.std()) < 1e-4:
+                    noise = torch.randn(parameter.shape, generator=generator)
+                    scale = 1 if parameter.dim() == 1 else parameter[0].numel() ** -0.5
+                    parameter.copy_(parameter + 0.2 * scale * noise)
+        if detects(model):
+            return
+        norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+        before = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.momentum = 1.0
+        model.train()(x)
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
+
+
+def leaves(result: object) -> list[Tensor]:
+    """All tensors of numbers in an output."""
+    return [t for t in tree_leaves(result) if isinstance(t, Tensor) and t.is_floating_point()]
+
+
+def same(a: list[Tensor], b: list[Tensor]) -> bool:
+    """Whether two outputs have the same bits."""
+    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def operations(model: nn.Module, x: Tensor) -> dict[str, int]:
+    """Floating-point operations by kind, counted as they are dispatched."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(x)
+    counts = counter.get_flop_counts().get("Global", {})
+    return {str(kind): int(number) for kind, number in counts.items()}
+
+
+def convolutions(counts: dict[str, int]) -> int:
+    """The operations of convolutions among all."""
+    return sum(number for kind, number in counts.items() if "conv" in kind)
+
+
+def kernel_size(module: nn.Module) -> int:
+    """Weights that one output of a convolution is computed from."""
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return weight[0].numel()
+
+
+def reasons(net: Supernet, model: nn.Module, x: Tensor) -> list[dict[str, Any]]:
+    """Layers that keep their channels, but for the output's, with the share of convolutions."""
+    macs: dict[str, int] = {}
+    handles = []
+    for name, module in model.named_modules():
+        if isinstance(module, _ConvNd):
+
+            def count(m: nn.Module, _: Any, out: Tensor, name: str = name) -> None:
+                macs[name] = macs.get(name, 0) + out.numel() * kernel_size(m)
+
+            handles.append(module.register_forward_hook(count))
+    with torch.no_grad():
+        model(x)
+    for handle in handles:
+        handle.remove()
+    total = max(1, sum(macs.values()))
+    found: dict[str, list[str]] = {}
+    for entry in net.plan.inelastic:
+        if "model's output" not in entry.reason:
+            found.setdefault(re.sub(r" in .*", "", entry.reason), []).extend(entry.layers)
+    return [
+        {
+            "reason": reason,
+            "layers": len(layers),
+            "first": layers[0],
+            "conv_share": sum(macs.get(layer, 0) for layer in layers) / total,
+        }
+        for reason, layers in found.items()
+    ]
+
+
+def trains(net: Supernet, model: nn.Module, x: Tensor, subnets: tuple[Subnet, ...]) -> list[str]:
+    """What is wrong with training steps of sub-networks, next to extracted ones."""
+    problems = []
+    for subnet in subnets:
+        model.train()
+        model.zero_grad(set_to_none=True)
+        outputs = []
+        for module in (net.subnet(subnet), net.extract(subnet, uncalibrated=True).train()):
+            torch.manual_seed(3)
+            found = leaves(module(x))
+            sum((t.square().mean() for t in found if t.requires_grad), torch.zeros(())).backward()
+            outputs.append([t.detach() for t in found])
+        if distance(*outputs) > 1e-3:
+            problems.append(f"at width {subnet.width_mult:g} switched and extracted differ")
+        if not any(p.grad is not None for p in model.parameters()):
+            problems.append(f"at width {subnet.width_mult:g} nothing has a gradient")
+    return problems
+
+
+def distance(a: list[Tensor], b: list[Tensor]) -> float:
+    """The largest difference, relative to the largest value."""
+    if [t.shape for t in a] != [t.shape for t in b]:
+        return float("inf")
+    return max(
+        (
+            float((x - y).abs().max()) / max(1e-12, float(y.abs().max()))
+            for x, y in zip(a, b, strict=True)
+            if x.numel()
+        ),
+        default=0.0,
+    )
+
+
+def hidden_distance(net: Supernet, subnet: Subnet, x: Tensor) -> float:
+    """How far a narrow network is from the full one whose weights do not read dropped channels."""
+    hidden = copy.deepcopy(net.model).eval()
+    kept = net.plan.indices(net.counts(subnet))
+    for name, module in hidden.named_modules():
+        dim = 0 if getattr(module, "transposed", False) else 1
+        if not isinstance(module, (_ConvNd, nn.Linear)):
+            continue
+        index = kept.get(f"{name}.weight", {}).get(dim)
+        if index is not None:
+            mask = torch.zeros(module.weight.shape[dim])
+            mask[index] = 1.0
+            with torch.no_grad():
+                module.weight.mul_(
+                    mask.view([-1 if d == dim else 1 for d in range(module.weight.dim())])
+                )
+    with torch.no_grad():
+        plain = net.extract(subnet, uncalibrated=True).eval()
+        return distance(leaves(plain(x)), leaves(hidden(x)))
+
+
+# ------------------------------------------------------------------------------ all of them
+
+
+def supervised(name: str) -> dict[str, Any]:
+    """Examine a network in a process of its own, so that no failure takes others with it."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        signal.alarm(SECONDS)
+        try:
+            record = examine(name)
+        except Exception as problem:  # whatever a network raises is a result
+            record = {"failed": f"{type(problem).__name__}: {str(problem).splitlines()[:1]}"[:300]}
+        with os.fdopen(writer, "w") as pipe:
+            json.dump(record, pipe)
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        text = pipe.read()
+    os.waitpid(pid, 0)
+    return json.loads(text) if text else {"failed": f"no answer within {SECONDS} s"}
+
+
+def missed(record: dict[str, Any]) -> str:
+    """What keeps a network from the target; empty if nothing does."""
+    if "failed" in record:
+        return str(record["failed"])
+    if "refused" in record:
+        return str(record["refused"])
+    if record["problems"]:
+        return "; ".join(record["problems"])
+    if record["conv_share"] > 0.5 and record["conv_ratio"] > TARGET_RATIO:
+        worst = sorted(record["inelastic"], key=lambda r: -r["conv_share"])[:1]
+        why = [f"{r['first']}: {r['reason']}" for r in worst]
+        return f"{record['conv_ratio']:.2f} of its convolutions; {' '.join(why) or 'rounding'}"
+    return ""
+
+
+def page(results: dict[str, dict[str, Any]]) -> str:
+    """The page of what is supported."""
+    good = {n: r for n, r in results.items() if "ratio" in r}
+    conv = {n: r for n, r in good.items() if r["conv_share"] > 0.5}
+    small = [n for n, r in conv.items() if r["conv_ratio"] <= TARGET_RATIO]
+    usable = [n for n, r in good.items() if not r["problems"]]
+    slowest = max(good, key=lambda n: good[n]["seconds"])
+    median = sorted(r["seconds"] for r in good.values())[len(good) // 2]
+    lines = [
+        "# Which networks are elastic",
+        "",
+        f"One network of each family of timm and torchvision, {len(results)} in all, as "
+        "`benchmarks/zoo.py` found them (the smallest of each family, random weights; this page is "
+        "written by `python benchmarks/zoo.py --page`).",
+        "",
+        f"- {len(good)} of {len(results)} convert; {len(usable)} of them pass every check: the "
+        "same bits at full width, forward and backward passes at widths 0.25 and 0.5, extracted "
+        "equal to switched, and, where no layer mixes channels, equal to the full network with "
+        "the dropped channels hidden.",
+        f"- {len(small)} of {len(conv)} convolutional networks (convolutions are more than half of "
+        f"their operations) run at no more than {TARGET_RATIO:g} of their convolutions' "
+        "multiply-adds at width 0.5.",
+        f"- Conversion took {median:.1f} s at the median, on one thread; the slowest was "
+        f"{slowest} with {good[slowest]['seconds']:.0f} s.",
+        "",
+        "*conv* is the convolutions' share of the operations, *at 0.5* what is left of all "
+        "operations and of the convolutions at width 0.5, *M MACs* the full and the smallest "
+        "(width 0.25) network's for one input.",
+        "",
+        "| network | M params | conv | at 0.5 | convs | M MACs | s | not elastic, or wrong |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, record in results.items():
+        if "ratio" not in record:
+            lines.append(f"| {name} | | | | | | | {missed(record)} |".replace("\n", " "))
+            continue
+        kept = [f"{r['first']} (+{r['layers'] - 1}): {r['reason']}" for r in record["inelastic"]]
+        why = "; ".join([*record["problems"], *kept[:2]])
+        lines.append(
+            f"| {name} | {record['params'] / 1e6:.1f} | {record['conv_share']:.2f} | "
+            f"{record['ratio']:.2f} | {record['conv_ratio']:.2f} | {record['macs'] / 1e6:.0f}, "
+            f"{record['least_macs'] / 1e6:.0f} | {record['seconds']:.1f} | {why} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Examine networks, write the page, say what misses the target."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--page", action="store_true", help="write docs/support.md")
+    parser.add_argument("--check", action="store_true", help="fail if a network misses the target")
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    flush_denormals()
+    listed = NAMES.read_text().split()
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    todo = args.names or ([] if args.page else [n for n in listed if n not in results])
+    for name in todo:
+        results[name] = supervised(name)
+        print(f"{name:42} {missed(results[name]) or 'fine'}", flush=True)
+        ordered = sorted(results, key=lambda n: (listed.index(n) if n in listed else 10**6, n))
+        results = {n: results[n] for n in ordered}
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    if args.page:
+        PAGE.write_text(page(results))
+    untried = [n for n in listed if n not in results]
+    bad = [n for n in listed if n in results and missed(results[n])]
+    print(f"{len(bad)} miss the target: {', '.join(bad)}; {len(untried)} were not tried")
+    return int(args.check and bool(bad or untried))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
