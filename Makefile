@@ -1,4 +1,4 @@
-# make demo | test | lint | bench | docs: each makes the environment first, once.
+# make demo | test | test-zoo | lint | bench | docs: each makes the environment first, once.
 
 PYTHON ?= python3
 TEST_WORKERS ?= 2
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test test-zoo lint bench docs clean
 
 demo: $(READY)
 	$(BIN)/mutualnet demo
@@ -15,6 +15,11 @@ demo: $(READY)
 # Small networks gain nothing from a second thread: each worker has one.
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
+
+# One network of every family, a process each: about half an hour.
+test-zoo: $(READY)
+	rm -f benchmarks/zoo.json
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/zoo.py --check --page
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -391,7 +391,8 @@ def main() -> int:
     flush_denormals()
     listed = NAMES.read_text().split()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    todo = args.names or ([] if args.page else [n for n in listed if n not in results])
+    missing = [n for n in listed if n not in results]
+    todo = args.names or ([] if args.page and not args.check else missing)
     for name in todo:
         results[name] = supervised(name)
         print(f"{name:42} {missed(results[name]) or 'fine'}", flush=True)
