@@ -27,8 +27,6 @@ from mutualnet.supernet.channel_ids import (
 )
 from mutualnet.supernet.op_rules import rule_of
 
-__all__ = ["Capture", "Operation", "Site", "along", "capture", "fresh_labels", "site_of", "support"]
-
 _SAME = {"aten::clone", "aten::detach", "aten::alias", "aten::_to_copy", "aten::lift_fresh"}
 """Operations that change no channel; whether they run depends on the layout in memory."""
 _VIEWS = {"aten::_unsafe_view", "aten::_reshape_alias", "aten::reshape"}

@@ -11,16 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = [
-    "ChannelIds",
-    "Labels",
-    "MisalignedError",
-    "TooManyIdsError",
-    "axes_of",
-    "compress",
-    "reshape_ids",
-]
-
 Labels = tuple[np.ndarray, ...]
 """Identities of a tensor's channels: one array for each independent set of dimensions. A
 convolution's (O, I, kh, kw) weight has four at first, of shapes (O, 1, 1, 1), (1, I, 1, 1), ..."""

@@ -24,8 +24,6 @@ from mutualnet.supernet.channel_rules import PLAIN, ChannelRule
 from mutualnet.supernet.layers import is_producer, made_dim
 from mutualnet.supernet.sizes import SizeVector, attribute_vectors
 
-__all__ = ["Choices", "build_plan", "make_rectangular"]
-
 
 def _arrays(captures: Iterable[Capture]) -> list[np.ndarray]:
     """Every array of identities that was seen, once."""

@@ -10,8 +10,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-__all__ = ["is_producer", "known_sizes", "made_dim"]
-
 Vector = np.ndarray
 """(L,) identities along one dimension of a tensor."""
 

@@ -14,9 +14,7 @@ from mutualnet.supernet.capture import Capture, along, capture
 from mutualnet.supernet.channel_ids import ChannelIds, Labels
 from mutualnet.supernet.channel_plan import Axis, ChannelPlan, Segment, index_length
 from mutualnet.supernet.meta_copy import meta_copy
-from mutualnet.supernet.op_rules import Call
-
-__all__ = ["Products", "find_products"]
+from mutualnet.supernet.op_calls import Call
 
 
 @dataclass(frozen=True, kw_only=True)

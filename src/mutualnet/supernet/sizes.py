@@ -15,9 +15,6 @@ from mutualnet.supernet.capture import Capture, along, support
 from mutualnet.supernet.channel_ids import ChannelIds, Labels
 from mutualnet.supernet.layers import known_sizes
 
-__all__ = ["SizeVector", "attribute_vectors"]
-
-
 _OF_SPACE = re.compile(
     "kernel|stride|pad|dilat|window|block_size|halo|height|patch|img|image|resolution|pool|grid"
     "|spatial|depth|layers|length|area|head_dim|dim_head|per_head"

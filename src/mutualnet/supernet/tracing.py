@@ -21,8 +21,6 @@ from mutualnet.supernet.meta_copy import meta_copy
 from mutualnet.supernet.sizes import SizeVector, attribute_vectors
 from mutualnet.supernet.verify import Failure, first_failure
 
-__all__ = ["trace_channels"]
-
 logger = logging.getLogger(__name__)
 
 FEW_GROUPS = 4

@@ -15,8 +15,6 @@ from mutualnet.supernet.channel_ids import ChannelIds, Labels, axes_of, compress
 from mutualnet.supernet.channel_plan import ChannelPlan
 from mutualnet.supernet.narrow import narrow_module, take
 
-__all__ = ["Failure", "first_failure"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
