@@ -280,11 +280,23 @@ def info(
     width_range: tuple[float, float],
     resolutions: tuple[int, ...],
     num_classes: int,
+    frames: int | None = None,
 ) -> None:
-    """Print what of a model is elastic, what is frozen and why, and what the grid costs."""
+    """Print what of a model is elastic, what is frozen and why, and what the grid costs.
+
+    Args:
+        model: As for `create_model`, of any kind.
+        width_range: Smallest and largest width multiplier.
+        resolutions: Sides of the inputs in pixels.
+        num_classes: Outputs of the classifier.
+        frames: Of a clip, for networks that take (N, 3, T, H, W).
+    """
     flush_denormals()
     space = ElasticSpace(width_range=width_range, resolutions=resolutions)
-    supernet = Supernet(create_model(model, num_classes=num_classes), space)
+    side = space.resolutions[0]
+    clip = None if frames is None else torch.zeros(1, 3, frames, side, side)
+    network = create_model(model, num_classes=num_classes, any_kind=True)
+    supernet = Supernet(network, space, example_input=clip)
     costs, console = CostModel(supernet), make_console()
     console.print(supernet.report())
     largest = costs.params(space.largest)

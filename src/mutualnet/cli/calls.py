@@ -81,6 +81,7 @@ def _info(words: argparse.Namespace) -> None:
         width_range=tuple(words.width_range),
         resolutions=tuple(words.resolutions),
         num_classes=words.num_classes,
+        frames=words.frames,
     )
 
 

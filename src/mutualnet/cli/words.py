@@ -218,6 +218,12 @@ def _info(parser: Parser) -> None:
         default=[224, 192, 160, 128],
         help="sides of the inputs in pixels (224 192 160 128)",
     )
+    parser.add_argument(
+        "--frames",
+        type=positive,
+        metavar="N",
+        help="frames of a clip, for networks of videos (16 where the first convolution is 3-D)",
+    )
 
 
 _COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {

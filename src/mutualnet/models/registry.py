@@ -41,9 +41,9 @@ def names_function(spec: str) -> bool:
 
 
 def create_model(
-    spec: str, /, *, num_classes: int, in_channels: int = 3, **kwargs: Any
+    spec: str, /, *, num_classes: int, in_channels: int = 3, any_kind: bool = False, **kwargs: Any
 ) -> nn.Module:
-    """Build an untrained classifier by name.
+    """Build an untrained network by name.
 
     Args:
         spec: `timm:NAME`, `torchvision:NAME` (a classification network), `package.module:function`
@@ -52,6 +52,7 @@ def create_model(
         num_classes: Outputs of the classifier, >= 1.
         in_channels: Channels of the image. torchvision has no such argument: its first
             convolution is replaced.
+        any_kind: Also take torchvision's networks for segmentation, detection and video.
         **kwargs: Passed on to the network's own constructor.
 
     Raises:
@@ -68,7 +69,7 @@ def create_model(
                 "model.init names them; elsewhere call the network's load_state_dict."
             )
     try:
-        return _create(spec, num_classes, in_channels, kwargs)
+        return _create(spec, num_classes, in_channels, any_kind, kwargs)
     except Exception as error:  # constructors refuse arguments in any way
         if not kwargs or isinstance(error, ValueError):
             raise
@@ -78,14 +79,16 @@ def create_model(
         ) from None
 
 
-def _create(spec: str, num_classes: int, in_channels: int, kwargs: dict[str, Any]) -> nn.Module:
+def _create(
+    spec: str, num_classes: int, in_channels: int, any_kind: bool, kwargs: dict[str, Any]
+) -> nn.Module:
     library, separator, name = spec.rpartition(":")
     if names_function(spec):
         return _call_own_function(library, name, num_classes, in_channels, kwargs)
     if not separator and name in OWN_MODELS:
         return OWN_MODELS[name](num_classes, in_channels, **kwargs)
     if library == "torchvision":
-        return _create_torchvision_model(name, num_classes, in_channels, kwargs)
+        return _create_torchvision_model(name, num_classes, in_channels, any_kind, kwargs)
     # timm would look names such as hf-hub:... up on a server, so only its own list is let through.
     if not timm.is_model(name):
         known = timm.list_models(include_tags=False)
@@ -123,16 +126,25 @@ def _call_own_function(
 
 
 def _create_torchvision_model(
-    name: str, num_classes: int, in_channels: int, kwargs: dict[str, Any]
+    name: str, num_classes: int, in_channels: int, any_kind: bool, kwargs: dict[str, Any]
 ) -> nn.Module:
-    # Only classifiers: torchvision's detectors load a pretrained backbone by default.
-    known = torchvision.models.list_models(module=torchvision.models)
+    models = torchvision.models
+    known = models.list_models(module=models)
+    if any_kind:
+        known += [
+            name
+            for room in (models.segmentation, models.detection, models.video)
+            for name in models.list_models(module=room)
+        ]
     if name not in known:
         raise _unknown(f"torchvision:{name}", [f"torchvision:{model}" for model in known])
     if name in ("googlenet", "inception_v3"):
         # Their default draws weights too, but warns that the default will change.
         kwargs = {"init_weights": True, **kwargs}
-    model = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **kwargs)
+    room = models.get_model_builder(name).__module__
+    if ".segmentation" in room or ".detection" in room:  # their backbone is pretrained by default
+        kwargs = {"weights_backbone": None, **kwargs}
+    model = models.get_model(name, weights=None, num_classes=num_classes, **kwargs)
     if in_channels != 3:
         _replace_first_convolution(model, in_channels)
     return model
@@ -141,8 +153,13 @@ def _create_torchvision_model(
 def _replace_first_convolution(model: nn.Module, in_channels: int) -> None:
     """Put a convolution for `in_channels` in place of the one that reads the RGB image."""
     path, old = next(
-        (path, module) for path, module in model.named_modules() if isinstance(module, nn.Conv2d)
+        ((path, m) for path, m in model.named_modules() if isinstance(m, nn.Conv2d)), ("", None)
     )
+    if old is None:
+        raise ValueError(
+            f"in_channels must be 3 for this network, got {in_channels}: it has no convolution "
+            "over images that could be replaced."
+        )
     if old.in_channels != 3:
         raise ValueError(
             f"in_channels must be 3 for this network, got {in_channels}: its first convolution "
