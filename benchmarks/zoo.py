@@ -19,6 +19,7 @@ import signal
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mutualnet import ElasticSpace, Subnet, Supernet
 from mutualnet.cpu import flush_denormals
-from mutualnet.supernet import meta_copy
 
 HERE = Path(__file__).parent
 NAMES, RESULTS, PAGE = HERE / "zoo.txt", HERE / "zoo.json", HERE.parent / "docs" / "support.md"
 SECONDS = 300
+SIDES = (128, 160, 192, 224, 256, 299, 320)
+"""Pixels of the images that are tried, in this order."""
 TARGET_RATIO = 0.35
 """A convolutional network must run at no more of its convolutions' multiply-adds at width 0.5."""
-MIXING = re.compile("LayerNorm|GroupNorm|RmsNorm|RMSNorm|Grn|GlobalResponse|StdConv|Eca|Evo")
-"""Types of layers in which a channel depends on all the others: there a narrow network is another
-function than the full one with its channels hidden."""
+ROUNDING = "its few channels round up to multiples of 8"
+MIXING = re.compile("LayerNorm|GroupNorm|RmsNorm|RMSNorm|Grn|GlobalResponse|StdConv|Eca|Evo|SHMA")
+"""Types of layers in which a channel depends on all the others, or on how many there are: there a
+narrow network is another function than the full one with its channels hidden."""
 
 
 # --------------------------------------------------------------------------------- one network
@@ -52,9 +55,15 @@ def examine(name: str) -> dict[str, Any]:
     """Convert a network and check it at widths 0.25, 0.5 and 1."""
     torch.manual_seed(0)
     model = build(name)
-    shape = input_of(model)
-    x = torch.randn(2, *shape)
-    settle(model, x)
+    for shape in inputs_of(model):
+        x = torch.randn(2, *shape)
+        try:
+            settle(model, x)
+            break
+        except Exception:  # not a size of this network
+            continue
+    else:
+        return {"failed": "it runs on no size that was tried"}
     record: dict[str, Any] = {
         "params": sum(p.numel() for p in model.parameters()),
         "input": list(shape),
@@ -63,8 +72,8 @@ def examine(name: str) -> dict[str, Any]:
     with torch.no_grad():
         before, again = leaves(model(x)), leaves(model(x))
     deterministic = same(before, again)
-    full = operations(model, x[:1])
-    record["macs"] = sum(full.values()) // 2
+    full = operations(model, x)
+    record["macs"] = sum(full.values()) // 4
     record["conv_share"] = convolutions(full) / max(1, sum(full.values()))
     start = time.perf_counter()
     space = ElasticSpace(width_range=(0.25, 1.0), resolutions=(shape[-1],))
@@ -80,11 +89,11 @@ def examine(name: str) -> dict[str, Any]:
     net.subnet(half)
     record["subnet_ms"] = 1e3 * (time.perf_counter() - start)
     plain = net.extract(half, uncalibrated=True).eval()
-    narrow = operations(plain, x[:1])
+    narrow = operations(plain, x)
     record["ratio"] = sum(narrow.values()) / max(1, sum(full.values()))
     record["conv_ratio"] = convolutions(narrow) / max(1, convolutions(full))
-    least = operations(net.extract(quarter, uncalibrated=True).eval(), x[:1])
-    record["least_macs"] = sum(least.values()) // 2
+    least = operations(net.extract(quarter, uncalibrated=True).eval(), x)
+    record["least_macs"] = sum(least.values()) // 4
     problems = []
     with torch.no_grad():
         if deterministic and not same(before, leaves(net.eval()(x))):
@@ -126,28 +135,24 @@ def build(name: str) -> nn.Module:
     return timm.create_model(rest)
 
 
-def input_of(model: nn.Module) -> tuple[int, ...]:
-    """Shape of the smallest input, without the batch, on which a network runs in both modes."""
+def inputs_of(model: nn.Module) -> Iterator[tuple[int, ...]]:
+    """Shapes of inputs, without the batch, that a network may run on, the smallest first."""
     kind = type(model).__module__
     if ".video" in kind:
         small = not kind.endswith(("mvit", "swin_transformer", "s3d"))
-        return (3, 4, 64, 64) if small else (3, 16, 224, 224)
+        yield (3, 4, 64, 64) if small else (3, 16, 224, 224)
+        return
     if detects(model):
-        return (3, 320, 320)
+        yield (3, 320, 320)
+        return
     config = getattr(model, "default_cfg", None) or {}
     default = tuple(config.get("input_size") or (3, 224, 224))
     size = getattr(getattr(model, "patch_embed", None), "img_size", None)
     if config.get("fixed_input_size"):
-        return (3, *size) if size else default
-    for side in (s for s in (128, 160, 192, 224, 256, 299, 320) if s <= max(default[-1], 256)):
-        try:
-            tried, inputs = meta_copy(model, (2, default[0], side, side))
-            with torch.no_grad():
-                tried.train()(inputs)
-            return (default[0], side, side)
-        except Exception:  # not a size of this network
-            continue
-    return default
+        yield (3, *size) if size else default
+    for side in (s for s in SIDES if not config or s <= max(default[-1], 256)):
+        yield (default[0], side, side)
+    yield default
 
 
 def detects(model: nn.Module) -> bool:
@@ -189,8 +194,13 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
 
 def operations(model: nn.Module, x: Tensor) -> dict[str, int]:
     """Floating-point operations by kind, counted as they are dispatched."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    for parameter in trained:  # the counter wants a graph wherever a parameter has a gradient
+        parameter.requires_grad_(False)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(x)
+    for parameter in trained:
+        parameter.requires_grad_(True)
     counts = counter.get_flop_counts().get("Global", {})
     return {str(kind): int(number) for kind, number in counts.items()}
 
@@ -272,7 +282,20 @@ def distance(a: list[Tensor], b: list[Tensor]) -> float:
 
 
 def hidden_distance(net: Supernet, subnet: Subnet, x: Tensor) -> float:
-    """How far a narrow network is from the full one whose weights do not read dropped channels."""
+    """How far a narrow network is from the full one without the dropped channels.
+
+    They are not read by any weight; where products of activations read them, as in attention, they
+    are not made either.
+    """
+    with torch.no_grad():
+        narrow = leaves(net.extract(subnet, uncalibrated=True).eval()(x))
+        return min(
+            distance(narrow, leaves(hide(net, subnet, made=made)(x))) for made in (False, True)
+        )
+
+
+def hide(net: Supernet, subnet: Subnet, *, made: bool) -> nn.Module:
+    """The full network whose dropped channels are not read, and if `made` not made either."""
     hidden = copy.deepcopy(net.model).eval()
     kept = net.plan.indices(net.counts(subnet))
     for name, module in hidden.named_modules():
@@ -281,15 +304,19 @@ def hidden_distance(net: Supernet, subnet: Subnet, x: Tensor) -> float:
             continue
         index = kept.get(f"{name}.weight", {}).get(dim)
         if index is not None:
-            mask = torch.zeros(module.weight.shape[dim])
-            mask[index] = 1.0
-            with torch.no_grad():
-                module.weight.mul_(
-                    mask.view([-1 if d == dim else 1 for d in range(module.weight.dim())])
-                )
+            mask_along(module.weight, dim, index)
+    for name, parameter in hidden.named_parameters() if made else ():
+        for dim, index in kept.get(name, {}).items():
+            mask_along(parameter, dim, index)
+    return hidden
+
+
+def mask_along(parameter: Tensor, dim: int, index: Any) -> None:
+    """Set to zero what an index along a dimension leaves out."""
+    mask = torch.zeros(parameter.shape[dim])
+    mask[index] = 1.0
     with torch.no_grad():
-        plain = net.extract(subnet, uncalibrated=True).eval()
-        return distance(leaves(plain(x)), leaves(hidden(x)))
+        parameter.mul_(mask.view([-1 if d == dim else 1 for d in range(parameter.dim())]))
 
 
 # ------------------------------------------------------------------------------ all of them
@@ -327,7 +354,7 @@ def missed(record: dict[str, Any]) -> str:
     if record["conv_share"] > 0.5 and record["conv_ratio"] > TARGET_RATIO:
         worst = sorted(record["inelastic"], key=lambda r: -r["conv_share"])[:1]
         why = [f"{r['first']}: {r['reason']}" for r in worst]
-        return f"{record['conv_ratio']:.2f} of its convolutions; {' '.join(why) or 'rounding'}"
+        return f"{record['conv_ratio']:.2f} of its convolutions; {' '.join(why) or ROUNDING}"
     return ""
 
 

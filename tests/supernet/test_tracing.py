@@ -512,6 +512,25 @@ def test_a_network_of_reshapes_alone_says_what_holds_it():
         Supernet(Reshapes(), ElasticSpace(resolutions=(8,)))
 
 
+def test_groups_keep_as_many_channels_as_the_network_needs_to_run():
+    class Standardised(nn.Module):
+        """One channel per kernel has no variance to normalise by."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            weight = self.b.weight.reshape(1, len(self.b.weight), -1)
+            weight = nn.functional.batch_norm(weight, None, None, training=True)
+            return nn.functional.conv2d(self.a(x), weight.reshape(self.b.weight.shape))
+
+    supernet = Supernet(Standardised(), ElasticSpace(width_range=(0.01, 1.0), resolutions=(8,)))
+    narrow = supernet.subnet(Subnet(width_mult=0.01, resolution=8))
+    assert narrow(torch.zeros(2, 3, 8, 8)).shape == (2, 4, 8, 8)
+    assert narrow.a.out_channels == 2
+
+
 def test_a_network_that_shuffles_channels_runs_at_every_width():
     model = torchvision.models.shufflenet_v2_x0_5(weights=None, num_classes=4)
     supernet = Supernet(model, ElasticSpace(resolutions=(64,)))

@@ -86,7 +86,7 @@ class _Tracer:
             plan = self.plan()
             failure = self._failure(plan)
             if failure is None:
-                return plan
+                return self.plan()  # with the least number of channels that the trials have shown
             self._repair(failure)
         for seen in self.captures:
             for labels in seen.tensors.values():
