@@ -39,6 +39,8 @@ class ChannelIds:
         self._is_fixed = np.zeros(4096, dtype=bool)
         self._reasons: dict[int, str] = {}
         self._size = 0
+        self.ordered: list[np.ndarray] = []
+        """Identities of channels whose order counts."""
         self.known: int | None = None
         """How many identities were known when nothing new may be said; None if it may."""
 

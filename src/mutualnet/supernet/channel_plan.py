@@ -32,6 +32,8 @@ class ChannelGroup:
     """Channels of the layer that it is a part of, as after a split; None if it has one alone."""
     least: int = 1
     """Blocks of `step` channels that always stay."""
+    is_ordered: bool = False
+    """Whether a channel's neighbours count, as where a kernel slides along the channels."""
 
     def count(self, share: float) -> int:
         """Active channels at a share of the full model's width."""

@@ -198,6 +198,9 @@ def _form_groups(
                     owner = name.rpartition(".")[0]
                     made = _Layer(owner, array.reshape(-1))
                     makers[code].append((made, np.flatnonzero(codes == code)))
+    in_order = np.concatenate(
+        [np.zeros(0, dtype=np.int64), *(ids.units(array).reshape(-1) for array in ids.ordered)]
+    )
     result = _Groups(
         group_of=np.full(len(ids) + 1, -1), channel_of=np.zeros(len(ids) + 1, dtype=np.int64)
     )
@@ -223,6 +226,7 @@ def _form_groups(
                 step=step,
                 rule=_rule_of(names, rules),
                 least=least,
+                is_ordered=bool(np.isin(distinct, in_order).any()),
                 whole=len(layer.made) if len(layer.made) > len(positions) and is_even else None,
             )
         )

@@ -146,6 +146,7 @@ def _convolution(call: Call) -> None:
     if tuple(weight.shape[:2]) == (1, 1) and call.out.shape == x.shape:
         # One kernel slides along the channels (as in ECA): like a normalisation, it mixes
         # neighbours, however many there are.
+        call.ids.ordered.extend(call.labels(x))
         return call.put(call.out, call.labels(x))
     flat_w = [ids.reshape(ids.shape[:2]) for ids in w_labels]
     x_labels = freeze_along(

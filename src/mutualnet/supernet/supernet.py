@@ -25,6 +25,7 @@ from mutualnet.supernet.channel_plan import ChannelPlan, Index
 from mutualnet.supernet.channel_rules import ChannelRule, architecture_name
 from mutualnet.supernet.narrow import narrow_module, take
 from mutualnet.supernet.shared_gradients import GradientLock, GradientRoute
+from mutualnet.supernet.sort_channels import sort_channels as reorder
 from mutualnet.supernet.switchable_norms import OwnNorms
 from mutualnet.supernet.tracing import trace_channels
 from mutualnet.supernet.weight_sharing import SharedLeaf, SubnetTie, tie_of
@@ -42,6 +43,9 @@ class Supernet(nn.Module):
         space: Widths and resolutions to run at.
         channel_rules: Rules of single layers (patterns of layer names), before the architecture's.
         own_norms: Give every width of the space's list BN weights of its own (slimmable networks).
+        sort_channels: Reorder the channels of a trained model first, the most important ones in
+            front: "l1", "l2" or "taylor", see `sort_channels`. This alone changes the model's
+            tensors, and its outputs at full width no more than by rounding.
         example_input: (N, C, H, W) or (N, C, T, H, W) to trace with. By default zeros at the
             space's top resolution, with the channels of timm's configuration or of the first
             convolution, and 16 frames where that is three-dimensional.
@@ -62,6 +66,7 @@ class Supernet(nn.Module):
         *,
         channel_rules: Mapping[str, ChannelRule] | None = None,
         own_norms: bool = False,
+        sort_channels: str | None = None,
         example_input: Tensor | None = None,
         rules: Mapping[str, ChannelRule] | None = None,
     ) -> None:
@@ -82,6 +87,8 @@ class Supernet(nn.Module):
         self.plan: ChannelPlan = trace_channels(model, example_input, channel_rules)
         if not self.plan.groups:
             raise ValueError(f"no layer of the model can be made narrower. {self.report()}")
+        if sort_channels is not None:
+            reorder(model, self.plan, sort_channels)
         self.bank = BNBank()
         self.own_norms: OwnNorms | None = None
         if own_norms:
