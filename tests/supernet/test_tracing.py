@@ -512,6 +512,19 @@ def test_a_network_of_reshapes_alone_says_what_holds_it():
         Supernet(Reshapes(), ElasticSpace(resolutions=(8,)))
 
 
+@pytest.mark.parametrize(
+    ("make", "channels"),
+    [
+        (lambda: timm.create_model("resnet10t", num_classes=4, in_chans=1), 1),
+        (lambda: timm.create_model("resnet10t", num_classes=4), 3),
+        (lambda: nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(48, 32, 1), nn.Conv2d(32, 4, 1)), 3),
+    ],
+    ids=["grey", "colour", "rearranged pixels"],
+)
+def test_the_image_has_the_channels_that_the_network_takes(make, channels):
+    assert Supernet(make(), ElasticSpace(resolutions=(64,))).plan.input_channels == channels
+
+
 def test_groups_keep_as_many_channels_as_the_network_needs_to_run():
     class Standardised(nn.Module):
         """One channel per kernel has no variance to normalise by."""

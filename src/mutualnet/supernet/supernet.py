@@ -23,6 +23,7 @@ from mutualnet.supernet.bn_bank import (
 )
 from mutualnet.supernet.channel_plan import ChannelPlan, Index
 from mutualnet.supernet.channel_rules import ChannelRule, architecture_name
+from mutualnet.supernet.meta_copy import meta_copy
 from mutualnet.supernet.narrow import narrow_module, take
 from mutualnet.supernet.shared_gradients import GradientLock, GradientRoute
 from mutualnet.supernet.sort_channels import sort_channels as reorder
@@ -47,8 +48,8 @@ class Supernet(nn.Module):
             front: "l1", "l2" or "taylor", see `sort_channels`. This alone changes the model's
             tensors, and its outputs at full width no more than by rounding.
         example_input: (N, C, H, W) or (N, C, T, H, W) to trace with. By default zeros at the
-            space's top resolution, with the channels of timm's configuration or of the first
-            convolution, and 16 frames where that is three-dimensional.
+            space's top resolution, with the channels of the first convolution or of timm's
+            configuration, and 16 frames where the convolution is three-dimensional.
         rules: The name of `channel_rules` before; it will go.
 
     Raises:
@@ -337,19 +338,26 @@ class Supernet(nn.Module):
 
 
 def _example(model: nn.Module, side: int) -> Tensor:
-    """Zeros of the shape that the model says it takes, else of its first convolution's."""
+    """Zeros of a shape that the model takes: the first of the likely ones on which it runs."""
+    first = next((m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd)), None)
     config = getattr(model, "default_cfg", None)
     size = config.get("input_size") if isinstance(config, dict) else None
-    if size:
-        return torch.zeros(1, size[0], side, side)
-    for module in model.modules():
-        if isinstance(module, nn.modules.conv._ConvNd):
-            frames = (16,) if isinstance(module, nn.Conv3d) else ()
-            return torch.zeros(1, module.in_channels, *frames, side, side)
-    raise ValueError(
-        "the model has no convolution to take the number of input channels from. "
-        "Pass example_input=."
-    )
+    if first is None and not size:
+        raise ValueError(
+            "the model has no convolution to take the number of input channels from. "
+            "Pass example_input=."
+        )
+    frames = (16,) if isinstance(first, nn.Conv3d) else ()
+    # The first convolution may see rearranged pixels; the configuration may be of another model.
+    known = [first.in_channels] if first is not None else []
+    likely = list(dict.fromkeys([*known, *((size[0],) if size else ()), 3]))
+    for channels in likely if len(likely) > 1 else ():
+        try:
+            meta_copy(model, (2, channels, *frames, side, side))
+        except ValueError:
+            continue
+        return torch.zeros(1, channels, *frames, side, side)
+    return torch.zeros(1, likely[0], *frames, side, side)
 
 
 def _own(tensor: Tensor, dims: dict[int, Index]) -> Tensor:

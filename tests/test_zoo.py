@@ -1,0 +1,40 @@
+"""The page of what is elastic, and the check behind it on a few networks of different kinds."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks import zoo
+
+FEW = (
+    "resnet10t",
+    "test_nfnet",
+    "fasternet_t0",
+    "edgenext_xx_small",
+    "test_vit",
+    "eca_resnext26ts",
+)
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_a_network_nobody_adapted_is_elastic_and_right(name):
+    record = zoo.examine(name)
+    assert zoo.missed(record) == ""
+    assert record["ratio"] < 0.4
+    assert record["seconds"] > 0
+
+
+def test_what_misses_the_target_is_said():
+    good = {"problems": [], "conv_share": 0.9, "conv_ratio": 0.3, "inelastic": []}
+    assert zoo.missed(good) == ""
+    assert zoo.missed({**good, "problems": ["wrong"]}) == "wrong"
+    assert zoo.missed({**good, "conv_ratio": 0.5}) == f"0.50 of its convolutions; {zoo.ROUNDING}"
+    assert zoo.missed({"failed": "no answer"}) == "no answer"
+
+
+def test_the_stored_page_is_current():
+    results = json.loads(zoo.RESULTS.read_text())
+    assert set(results) <= set(zoo.NAMES.read_text().split())
+    assert zoo.PAGE.read_text() == zoo.page(results), "run python benchmarks/zoo.py --page"
