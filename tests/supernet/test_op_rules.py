@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
 from mutualnet.supernet.capture import Capture, capture, fresh_labels
 from mutualnet.supernet.channel_ids import ChannelIds
+from mutualnet.supernet.op_calls import RULES
 from mutualnet.supernet.op_rules import rule_of
 
 
@@ -33,6 +35,10 @@ def _follow(function, *shapes: tuple[int, ...]) -> tuple[OnParameter, ChannelIds
     seen = Capture(ids, fresh_labels(model, ids))
     capture(model, torch.zeros(1), seen, training=False, is_inner=lambda *_: False)
     return model, ids, seen
+
+
+def _labels(tensor: Tensor) -> tuple[np.ndarray, ...]:
+    return tensor._channel_ids[1]
 
 
 VIEWS = {
@@ -68,7 +74,7 @@ VIEWS = {
 def test_a_view_does_to_the_identities_what_it_does_to_the_tensor(name, held):
     model, ids, seen = _follow(VIEWS[name], (6, 4, 5))
     given = seen.tensors[id(model.values[0])][held]
-    found = getattr(model.out, "_channel_ids", ())
+    found = _labels(model.out)
     tensor = torch.from_numpy(np.broadcast_to(given, (6, 4, 5)).copy()).double()
     expected = VIEWS[name](tensor)
     if name in ("relu", "softmax"):
@@ -140,7 +146,7 @@ def test_reductions_drop_dimensions_and_tie_what_is_summed():
     assert (columns[0] == columns[1]).all()
     assert len(np.unique(columns)) == 3
     model, ids, seen = _follow(lambda w: w.mean(0, keepdim=True), (6, 5))
-    (left,) = model.out._channel_ids
+    (left,) = _labels(model.out)
     assert left.shape == (1, 5)
 
 
@@ -150,6 +156,34 @@ def test_what_no_rule_knows_keeps_its_channels():
         assert ids.is_fixed(array).all()
         assert "linalg_eigh" in ids.reason(int(array.flat[0]))
         assert "test_op_rules.py" in ids.reason(int(array.flat[0]))  # the line that runs it
+
+
+def test_every_rule_is_that_of_an_operation_which_pytorch_has():
+    assert torchvision.__version__  # it registers its own operations
+    for name in RULES:
+        space, operation = name.split("::")
+        assert hasattr(getattr(torch.ops, space), operation), name
+
+
+def test_what_a_pass_leaves_in_a_buffer_counts_in_that_pass_alone():
+    class Moving(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(6))
+            self.register_buffer("mean", torch.zeros(6))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.mean.mul_(0.9).add_(self.weight)
+            return x
+
+    model = Moving()
+    for skipped in (0, 5):  # other numbers than in the pass before
+        ids = ChannelIds()
+        ids.new(skipped)
+        seen = Capture(ids, fresh_labels(model, ids))
+        capture(model, torch.zeros(1), seen, training=False, is_inner=lambda *_: False)
+        weight, mean = (seen.tensors[id(t)][0] for t in (model.weight, model.mean))
+        assert _tied(ids, weight, mean)
 
 
 def test_in_place_operations_have_the_rule_of_the_others():

@@ -144,13 +144,13 @@ class _Mode(TorchDispatchMode):
         self._observe = observe
 
     def labels(self, tensor: Tensor) -> Labels:
-        known: Labels | None = getattr(tensor, "_channel_ids", None)
-        if known is None:
-            known = self.result.tensors.get(id(tensor), ())
+        # Buffers that a pass changes in place live on: what they carry counts in that pass alone.
+        owner, labels = getattr(tensor, "_channel_ids", (None, ()))
+        known: Labels = labels if owner is self else self.result.tensors.get(id(tensor), ())
         return known
 
     def put(self, tensor: Tensor, labels: Labels) -> None:
-        tensor._channel_ids = labels  # type: ignore[attr-defined]
+        tensor._channel_ids = (self, labels)  # type: ignore[attr-defined]
 
     def where(self) -> str:
         module = self.result.stack[-1] if self.result.stack else ""
@@ -266,7 +266,7 @@ def capture(
         Exception: Whatever the model raises; `result.stack` then says where.
     """
     mode = _Mode(result, is_inner, check, observe)
-    with _named_calls(model, result), mode_of(model, training), torch.no_grad(), mode:
+    with _named_calls(model, result, mode.labels), mode_of(model, training), torch.no_grad(), mode:
         output = model(inputs)
     for tensor in tree_leaves(output):
         if isinstance(tensor, Tensor):
@@ -276,14 +276,16 @@ def capture(
 
 
 @contextmanager
-def _named_calls(model: nn.Module, result: Capture) -> Iterator[None]:
+def _named_calls(
+    model: nn.Module, result: Capture, labels_of: Callable[[Tensor], Labels]
+) -> Iterator[None]:
     """Keep the names of the modules that run, and what goes into and out of each."""
     handles = []
 
     def note(known: list[tuple[tuple[int, ...], Labels]], value: Any) -> None:
         for tensor in tree_leaves(value):
             if isinstance(tensor, Tensor):
-                labels = getattr(tensor, "_channel_ids", ())
+                labels = labels_of(tensor)
                 if labels:
                     known.append((tuple(tensor.shape), labels))
 

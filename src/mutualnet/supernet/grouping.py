@@ -74,11 +74,11 @@ def _signatures(ids: ChannelIds, captures: Sequence[Capture]) -> np.ndarray:
 
 @dataclass
 class _Layer:
-    """A convolution or linear layer and the channels that it makes."""
+    """A layer, or a module with a bare parameter, and the channels that it makes."""
 
     name: str
     made: np.ndarray
-    """(out channels,) their identities."""
+    """(channels,) their identities."""
 
 
 @dataclass
@@ -94,8 +94,6 @@ class _Groups:
 class Choices:
     """What trials of narrower networks have shown about a model."""
 
-    dropped_sizes: set[tuple[str, str, int | None]] = field(default_factory=set)
-    """Attributes (class, name, item) that count no channels although they look like it."""
     links: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     """Pairs of channels, of one length, of which the same share must stay."""
     least: int = 1
@@ -121,8 +119,7 @@ def build_plan(
     ids = captures[0].ids
     labels = captures[0].tensors
     layers = _layers(model, labels)
-    order = {name: number for number, (name, _) in enumerate(model.named_modules())}
-    found = _form_groups(ids, captures, layers, labels, model, order, rules, choices.least)
+    found = _form_groups(model, captures, layers, rules, choices.least)
     axes = _AxisMaker(ids, found)
     tensors: dict[str, dict[int, Axis]] = {}
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
@@ -132,9 +129,7 @@ def build_plan(
             if axis is not None:
                 tensors.setdefault(name, {})[dim] = axis
     attributes: dict[str, tuple[SizeAttribute, ...]] = {}
-    for path, vectors in attribute_vectors(
-        model, captures, choices.dropped_sizes, input_shape[0]
-    ).items():
+    for path, vectors in attribute_vectors(model, captures, input_shape[0]).items():
         known = tuple(_size_attributes(vectors, axes))
         if known:
             attributes[path] = known
@@ -164,40 +159,59 @@ def _layers(model: nn.Module, labels: Mapping[int, Labels]) -> list[_Layer]:
     return found
 
 
-def _form_groups(
-    ids: ChannelIds,
-    captures: Sequence[Capture],
-    layers: Sequence[_Layer],
-    labels: Mapping[int, Labels],
-    model: nn.Module,
-    order: Mapping[str, int],
-    rules: Mapping[str, ChannelRule],
-    least: int,
-) -> _Groups:
-    signature = _signatures(ids, captures)
-    makers: dict[int, list[tuple[_Layer, np.ndarray]]] = defaultdict(list)
-    first_use: dict[int, int] = {}
-    for layer in layers:
-        units = ids.units(layer.made)
-        codes = np.where(units >= 0, signature[units], 0)
-        for code in dict.fromkeys(codes[units >= 0].tolist()):
-            makers[code].append((layer, np.flatnonzero(codes == code)))
-    layered = set(makers)
-    for path, module in model.named_modules():
+_Makers = dict[int, list[tuple[_Layer, np.ndarray]]]
+"""By signature: the layers that make these channels, and at which of their outputs."""
+
+
+def _makers(
+    ids: ChannelIds, signature: np.ndarray, layers: Sequence[_Layer], others: Sequence[_Layer]
+) -> _Makers:
+    """Who makes the channels of each signature: layers, and only where there are none, others."""
+    makers: _Makers = defaultdict(list)
+    made_by_layers: set[int] = set()
+    for candidates in (layers, others):
+        for layer in candidates:
+            units = ids.units(layer.made)
+            codes = np.where(units >= 0, signature[units], 0)
+            for code in dict.fromkeys(codes[units >= 0].tolist()):
+                if code not in made_by_layers:
+                    makers[code].append((layer, np.flatnonzero(codes == code)))
+        made_by_layers = set(makers)
+    return makers
+
+
+def _first_uses(
+    ids: ChannelIds, signature: np.ndarray, model: nn.Module, labels: Mapping[int, Labels]
+) -> dict[int, int]:
+    """Number of the first module that holds channels of each signature."""
+    found: dict[int, int] = {}
+    for number, module in enumerate(model.modules()):
         for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
             for array in labels.get(id(tensor), ()):
                 units = np.unique(ids.units(array))
                 for code in np.unique(signature[units[units >= 0]]).tolist():
-                    first_use.setdefault(code, order[path])
-    for name, parameter in model.named_parameters():  # weights that no layer holds
-        for array in labels.get(id(parameter), ()):
-            units = ids.units(array.reshape(-1))
-            codes = np.where(units >= 0, signature[units], 0)
-            for code in dict.fromkeys(codes[units >= 0].tolist()):
-                if code not in layered:
-                    owner = name.rpartition(".")[0]
-                    made = _Layer(owner, array.reshape(-1))
-                    makers[code].append((made, np.flatnonzero(codes == code)))
+                    found.setdefault(code, number)
+    return found
+
+
+def _form_groups(
+    model: nn.Module,
+    captures: Sequence[Capture],
+    layers: Sequence[_Layer],
+    rules: Mapping[str, ChannelRule],
+    least: int,
+) -> _Groups:
+    """Groups in the order in which the model's modules first hold their channels."""
+    ids, labels = captures[0].ids, captures[0].tensors
+    signature = _signatures(ids, captures)
+    bare = [
+        _Layer(name.rpartition(".")[0], array.reshape(-1))
+        for name, parameter in model.named_parameters()
+        for array in labels.get(id(parameter), ())
+    ]
+    makers = _makers(ids, signature, layers, bare)
+    order = {name: number for number, (name, _) in enumerate(model.named_modules())}
+    first_use = _first_uses(ids, signature, model, labels)
     in_order = np.concatenate(
         [np.zeros(0, dtype=np.int64), *(ids.units(array).reshape(-1) for array in ids.ordered)]
     )

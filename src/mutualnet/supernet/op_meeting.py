@@ -8,9 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from mutualnet.supernet.channel_ids import axes_of
-from mutualnet.supernet.op_calls import (
-    Call,
-)
+from mutualnet.supernet.op_calls import Call
 
 
 class _Met:
@@ -56,13 +54,12 @@ class _Met:
         met: set[int],
     ) -> None:
         mine = set(axes_of(ids))
-        found = False
-        extra: list[np.ndarray] = []
+        shared = crossed = 0
         for position, other in enumerate(before):
             theirs = set(axes_of(other))
             if not mine & theirs:
                 continue
-            found = True
+            shared += 1
             met.add(position)
             if mine == theirs:
                 self.call.ids.unite(ids, other)
@@ -75,14 +72,11 @@ class _Met:
                 both = mine & theirs
                 rows = self.call.ids.tie(ids, sorted(mine - both))
                 self.call.ids.unite(rows, self.call.ids.tie(other, sorted(theirs - both)))
-                extra.append(ids)
-        if found:
-            if len(extra) == sum(bool(mine & set(axes_of(other))) for other in before):
-                merged.append(ids)
-            return
-        if any(shape[d] > 1 for d in mine):
+                crossed += 1
+        if not shared and any(shape[d] > 1 for d in mine):
             self.call.freeze(ids, "they meet a tensor without channels")
-        merged.append(ids)
+        if crossed == shared:  # no other array stands for these
+            merged.append(ids)
 
     def _within(self, small: np.ndarray, shape: tuple[int, ...], large: np.ndarray) -> None:
         """Channels along some of the dimensions of others, such as one scale for all heads."""

@@ -32,13 +32,13 @@ def pointwise_rule(call: Call) -> None:
 
 
 for _name in (
-    "where", "lerp", "addcmul", "addcdiv", "masked_fill", "clamp", "dropout", "native_dropout",
-    "bernoulli", "bernoulli_", "_prelu_kernel", "prelu", "rrelu_with_noise",
-    "clone", "detach", "_to_copy", "alias", "lift_fresh", "contiguous", "tril", "triu",
+    "where", "lerp", "addcmul", "addcdiv", "masked_fill", "clamp", "native_dropout",
+    "bernoulli", "_prelu_kernel", "rrelu_with_noise",
+    "clone", "detach", "_to_copy", "alias", "lift_fresh", "tril", "triu",
     "nan_to_num",
     "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "polar",
-    "complex", "real", "imag", "view_as_real_copy", "_conj", "_conj_physical", "resolve_conj", "to",
-    "type_as", "isfinite", "isnan", "isinf", "rms_norm_", "_softmax", "_log_softmax", "softmax",
+    "complex", "view_as_real_copy", "_conj", "_conj_physical",
+    "isnan", "isinf", "_softmax", "_log_softmax", "softmax",
     "log_softmax", "_safe_softmax", "hardswish", "erf", "silu", "mish", "gelu", "fill", "zero",
     "uniform", "normal", "exponential", "threshold", "logit", "copysign", "softplus", "celu",
 ):  # fmt: skip
@@ -95,7 +95,6 @@ def _per_channel(call: Call, x: Tensor, out: Tensor, *vectors: Tensor | None) ->
     "aten::_batch_norm_with_update",
     "aten::_batch_norm_no_update",
     "aten::cudnn_batch_norm",
-    "aten::batch_norm",
 )
 def _batch_norm(call: Call) -> None:
     vectors = call.tensors()[1:]
@@ -123,7 +122,7 @@ def _layer_norm(call: Call) -> None:
     call.put(outputs_of(call)[0], tuple(merged))
 
 
-@rule("aten::_weight_norm_interface", "aten::_weight_norm")
+@rule("aten::_weight_norm_interface")
 def _weight_norm(call: Call) -> None:
     v, g = call["v"], call["g"]
     out = outputs_of(call)[0]
@@ -150,14 +149,6 @@ def _reduction(call: Call) -> None:
         )
         call.put(out, tuple(ids for ids in reduced if ids is not None))
     return None
-
-
-@rule("aten::norm_except_dim")
-def _norm_except_dim(call: Call) -> None:
-    v = call["v"]
-    dims = [d for d in range(v.dim()) if d != call["dim"]]
-    reduced = (reduce_ids(call, ids, dims, True) for ids in call.labels(v))
-    call.put(call.out, tuple(ids for ids in reduced if ids is not None))
 
 
 @rule("aten::topk", "aten::sort", "aten::kthvalue")

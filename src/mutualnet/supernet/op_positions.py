@@ -27,18 +27,18 @@ def _positions(call: Call, count: int, x: Tensor | None = None) -> None:
 for _name, _count in {
     "avg_pool1d": 1, "avg_pool2d": 2, "avg_pool3d": 3, "max_pool2d_with_indices": 2,
     "max_pool3d_with_indices": 3, "_adaptive_avg_pool2d": 2, "_adaptive_avg_pool3d": 3,
-    "adaptive_max_pool2d": 2, "adaptive_max_pool3d": 3, "max_pool2d": 2, "adaptive_avg_pool2d": 2,
-    "adaptive_avg_pool1d": 1, "upsample_nearest1d": 1, "upsample_nearest2d": 2, "max_pool3d": 3,
+    "adaptive_max_pool2d": 2, "adaptive_max_pool3d": 3, "adaptive_avg_pool2d": 2,
+    "adaptive_avg_pool1d": 1, "upsample_nearest1d": 1, "upsample_nearest2d": 2,
     "upsample_nearest3d": 3, "_upsample_nearest_exact2d": 2, "_upsample_nearest_exact1d": 1,
     "upsample_bilinear2d": 2, "upsample_bicubic2d": 2, "upsample_linear1d": 1,
     "upsample_trilinear3d": 3, "_upsample_bilinear2d_aa": 2, "_upsample_bicubic2d_aa": 2,
-    "fractional_max_pool2d": 2, "max_pool1d_with_indices": 1, "max_pool1d": 1,
-    "adaptive_max_pool1d": 1,
+    "fractional_max_pool2d": 2,
+
 }.items():  # fmt: skip
     RULES[f"aten::{_name}"] = lambda call, count=_count: _positions(call, count)  # type: ignore[misc]
 
 
-@rule("aten::grid_sampler_2d", "aten::grid_sampler", "torchvision::roi_align",
+@rule("aten::grid_sampler_2d", "torchvision::roi_align",
       "torchvision::roi_pool", "torchvision::ps_roi_align")  # fmt: skip
 def _sampled(call: Call) -> None:
     others = call.tensors()[1:]

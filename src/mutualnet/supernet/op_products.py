@@ -64,11 +64,10 @@ def _plus(call: Call, out: Tensor, labels: Sequence[np.ndarray], bias: Tensor | 
     call.put(out, tuple(labels))
 
 
-@rule("aten::mm", "aten::matmul")
+@rule("aten::mm")
 def _mm(call: Call) -> None:
-    spec = {(2, 2): "mk,kn->mn", (1, 2): "k,kn->n", (2, 1): "mk,k->m"}
     a, b = call.tensors()
-    call.put(call.out, tuple(contract(call, spec[a.dim(), b.dim()], a, b)))
+    call.put(call.out, tuple(contract(call, "mk,kn->mn", a, b)))
 
 
 @rule("aten::mv")
@@ -121,7 +120,6 @@ def _linear(call: Call) -> None:
     "aten::_scaled_dot_product_efficient_attention",
     "aten::_scaled_dot_product_cudnn_attention",
     "aten::_scaled_dot_product_fused_attention_overrideable",
-    "aten::_scaled_dot_product_attention_math",
 )
 def _attention(call: Call) -> None:
     query, key, value = call["query"], call["key"], call["value"]
@@ -136,7 +134,7 @@ def _attention(call: Call) -> None:
     call.put(out, tuple(labels))
 
 
-@rule("aten::convolution", "aten::_convolution", "aten::conv2d", "aten::conv3d", "aten::conv1d")
+@rule("aten::convolution", "aten::_convolution")
 def _convolution(call: Call) -> None:
     x, weight, bias = call["input"], call["weight"], call["bias"]
     groups, transposed = call["groups"], bool(call["transposed"])

@@ -21,9 +21,9 @@ _NO_CHANNELS = {
     "aten::empty", "aten::zeros", "aten::ones", "aten::full", "aten::arange", "aten::linspace",
     "aten::new_zeros", "aten::new_ones", "aten::new_empty", "aten::new_full", "aten::eye",
     "aten::rand", "aten::randn", "aten::randperm", "aten::scalar_tensor", "aten::empty_strided",
-    "aten::new_empty_strided", "aten::randint", "aten::_local_scalar_dense", "aten::item",
-    "aten::nonzero", "aten::is_nonzero", "aten::equal", "aten::set_", "torchvision::nms",
-    "aten::_assert_async", "aten::_assert_scalar", "aten::sym_size", "aten::bincount",
+    "aten::new_empty_strided", "aten::randint", "aten::_local_scalar_dense",
+    "aten::nonzero", "aten::equal", "aten::set_", "torchvision::nms",
+    "aten::_assert_async", "aten::_assert_scalar", "aten::bincount",
     "aten::_assert_tensor_metadata",
 }  # fmt: skip
 

@@ -38,8 +38,8 @@ def _cut(call: Call, labels: Labels, where: tuple[Any, ...]) -> Labels:
 
 
 @rule(
-    "aten::view", "aten::_unsafe_view", "aten::reshape", "aten::_reshape_alias",
-    "aten::flatten", "aten::unflatten", "aten::view_copy",
+    "aten::view", "aten::_unsafe_view", "aten::_reshape_alias",
+    "aten::view_copy",
 )  # fmt: skip
 def _view(call: Call) -> None:
     x = first_input(call)
@@ -48,12 +48,12 @@ def _view(call: Call) -> None:
     return map_labels(call, lambda ids: reshape_ids(ids, tuple(x.shape), tuple(call.out.shape)))
 
 
-@rule("aten::t", "aten::numpy_T")
+@rule("aten::t")
 def _t(call: Call) -> None:
     map_labels(call, np.transpose)
 
 
-@rule("aten::transpose", "aten::swapaxes")
+@rule("aten::transpose")
 def _transpose(call: Call) -> None:
     rank = first_input(call).dim()
     map_labels(call, lambda ids: np.swapaxes(ids, call["dim0"] % rank, call["dim1"] % rank))
@@ -63,11 +63,6 @@ def _transpose(call: Call) -> None:
 def _permute(call: Call) -> None:
     rank = first_input(call).dim()
     map_labels(call, lambda ids: np.transpose(ids, [d % rank for d in call["dims"]]))
-
-
-@rule("aten::movedim")
-def _movedim(call: Call) -> None:
-    map_labels(call, lambda ids: np.moveaxis(ids, call["source"], call["destination"]))
 
 
 @rule("aten::unsqueeze")
@@ -84,13 +79,13 @@ def _squeeze(call: Call) -> None:
     map_labels(call, lambda ids: ids.reshape([s for d, s in enumerate(ids.shape) if d not in gone]))
 
 
-@rule("aten::expand", "aten::broadcast_to", "aten::expand_copy")
+@rule("aten::expand", "aten::expand_copy")
 def _expand(call: Call) -> None:
     rank = call.out.dim()
     map_labels(call, lambda ids: ids.reshape((1,) * (rank - ids.ndim) + ids.shape))
 
 
-@rule("aten::repeat", "aten::tile")
+@rule("aten::repeat")
 def _repeat(call: Call) -> None:
     repeats = list(call.out.shape)
     x = first_input(call)
@@ -125,14 +120,6 @@ def _slice(call: Call) -> None:
     call.put(call.out, _cut(call, call.labels(x), (slice(None),) * dim + (where,)))
 
 
-@rule("aten::narrow")
-def _narrow(call: Call) -> None:
-    x = first_input(call)
-    dim, start = call["dim"] % x.dim(), call["start"]
-    where = slice(start, start + call["length"])
-    call.put(call.out, _cut(call, call.labels(x), (slice(None),) * dim + (where,)))
-
-
 @rule("aten::select", "aten::select_copy")
 def _select(call: Call) -> None:
     x = first_input(call)
@@ -148,7 +135,7 @@ def _unbind(call: Call) -> None:
         call.put(out, _cut(call, call.labels(x), (slice(None),) * dim + (number,)))
 
 
-@rule("aten::split", "aten::split_with_sizes", "aten::chunk", "aten::tensor_split",
+@rule("aten::split", "aten::split_with_sizes",
       "aten::split_with_sizes_copy", "aten::split_copy")  # fmt: skip
 def _split(call: Call) -> None:
     x = first_input(call)
@@ -191,8 +178,7 @@ def _flip(call: Call) -> None:
 
 
 @rule("aten::diagonal", "aten::as_strided", "aten::im2col", "aten::col2im", "aten::unfold",
-      "aten::pixel_shuffle", "aten::pixel_unshuffle", "aten::channel_shuffle",
-      "aten::native_channel_shuffle")  # fmt: skip
+      "aten::pixel_shuffle", "aten::pixel_unshuffle", "aten::channel_shuffle")  # fmt: skip
 def _rearranged(call: Call) -> None:
     x = first_input(call)
     labels = call.labels(x)
@@ -223,7 +209,7 @@ def _rearrange(call: Call, x: Tensor, ids: np.ndarray) -> np.ndarray | None:
         return tied.reshape(1, shape[1], 1, 1)
     elif call.name == "aten::pixel_unshuffle" and x.dim() == 4 and only == (1,):
         return np.repeat(ids, shape[1] // x.shape[1], 1)
-    elif call.name in ("aten::channel_shuffle", "aten::native_channel_shuffle") and only == (1,):
+    elif call.name == "aten::channel_shuffle" and only == (1,):
         groups = call["groups"]
         return ids.reshape(groups, -1).T.reshape(ids.shape)
     call.freeze(ids, f"{call.name.removeprefix('aten::')} rearranges them")
@@ -239,7 +225,7 @@ def _complex(call: Call) -> None:
     return call.put(call.out, tuple(ids[..., 0] for ids in labels))
 
 
-@rule("aten::cat", "aten::stack", "aten::concat")
+@rule("aten::cat", "aten::stack")
 def _cat(call: Call) -> None:
     tensors = [t for t in call["tensors"] if not (t.dim() == 1 and t.numel() == 0)]
     dim = call["dim"] % call.out.dim()
@@ -283,7 +269,7 @@ def _joined(call: Call, pieces: list[tuple[tuple[int, ...], list[np.ndarray]]], 
     return np.concatenate(spread, dim)
 
 
-@rule("aten::constant_pad_nd", "aten::pad", "aten::reflection_pad1d", "aten::reflection_pad2d",
+@rule("aten::constant_pad_nd", "aten::reflection_pad1d", "aten::reflection_pad2d",
       "aten::replication_pad1d", "aten::replication_pad2d", "aten::replication_pad3d",
       "aten::reflection_pad3d")  # fmt: skip
 def _pad(call: Call) -> None:

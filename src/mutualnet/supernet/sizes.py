@@ -36,7 +36,6 @@ class SizeVector:
 def attribute_vectors(
     model: nn.Module,
     captures: Sequence[Capture],
-    dropped: set[tuple[str, str, int | None]],
     batch: int,
 ) -> dict[str, list[SizeVector]]:
     """The size attributes of every module, by its full name.
@@ -47,7 +46,6 @@ def attribute_vectors(
     Args:
         model: The model that was followed.
         captures: Its passes.
-        dropped: Attributes (class, name, item) to leave alone.
         batch: Images in the batch that was followed.
     """
     run: dict[str, list[tuple[tuple[int, ...], Labels]]] = defaultdict(list)
@@ -86,11 +84,9 @@ def attribute_vectors(
             if ids is not None and len(ids) == _value(module, name, item)
         ]
         names = {name for name, _ in known}
-        guessed = _guess(
+        vectors += _guess(
             module, names, run.get(path, ()), splits.get(path, ()), captures[0].ids, batch
         )
-        kind = type(module).__qualname__
-        vectors += [v for v in guessed if (kind, v.name, v.item) not in dropped]
         if vectors:
             found[path] = vectors
     return found

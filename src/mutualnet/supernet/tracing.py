@@ -55,7 +55,7 @@ def trace_channels(
     copy_, inputs = meta_copy(model, (BATCH, *example_input.shape[1:]))
     if inputs.device.type != "meta":
         inputs = inputs[:2]  # BN in train mode needs two
-    tracer = _Tracer(model, copy_, inputs, rules_for(model, rules))
+    tracer = _Tracer(copy_, inputs, rules_for(model, rules))
     plan = tracer.trace()
     _check_overrides(rules, plan, model)
     return plan
@@ -64,10 +64,7 @@ def trace_channels(
 class _Tracer:
     """Follows a copy's channels and repairs what a narrower network shows to be wrong."""
 
-    def __init__(
-        self, model: nn.Module, copy_: nn.Module, inputs: Tensor, rules: Mapping[str, ChannelRule]
-    ) -> None:
-        self.model = model
+    def __init__(self, copy_: nn.Module, inputs: Tensor, rules: Mapping[str, ChannelRule]) -> None:
         self.copy = copy_
         self.inputs = inputs
         self.rules = rules
@@ -179,9 +176,7 @@ class _Tracer:
                 self._freeze([seen.operations for seen in self.captures], reason)
 
     def _pairs(self, places: list[list[Operation]]) -> list[tuple[np.ndarray, np.ndarray]]:
-        sizes = attribute_vectors(
-            self.copy, self.captures, self.choices.dropped_sizes, len(self.inputs)
-        )
+        sizes = attribute_vectors(self.copy, self.captures, len(self.inputs))
         return [
             pair
             for seen, operations in zip(self.captures, places, strict=True)
