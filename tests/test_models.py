@@ -250,6 +250,18 @@ def test_arguments_reach_the_network():
     assert create_model("mobilenet_v1_cifar", num_classes=4, width=0.5).num_features == 512
 
 
+def test_networks_of_other_kinds_are_made_where_they_are_asked_for():
+    name = "torchvision:lraspp_mobilenet_v3_large"
+    with pytest.raises(ValueError, match="no network is called"):
+        create_model(name, num_classes=4)
+    model = create_model(name, num_classes=4, any_kind=True).eval()
+    assert model(torch.zeros(1, 3, 64, 64))["out"].shape == (1, 4, 64, 64)
+    with pytest.raises(
+        ValueError, match="must be 3 for this network, got 1: it has no convolution"
+    ):
+        create_model("torchvision:r3d_18", num_classes=4, in_channels=1, any_kind=True)
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

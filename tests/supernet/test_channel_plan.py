@@ -18,7 +18,7 @@ from mutualnet.supernet.channel_plan import Axis, ChannelGroup, ChannelPlan, Seg
 from mutualnet.supernet.channel_rules import ChannelRule
 from mutualnet.supernet.narrow import take
 from mutualnet.supernet.supernet import Supernet
-from tests.supernet.test_tracing import ELASTIC, FROZEN, MIXING
+from tests.supernet.hard_models import ELASTIC, FROZEN, MIXING
 
 # ------------------------------------------------------------------------------ index lists
 

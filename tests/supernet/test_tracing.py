@@ -10,15 +10,13 @@ import torch
 import torch_pruning as tp
 import torchvision
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
-from torchvision.ops import Permute
-from torchvision.ops.misc import FrozenBatchNorm2d
 
 from mutualnet.models.cifar import wrn16_4
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet.bn_bank import tracked_norms
 from mutualnet.supernet.narrow import take
 from mutualnet.supernet.supernet import Supernet
+from tests.supernet.hard_models import ELASTIC, FROZEN, small_vgg
 
 TWINS = {
     "mobilenetv1_100": (lambda: timm.create_model("mobilenetv1_100", num_classes=10), 64),
@@ -30,7 +28,7 @@ TWINS = {
     "densenet121": (lambda: timm.create_model("densenet121", num_classes=10), 64),
     "vgg16": (lambda: timm.create_model("vgg16", num_classes=10), 64),
     "wrn16_4": (lambda: wrn16_4(10), 32),
-    "flatten to linear": (lambda: _small_vgg(), 64),
+    "flatten to linear": (lambda: small_vgg(), 64),
     "torchvision vgg11": (lambda: _vgg11(), 64),
 }
 
@@ -40,20 +38,6 @@ def _vgg11() -> nn.Module:
     model = torchvision.models.vgg11(weights=None, init_weights=False)
     model.classifier = nn.Sequential(nn.Linear(512 * 49, 64), nn.ReLU(), nn.Linear(64, 10))
     return model
-
-
-def _small_vgg() -> nn.Module:
-    """Torchvision's layout: 16 channels of 7x7 are flattened into a linear layer."""
-    return nn.Sequential(
-        nn.Conv2d(3, 16, 3, padding=1),
-        nn.BatchNorm2d(16),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(7),
-        nn.Flatten(),
-        nn.Linear(16 * 49, 32),
-        nn.ReLU(),
-        nn.Linear(32, 5),
-    )
 
 
 def _index_valued(model: nn.Module) -> nn.Module:
@@ -88,145 +72,6 @@ def test_the_plan_equals_torch_prunings_own_narrowing(name):
             assert torch.equal(kept, expected[tensor_name]), tensor_name
 
 
-class Toy(nn.Module):
-    """A stem, something in the middle, and a classifier."""
-
-    def __init__(self, middle: nn.Module, channels: int = 32) -> None:
-        super().__init__()
-        self.early = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU())
-        self.stem = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU())
-        self.middle = middle
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Linear(channels, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.pool(self.middle(self.stem(self.early(x)))).flatten(1))
-
-
-class Twice(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(32, 32, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(self.conv(x).relu())
-
-
-class Tied(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b = nn.Conv2d(32, 32, 1), nn.Conv2d(32, 32, 1)
-        self.b.weight = self.a.weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.b(self.a(x).relu())
-
-
-class LayerScale(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(32, 32, 1)
-        self.gamma = nn.Parameter(torch.ones(32, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.gamma * self.conv(x)
-
-
-class FixedReshape(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b = nn.Conv2d(32, 24, 1), nn.Conv2d(12, 32, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.a(x)
-        return self.b(y.reshape(y.shape[0], 2, 12, *y.shape[2:]).sum(1))
-
-
-class Recurrent(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.gru = nn.GRU(32, 32, batch_first=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y, _ = self.gru(x.flatten(2).transpose(1, 2))
-        return y.transpose(1, 2).reshape(x.shape)
-
-
-class InputResidual(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(3, 3, 3, padding=1)
-        self.rest = Toy(nn.Identity())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.rest(x + self.first(x))
-
-
-class Auxiliary(nn.Module):
-    """A second classifier that runs in train mode alone."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 32, 3, padding=1)
-        self.body = nn.Conv2d(32, 32, 3, padding=1)
-        self.head, self.side = nn.Linear(32, 4), nn.Linear(32, 4)
-
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        early = self.stem(x).relu()
-        out = self.head(self.body(early).relu().mean((2, 3)))
-        return (out, self.side(early.mean((2, 3)))) if self.training else out
-
-
-def _named() -> nn.Module:
-    class Named(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = Toy(nn.Identity())
-
-        def forward(self, x: Tensor) -> dict[str, Tensor]:
-            return {"logits": self.net(x)}
-
-    return Named()
-
-
-def _grouped(groups: int, inner: int = 32) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(32, inner, 3, padding=1, groups=groups), nn.ReLU(), nn.Conv2d(inner, 32, 1)
-    )
-
-
-class Sampled(nn.Module):
-    """Channels that are chosen by an index, which no rule can follow."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(32, 32, 1)
-        self.register_buffer("order", torch.randperm(32))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)[:, self.order]
-
-
-class Counted(nn.Module):
-    """A size that stands in the code: no attribute can follow."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(32, 32, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x) + x.new_zeros(1, 32, 1, 1)
-
-
-FROZEN = {
-    "a fixed reshape": (lambda: Toy(FixedReshape()), "middle.a", "view fails"),
-    "a recurrent layer": (lambda: Toy(Recurrent()), "stem.0", "fails"),
-    "a residual with the input": (InputResidual, "first", "meet a tensor without channels"),
-    "an index": (lambda: Toy(Sampled()), "middle.conv", "chosen by an index"),
-    "a number in the code": (lambda: Toy(Counted()), "middle.conv", "tensor without channels"),
-}
-
-
 @pytest.mark.parametrize("what", sorted(FROZEN))
 def test_what_cannot_be_narrower_is_frozen_and_named(what):
     make, layer, reason = FROZEN[what]
@@ -237,190 +82,6 @@ def test_what_cannot_be_narrower_is_frozen_and_named(what):
     assert reason in frozen[0].reason
     assert frozen[0].reason in supernet.report()
     assert any(layer in line and "frozen" in line for line in supernet.report().splitlines())
-
-
-class PartialConvolution(nn.Module):
-    """FasterNet: a quarter of the channels is convolved, the rest passes by."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sizes = (8, 24)
-        self.part, self.mlp = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(32, 32, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        first, rest = torch.split(x, self.sizes, dim=1)
-        return x + self.mlp(torch.cat([self.part(first), rest], 1))
-
-
-class Hierarchical(nn.Module):
-    """Res2Net: parts of one width, each convolved with what came out of the one before."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.width = 8
-        self.convs = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(3))
-        self.out = nn.Conv2d(32, 32, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        parts = torch.split(x, self.width, 1)
-        done: list[Tensor] = []
-        for number, conv in enumerate(self.convs):
-            done.append(conv(parts[number] if not done else done[-1] + parts[number]))
-        return self.out(torch.cat([*done, parts[3]], 1))
-
-
-class ChannelGate(nn.Module):
-    """ECA: a kernel that slides along the channels makes the gate."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(32, 32, 1)
-        self.gate = nn.Conv1d(1, 1, 3, padding=1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.conv(x)
-        gate = self.gate(y.mean((2, 3)).view(len(y), 1, -1)).view(len(y), -1, 1, 1)
-        return x + y * gate.sigmoid()
-
-
-class GlobalContext(nn.Module):
-    """A map of weights over the pixels, multiplied with the flattened features."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.map, self.add = nn.Conv2d(32, 1, 1), nn.Conv2d(32, 32, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        n, c, h, w = x.shape
-        weights = self.map(x).reshape(n, 1, h * w).softmax(-1).unsqueeze(-1)
-        context = (x.reshape(n, c, h * w).unsqueeze(1) @ weights).view(n, c, 1, 1)
-        return x + self.add(context)
-
-
-class SelfAttention(nn.Module):
-    """Heads of eight channels, with a size per head that the code computes from the input's."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.num_heads = 4
-        self.qkv, self.proj = nn.Linear(32, 96), nn.Linear(32, 32)
-
-    def forward(self, x: Tensor) -> Tensor:
-        n, c, h, w = x.shape
-        tokens = x.flatten(2).transpose(1, 2)
-        qkv = self.qkv(tokens).reshape(n, h * w, 3, self.num_heads, c // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        out = (q @ k.transpose(-2, -1)).softmax(-1) @ v
-        out = self.proj(out.transpose(1, 2).reshape(n, h * w, c))
-        return x + out.transpose(1, 2).reshape(n, c, h, w)
-
-
-class Standardised(nn.Module):
-    """A convolution whose weight is normalised each time, with a gain of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(32, 32, 3, padding=1)
-        self.gain = nn.Parameter(torch.ones(32, 1, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight = self.conv.weight
-        weight = weight - weight.mean((1, 2, 3), keepdim=True)
-        return nn.functional.conv2d(x, weight * self.gain, self.conv.bias, padding=1)
-
-
-class TwoCats(nn.Module):
-    """Inception-ResNet: a sum of a concatenation and of what a convolution makes of another."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b = nn.Conv2d(32, 16, 1), nn.Conv2d(32, 16, 1)
-        self.c, self.up = nn.Conv2d(32, 16, 1), nn.Conv2d(32, 32, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = torch.cat([self.a(x), self.b(x)], 1)
-        return x + self.up(torch.cat([self.c(x), self.c(x)], 1))
-
-
-class FrozenNorm(nn.Module):
-    """Per-channel buffers alone, as in detection backbones."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(32, 32, 1), FrozenBatchNorm2d(32)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x))
-
-
-MIXING = {"layer norm", "channel gate", "standardised weights", "a parametrization"}
-"""Models in which a channel depends on all the others, so that hidden ones still count."""
-ELASTIC = {
-    # name: network, a layer that must be elastic, steps of its group's channels
-    "a module called twice": (lambda: Toy(Twice()), "middle.conv", 1),
-    "tied parameters": (lambda: Toy(Tied()), "middle.a", 1),
-    "a parametrization": (
-        lambda: Toy(
-            nn.Sequential(parametrizations.weight_norm(nn.Conv2d(32, 32, 1)), nn.Conv2d(32, 32, 1))
-        ),
-        "middle.0",
-        1,
-    ),
-    "two groups": (lambda: Toy(_grouped(2)), "middle.0", 2),
-    "layer scale": (lambda: Toy(LayerScale()), "middle.conv", 1),
-    "a grouped convolution with more outputs": (lambda: Toy(_grouped(8, 64)), "middle.0", 4),
-    "partial convolution": (lambda: Toy(PartialConvolution()), "middle.part", 1),
-    "hierarchical": (lambda: Toy(Hierarchical()), "middle.convs.1", 1),
-    "channel gate": (lambda: Toy(ChannelGate()), "middle.conv", 1),
-    "global context": (lambda: Toy(GlobalContext()), "middle.add", 1),
-    "self-attention": (lambda: Toy(SelfAttention()), "middle.qkv", 24),
-    "standardised weights": (lambda: Toy(Standardised()), "middle.conv", 1),
-    "two concatenations": (lambda: Toy(TwoCats()), "middle.b", 1),
-    "frozen batch norm": (lambda: Toy(FrozenNorm()), "middle.conv", 1),
-    "grouped": (lambda: Toy(_grouped(4)), "middle.0", 8),
-    "depthwise": (lambda: Toy(_grouped(32)), "middle.0", 1),
-    "group norm": (
-        lambda: Toy(nn.Sequential(nn.Conv2d(32, 32, 1), nn.GroupNorm(4, 32), nn.ReLU())),
-        "middle.0",
-        8,
-    ),
-    "batch norm without affine": (
-        lambda: Toy(nn.Sequential(nn.Conv2d(32, 32, 1), nn.BatchNorm2d(32, affine=False))),
-        "middle.0",
-        1,
-    ),
-    "batch norm without statistics": (
-        lambda: Toy(
-            nn.Sequential(
-                nn.Conv2d(32, 32, 1),
-                nn.BatchNorm2d(32, affine=False, track_running_stats=False),
-            )
-        ),
-        "middle.0",
-        1,
-    ),
-    "transposed": (lambda: Toy(nn.ConvTranspose2d(32, 32, 2, stride=2)), "middle", 1),
-    "prelu": (lambda: Toy(nn.Sequential(nn.Conv2d(32, 32, 1), nn.PReLU(32))), "middle.0", 1),
-    "instance norm": (
-        lambda: Toy(
-            nn.Sequential(nn.Conv2d(32, 32, 1), nn.InstanceNorm2d(32, affine=True), nn.ReLU())
-        ),
-        "middle.0",
-        1,
-    ),
-    "layer norm": (
-        lambda: Toy(
-            nn.Sequential(
-                Permute([0, 2, 3, 1]), nn.Linear(32, 32), nn.LayerNorm(32), Permute([0, 3, 1, 2])
-            )
-        ),
-        "middle.1",
-        1,
-    ),
-    "dictionary output": (_named, "net.stem.0", 1),
-    "auxiliary head": (Auxiliary, "body", 1),
-    "torchvision vgg layout": (_small_vgg, "5", 1),
-}
 
 
 def _runs_and_equals(model: nn.Module) -> None:
