@@ -21,6 +21,7 @@ import sys
 import time
 import timeit
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ SIDES = (128, 160, 192, 224, 256, 299, 320)
 """Pixels of the images that are tried, in this order."""
 TARGET_RATIO = 0.35
 """A convolutional network must run at no more of its convolutions' multiply-adds at width 0.5."""
+WHERE = re.compile(r"( \(\w+)? in (the model|[\w.]+), \S*:\d+\)?$")
+"""The end of a reason: the operation, the module that ran it and the line of code."""
 ROUNDING = "its few channels round up to multiples of 8"
 MIXING = re.compile("LayerNorm|GroupNorm|RmsNorm|RMSNorm|Grn|GlobalResponse|StdConv|Eca|Evo|SHMA")
 """Types of layers in which a channel depends on all the others, or on how many there are: there a
@@ -82,7 +85,9 @@ def examine(name: str) -> dict[str, Any]:
     try:
         net = Supernet(model, space, example_input=torch.zeros(1, *shape))
     except ValueError as problem:
-        record["refused"] = str(problem).splitlines()[-1].strip()[:300]
+        frozen = re.findall(r"^  frozen +[^:]+: (.*)$", str(problem), re.MULTILINE)
+        ((common, layers),) = Counter(WHERE.sub("", why) for why in frozen).most_common(1)
+        record["refused"] = f"nothing is elastic; {layers} of {len(frozen)} layers: {common}"[:300]
         return record
     record["seconds"] = time.perf_counter() - start
     record["inelastic"] = reasons(net, model, x[:1])
@@ -238,7 +243,7 @@ def reasons(net: Supernet, model: nn.Module, x: Tensor) -> list[dict[str, Any]]:
     found: dict[str, list[str]] = {}
     for entry in net.plan.inelastic:
         if "model's output" not in entry.reason:
-            found.setdefault(re.sub(r" in .*", "", entry.reason), []).extend(entry.layers)
+            found.setdefault(WHERE.sub("", entry.reason), []).extend(entry.layers)
     return [
         {
             "reason": reason,
@@ -354,7 +359,8 @@ def missed(record: dict[str, Any]) -> str:
     if record["problems"]:
         return "; ".join(record["problems"])
     if record["conv_share"] > 0.5 and record["conv_ratio"] > TARGET_RATIO:
-        worst = sorted(record["inelastic"], key=lambda r: -r["conv_share"])[:1]
+        large = [r for r in record["inelastic"] if r["conv_share"] > 0.02]
+        worst = sorted(large, key=lambda r: -r["conv_share"])[:1]
         why = [f"{r['first']}: {r['reason']}" for r in worst]
         return f"{record['conv_ratio']:.2f} of its convolutions; {' '.join(why) or ROUNDING}"
     return ""
@@ -378,7 +384,7 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         f"- {len(good)} of {len(results)} convert; {len(usable)} of them pass every check: the "
         "same bits at full width, forward and backward passes at widths 0.25 and 0.5, extracted "
         "equal to switched, and, where no layer mixes channels, equal to the full network with "
-        "the dropped channels hidden.",
+        "the dropped channels hidden (detectors: conversion and eval mode alone).",
         f"- {len(small)} of {len(conv)} convolutional networks (convolutions are more than half of "
         f"their operations) run at no more than {TARGET_RATIO:g} of their convolutions' "
         "multiply-adds at width 0.5.",
@@ -386,6 +392,8 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         f"median, on one thread; the slowest was {slowest} with {good[slowest]['seconds']:.0f} s.",
         f"- A narrow model takes {statistics.median(r['subnet_ms'] for r in good.values()):.0f} ms "
         f"to make at the median; the slowest is {slow} with {good[slow]['subnet_ms']:.0f} ms.",
+        "",
+        "Two-stage detectors compute as much as they find boxes, of which random weights decide.",
         "",
         "*conv* is the convolutions' share of the operations, *at 0.5* what is left of all "
         "operations and of the convolutions at width 0.5, *M MACs* the full and the smallest "

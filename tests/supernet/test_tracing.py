@@ -186,6 +186,26 @@ def test_the_image_has_the_channels_that_the_network_takes(make, channels):
     assert Supernet(make(), ElasticSpace(resolutions=(64,))).plan.input_channels == channels
 
 
+def test_how_many_boxes_a_detector_finds_is_no_matter_of_channels():
+    class Boxes(nn.Module):
+        """Takes the pixels whose value is above the mean, as many as there are."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Conv2d(3, 32, 3, padding=1), nn.Linear(32, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            pixels = self.body(x).flatten(2).transpose(1, 2).flatten(0, 1)
+            value = pixels.sum(1)
+            return self.head(pixels[(value > value.mean()).nonzero()[:, 0]])
+
+    torch.manual_seed(0)
+    supernet = Supernet(Boxes(), ElasticSpace(resolutions=(8,)))
+    assert [group.name for group in supernet.plan.groups] == ["body"], supernet.report()
+    narrow = supernet.subnet(Subnet(width_mult=0.5, resolution=8))
+    assert narrow(torch.randn(2, 3, 8, 8)).shape[1] == 4
+
+
 def test_groups_keep_as_many_channels_as_the_network_needs_to_run():
     class Standardised(nn.Module):
         """One channel per kernel has no variance to normalise by."""

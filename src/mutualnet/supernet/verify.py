@@ -76,6 +76,8 @@ def first_failure(
         labels[id(narrow_tensors[name])] = tuple(a for a in arrays if a.size > 1)
     result = Capture(ids, {} if shapes_only else labels)
 
+    # With values, sizes that hold no channels may depend on them, such as how many boxes are found.
+    has_values = inputs.device.type != "meta"
     matcher = _Matcher(full.operations)
 
     def check(operation: Operation) -> None:
@@ -83,6 +85,8 @@ def first_failure(
         if expected is None:
             return
         if len(expected.outputs) != len(operation.outputs):
+            if has_values:
+                return
             raise _Differs("it makes another number of tensors")
         for shape, mine, full_shape, theirs in zip(
             operation.shapes, operation.outputs, expected.shapes, expected.outputs, strict=True
@@ -93,6 +97,11 @@ def first_failure(
             if wanted is None:
                 raise _Differs("it leaves a part of a row of channels")
             wanted_shape, labels = wanted
+            if has_values:
+                wanted_shape = tuple(
+                    wanted if any(dim in axes_of(array) for array in theirs) else found
+                    for dim, (wanted, found) in enumerate(zip(wanted_shape, shape, strict=True))
+                )
             if wanted_shape != shape:
                 raise _Differs(f"its shape is {list(shape)}, and {list(wanted_shape)} must be")
             mine = tuple(_with_new(ids, array, labels) for array in mine)
@@ -115,7 +124,7 @@ def first_failure(
         )
     finally:
         ids.known = None
-    if result.output_shapes != full.output_shapes:
+    if not has_values and result.output_shapes != full.output_shapes:
         last = full.operations[-1]
         return Failure(
             name=last.name, module="", site=last.site, reason="the output's shape changes"
