@@ -47,7 +47,7 @@ def perform(run: StudyRun, seed: int, *, folder: Path, data: Path) -> dict[str, 
     recipe = run.recipe_of(seed, data=where, init=init, teacher=teacher)
     out = place_of(run, seed, folder)
     began = time.process_time()
-    train(recipe, out, resume=True)
+    train(recipe, out, limit_steps=run.limit_steps, resume=True)
     trained = time.process_time()
     paths = networks_of(out)
     rows = [row for number, path in enumerate(paths) for row in _score(path, number, run.subnets)]
@@ -60,7 +60,9 @@ def perform(run: StudyRun, seed: int, *, folder: Path, data: Path) -> dict[str, 
         # Of one piece only: what a stopped run took before is not known.
         "cpu_seconds_per_step": (
             None
-            if info.get("resumed_after_step") is not None or trained - began < _LEAST_SECONDS
+            if info.get("resumed_after_step") is not None
+            or info["steps"] == 0
+            or trained - began < _LEAST_SECONDS
             else round((trained - began) / info["steps"], 4)
         ),
         "cpu_seconds_of_scoring": round(time.process_time() - trained, 1),

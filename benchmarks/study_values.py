@@ -43,6 +43,8 @@ class StudyRun:
     """A run whose weights it starts from."""
     teacher: StudyRun | None = None
     """A run whose last network teaches it."""
+    limit_steps: int | None = None
+    """Steps to stop after; 0 scores the network that would be trained, None trains all epochs."""
     configs: tuple[Config, ...] = field(default=(), compare=False)
     """What is scored: equal runs must have equal ones."""
 
@@ -112,6 +114,8 @@ class StudyRun:
             words += ["--width-range", *(f"{width:g}" for width in self.width_range)]
         if self.resolutions is not None:
             words += ["--resolutions", *map(str, self.resolutions)]
+        if self.limit_steps is not None:
+            words += ["--limit-steps", str(self.limit_steps)]
         for option, path in (("--init", init), ("--teacher", teacher)):
             if path is not None:
                 words += [option, str(path)]
@@ -133,6 +137,8 @@ class StudyRun:
         for name, run in (("init", self.init), ("teacher", self.teacher)):
             asked[name] = None if run is None else run.key()
         asked["settings"] = sorted(self.settings)
+        if self.limit_steps is None:  # which runs have had longer than this key
+            del asked["limit_steps"]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
 
     def values(self) -> dict[str, Any]:
@@ -141,6 +147,8 @@ class StudyRun:
         for key in ("name", "description", "table", "watch", "checkpoint_minutes", "seed"):
             del values[key]
         del values["data"]["path"], values["data"]["num_workers"]
+        if self.limit_steps is not None:
+            values["limit_steps"] = self.limit_steps
         for name, run in (("init", self.init), ("teacher", self.teacher)):
             if run is not None:
                 values[f"{name}_run"] = run.key()

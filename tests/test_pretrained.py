@@ -121,7 +121,7 @@ def test_a_run_starts_from_another_and_its_old_layers_learn_slower(recipe, tmp_p
     state = read_weights(str(first))
     for name, value in setup.networks[0].supernet.model.state_dict().items():
         assert torch.equal(value, state[name])
-    assert len(setup.networks[0].initialized_names) == len(
+    assert len(setup.networks[0].origin.initialized_names) == len(
         list(setup.networks[0].supernet.model.parameters())
     )
     second = train(

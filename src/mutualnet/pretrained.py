@@ -15,12 +15,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mutualnet.checksums import whole_files
+from mutualnet.config import read_recipe
 from mutualnet.messages import first_line, shorten
 from mutualnet.slimmable_releases import is_release, renamed_release
 
 logger = logging.getLogger(__name__)
 
-_WEIGHTS = "weights.safetensors"
+_CONFIG, _WEIGHTS = "config.yaml", "weights.safetensors"
+"""Files of a run."""
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "module")
 """Names under which training codes keep the weights in their checkpoints."""
 
@@ -33,6 +35,9 @@ class Initialized:
     """Names of parameters and buffers that were copied."""
     left: tuple[str, ...]
     """Names of those that were not: absent, or of another shape."""
+    trained_from: float | None
+    """Least share of the source's width that was trained: 1 where that was the full network alone,
+    0 for releases of slimmable networks, None where nothing tells."""
 
 
 def pretrained_model(name: str, **kwargs: Any) -> nn.Module:
@@ -122,7 +127,9 @@ def copy_weights(model: nn.Module, source: str) -> Initialized:
     """
     found = read_weights(source)
     state = model.state_dict()
+    trained_from = _trained_from(source)
     if is_release(found):
+        trained_from = 0.0
         try:
             found = renamed_release(found, state)
         except ValueError as error:
@@ -147,4 +154,17 @@ def copy_weights(model: nn.Module, source: str) -> Initialized:
         source,
         f"; new: {shorten(left)}" if left else "",
     )
-    return Initialized(copied=tuple(copied), left=tuple(left))
+    return Initialized(copied=tuple(copied), left=tuple(left), trained_from=trained_from)
+
+
+def _trained_from(source: str) -> float | None:
+    """The least share of its width that the source was trained at, by the recipe of its run."""
+    if source.startswith("timm:"):
+        return 1.0
+    path = Path(source).expanduser()
+    folder = path.parent if path.name == _WEIGHTS else path
+    try:
+        space = read_recipe(folder / _CONFIG).space
+    except (ValueError, OSError):  # no run, or one of another version
+        return None
+    return space.width_range[0] / space.full_width_mult

@@ -104,8 +104,8 @@ def test_an_existing_directory_is_never_overwritten(recipe, tmp_path):
     (tmp_path / "run" / "precious").touch()
     with pytest.raises(ValueError, match="must not exist yet"):
         train(recipe, tmp_path / "run", limit_steps=1)
-    with pytest.raises(ValueError, match="limit_steps must be >= 1, got 0"):
-        train(recipe, tmp_path / "other", limit_steps=0)
+    with pytest.raises(ValueError, match="limit_steps must be >= 0, got -1"):
+        train(recipe, tmp_path / "other", limit_steps=-1)
 
 
 def test_nothing_is_left_of_a_run_that_wrote_nothing(recipe, tmp_path):

@@ -90,6 +90,7 @@ def _shorthands(words: argparse.Namespace) -> list[str]:
     settings = []
     for key, value in (
         ("model.init", words.init),
+        ("model.sort_channels", words.sort_channels),
         ("teacher.name", words.teacher),
         ("data.batch_size", words.batch_size),
         ("data.num_workers", words.workers),

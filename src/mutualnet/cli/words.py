@@ -102,10 +102,21 @@ def _train(parser: Parser) -> None:
         help="weights that the (first) network starts from: timm:NAME (pretrained), a run, a file",
     )
     parser.add_argument(
+        "--sort-channels",
+        choices=["auto", "none", "l1", "l2", "taylor"],
+        help="by what the channels of --init's weights are put in order first, the most important "
+        "ones in front, so that narrower networks keep them; auto: by l1, unless the source "
+        "has trained narrower networks already (model.sort_channels)",
+    )
+    parser.add_argument(
         "--teacher", type=str, help="trained network that all learn from: a run, or timm:NAME"
     )
     _trust(parser, "the teacher's run")
-    parser.add_argument("--limit-steps", type=positive, help="stop after this many steps")
+    parser.add_argument(
+        "--limit-steps",
+        type=whole,
+        help="stop after this many steps; 0: write the network as it begins",
+    )
     parser.add_argument(
         "--dry-run",
         action="store_true",

@@ -22,6 +22,10 @@ class ModelConfig:
     see `mutualnet.training`."""
     init: str | None = None
     """Where weights come from: `timm:NAME` (pretrained), a run, or a file of them; None draws."""
+    sort_channels: Literal["auto", "none", "l1", "l2", "taylor"] = "auto"
+    """By what the channels of weights from `init` are put in order, the most important first:
+    `l1`, `l2` or `taylor`, see `mutualnet.supernet`. `auto` chooses one where narrower networks
+    are to be trained and the source has trained none; `none` leaves all as they are."""
     init_lr_mult: float = 1.0
     """Share of the learning rate for layers whose weights came from `init`; new ones get all."""
     sync_bn: bool = False
@@ -38,5 +42,11 @@ class ModelConfig:
             if key in ("num_classes", "in_channels"):
                 raise ValueError(f"model.kwargs must leave {key} out, which the data decide")
         check_choice("weight_init", self.weight_init, ("default", "mutualnet", "dcm"))
+        check_choice("sort_channels", self.sort_channels, ("auto", "none", "l1", "l2", "taylor"))
+        if self.init is None and self.sort_channels not in ("auto", "none"):
+            raise ValueError(
+                f"sort_channels={self.sort_channels} orders the channels of trained weights, but "
+                "model.init names none. Give some by --init, or set model.sort_channels=auto."
+            )
         if not 0 <= self.init_lr_mult <= 1:
             raise ValueError(f"init_lr_mult must lie in [0, 1], got {self.init_lr_mult}")

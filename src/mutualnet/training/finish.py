@@ -86,7 +86,7 @@ def save_networks(
     for index, trained, score in zip(indices, setup.networks, scores, strict=True):
         trained.supernet.cpu()
         trained.supernet.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        found = dict(run_info)
+        found = {**run_info, "sorted_channels": trained.origin.sorted_by}
         if look is not None:
             found["scores"] = look.of_network(index)
         if score is not None:

@@ -84,7 +84,7 @@ class TrainingModule(L.LightningModule):
         groups = parameter_groups(
             trained.modules,
             trained.optimizer,
-            initialized=[named[name] for name in trained.initialized_names],
+            initialized=[named[name] for name in trained.origin.initialized_names],
             init_lr_mult=trained.init_lr_mult,
             layer_shares={named[name]: share for name, share in trained.layer_shares.items()},
             spared=[named[f"model.{name}"] for name in spared_names(trained.supernet.model)],
@@ -272,7 +272,8 @@ class TrainingModule(L.LightningModule):
             "stop": self.training_setup.batches.stop,
             "num_ranks": current_ranks().size,
             "data_id": self.training_setup.data.data_id,
-            "initialized": [list(trained.initialized_names) for trained in networks],
+            "initialized": [list(trained.origin.initialized_names) for trained in networks],
+            "sorted_by": [trained.origin.sorted_by for trained in networks],
             "networks": [trained.supernet.state_dict() for trained in networks],
             "heads": [
                 None if trained.heads is None else trained.heads.state_dict()

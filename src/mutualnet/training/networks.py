@@ -17,15 +17,27 @@ from mutualnet.heads import HEAD_PRESETS, AuxiliaryHeads, Head, as_variant, head
 from mutualnet.messages import first_line
 from mutualnet.models.registry import create_model, names_function
 from mutualnet.module_state import kept_running_statistics, mode_of
-from mutualnet.pretrained import copy_weights, pretrained_model
+from mutualnet.pretrained import Initialized, copy_weights, pretrained_model
 from mutualnet.run_directory import load_trained
 from mutualnet.seeding import Purpose, seed_of
 from mutualnet.supernet import Supernet
+from mutualnet.tasks import Task
+from mutualnet.training.channel_order import choose_criterion, hold_gradients
 from mutualnet.training.layer_decay import layer_shares
 from mutualnet.training.weight_init import init_weights
 from mutualnet.user_functions import call_function
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the weights came from that a network began with."""
+
+    initialized_names: tuple[str, ...]
+    """Parameters whose values came from elsewhere, by their names in the supernet."""
+    sorted_by: str | None
+    """By what their channels were put in order; None if they were not."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +50,7 @@ class TrainedNetwork:
     optimizer: OptimizerConfig
     init_lr_mult: float
     """Share of the learning rate for parameters whose values came from elsewhere."""
-    initialized_names: tuple[str, ...]
-    """Those parameters, by their names in the supernet."""
+    origin: Origin
     layer_shares: Mapping[str, float]
     """Share of the learning rate by layer, by the same names; what is not there has all of it."""
 
@@ -55,8 +66,9 @@ def build_network(
     data: DataSplits,
     device: torch.device,
     *,
+    task: Task,
     head_names: Sequence[str] = (),
-    known: Sequence[str] | None = None,
+    known: Origin | None = None,
 ) -> TrainedNetwork:
     """Build a network of a recipe, with its weights and auxiliary heads.
 
@@ -65,9 +77,10 @@ def build_network(
         index: Which of its networks, from 0.
         data: Says how many classes and channels there are.
         device: Where it will train.
+        task: Its loss on labels tells which channels matter, where that is asked for.
         head_names: Auxiliary heads that the method uses.
-        known: Parameters whose values came from elsewhere in the run that is resumed: nothing is
-            read from `model.init` then.
+        known: What the network of a run that is resumed began with: nothing is read from
+            `model.init` then, nor sorted.
 
     Raises:
         ValueError: If the network does not fit its data, space or machine.
@@ -83,10 +96,19 @@ def build_network(
     )
     if config.weight_init != "default":
         init_weights(model, config.weight_init)
-    copied: set[str] = set()
+    found: Initialized | None = None
     if config.init is not None and known is None:
-        copied = set(copy_weights(model, config.init).copied)
-    supernet = Supernet(model, recipe.space, own_norms=recipe.method.value.owns_norms)
+        found = copy_weights(model, config.init)
+    sorted_by = None if found is None else choose_criterion(config, recipe.space, found)
+    if sorted_by == "taylor":
+        hold_gradients(model, recipe, data, task, device)
+    supernet = Supernet(
+        model,
+        recipe.space,
+        own_norms=recipe.method.value.owns_norms,
+        sort_channels=sorted_by,
+    )
+    supernet.zero_grad()
     if current_ranks().is_first:
         logger.info(
             "%s: %d elastic channel groups, %d frozen layers",
@@ -98,9 +120,7 @@ def build_network(
     decay = recipe.optimizers[index].layer_decay
     shares = {} if decay is None else layer_shares(supernet, decay)
     if known is None:
-        known = [f"model.{name}" for name, _ in model.named_parameters() if name in copied]
-        if copied and supernet.own_norms is not None:  # they start as copies of the model's
-            known += [f"own_norms.{name}" for name, _ in supernet.own_norms.named_parameters()]
+        known = Origin(() if found is None else _parameters_from(found, supernet), sorted_by)
     heads = None
     if head_names:
         heads = _make_heads(recipe, index, supernet, data, head_names)
@@ -118,9 +138,17 @@ def build_network(
         heads=None if heads is None else heads.to(device).train(),
         optimizer=recipe.optimizers[index],
         init_lr_mult=config.init_lr_mult,
-        initialized_names=tuple(known),
+        origin=known,
         layer_shares=shares,
     )
+
+
+def _parameters_from(found: Initialized, supernet: Supernet) -> tuple[str, ...]:
+    copied = set(found.copied)
+    names = [f"model.{name}" for name, _ in supernet.model.named_parameters() if name in copied]
+    if supernet.own_norms is not None:  # they start as copies of the model's
+        names += [f"own_norms.{name}" for name, _ in supernet.own_norms.named_parameters()]
+    return tuple(names)
 
 
 def _make_heads(

@@ -23,7 +23,7 @@ from mutualnet.seeding import Purpose, generator
 from mutualnet.tasks import Classification, MultiLabel, Task
 from mutualnet.teaching import TeachingGraph
 from mutualnet.training.autotune import ComputeFormat, choose_format
-from mutualnet.training.networks import TrainedNetwork, build_network, make_teacher
+from mutualnet.training.networks import Origin, TrainedNetwork, build_network, make_teacher
 from mutualnet.training.optimizer import check_optimizer
 from mutualnet.user_functions import call_function
 
@@ -148,7 +148,7 @@ def set_up_training(
     *,
     compute_format: ComputeFormat | None = None,
     limit_steps: int | None = None,
-    initialized: Sequence[Sequence[str]] | None = None,
+    origins: Sequence[Origin] | None = None,
     trust: bool = False,
 ) -> TrainingSetup:
     """Load the data, build the network, and choose its format.
@@ -158,8 +158,8 @@ def set_up_training(
         compute_format: Number format and memory layout; by default what the recipe says or a probe
             finds.
         limit_steps: Most steps, at which cosine and linear schedules end then.
-        initialized: For each network, parameters whose values came from elsewhere before; an
-            interrupted run goes on from its own checkpoint, and nothing is read from `init` again.
+        origins: What each network of an interrupted run began with; it goes on from its own
+            checkpoint, and nothing is read from `init` again.
         trust: As for `load_run`, of the teacher's run.
 
     Raises:
@@ -174,15 +174,15 @@ def set_up_training(
     total = recipe.optimizer.epochs * batches.steps_per_epoch
     batches.stop = total if limit_steps is None else min(total, limit_steps)
     teacher = make_teacher(recipe, data, device, trust=trust)
-    known: Sequence[Sequence[str] | None] = initialized or [None] * len(recipe.models)
+    task = training_task(recipe, data)
+    known: Sequence[Origin | None] = origins or [None] * len(recipe.models)
     networks = tuple(
-        _network(recipe, index, data, graph.heads_of(index), known[index])
+        _network(recipe, index, data, task, graph.heads_of(index), known[index])
         for index in range(len(recipe.models))
     )
     check_apart([network.supernet for network in networks])
     for network in networks:
         broadcast_model(network.modules)
-    task = training_task(recipe, data)
     if compute_format is None:
         side = recipe.space.resolutions[0]
         size = max(2, min(recipe.data.batch_size, len(data.train)) // ranks.size)
@@ -212,12 +212,13 @@ def _network(
     recipe: Recipe,
     index: int,
     data: DataSplits,
+    task: Task,
     head_names: Sequence[str],
-    known: Sequence[str] | None,
+    known: Origin | None,
 ) -> TrainedNetwork:
     try:
         return build_network(
-            recipe, index, data, training_device(), head_names=head_names, known=known
+            recipe, index, data, training_device(), task=task, head_names=head_names, known=known
         )
     except ValueError as error:
         if len(recipe.models) == 1:

@@ -29,6 +29,7 @@ from mutualnet.training.divergence import check_learned
 from mutualnet.training.epoch_log import EpochLog
 from mutualnet.training.finish import are_scored, final_scores, save_networks
 from mutualnet.training.module import READABLE_CHECKPOINTS, TrainingModule
+from mutualnet.training.networks import Origin
 from mutualnet.training.setup import TrainingSetup, set_up_training
 from mutualnet.training.watch import describe_watch, watch
 
@@ -53,7 +54,8 @@ def train(
     Args:
         recipe: What to train, on what, and how.
         out: Directory that the run gets when it is whole. Must not exist yet.
-        limit_steps: Stop after this many steps, at which cosine and linear schedules end then.
+        limit_steps: Stop after this many steps, at which cosine and linear schedules end then. 0
+            writes the networks as they begin, such as a pretrained one that became elastic.
         resume: Go on with an unfinished run of `out`, if there is one.
         progress: Show a progress bar with the losses of every sub-network.
         trust: Import and call functions that a teacher's run names; those of `recipe` are yours.
@@ -68,8 +70,8 @@ def train(
             losses. It names the sub-network or the loss, and the step.
     """
     if limit_steps is not None:
-        if limit_steps < 1:
-            raise ValueError(f"limit_steps must be >= 1, got {limit_steps}")
+        if limit_steps < 0:
+            raise ValueError(f"limit_steps must be >= 0, got {limit_steps}")
         limit_steps = int(limit_steps)  # checkpoints hold plain numbers only
     with new_run(out, recipe, resume=resume) as partial:
         if partial is None:
@@ -83,7 +85,7 @@ def train(
             compute_format=compute_format,
             limit_steps=limit_steps,
             trust=trust,
-            initialized=None if state is None else state["initialized"],
+            origins=None if state is None else _origins(state),
         )
         if current_ranks().is_first:
             chosen = [setup.compute_format.precision, setup.compute_format.memory_format]
@@ -96,7 +98,7 @@ def train(
                 write_checkpoint(partial / CHECKPOINTS, module.done, module.state())
             module.finish()
             check_learned(setup, module.last_losses, module.done)
-            if recipe.watch.every_epochs:
+            if recipe.watch.every_epochs and module.done:
                 _watch_last(module, log)
         run_info = _run_info(module, started, seconds)
         scores = final_scores(setup)
@@ -141,6 +143,13 @@ def _checkpoint_of(partial: Path) -> dict[str, Any] | None:
         )
     logger.info("going on after step %d", found[0])
     return found[1]
+
+
+def _origins(state: dict[str, Any]) -> list[Origin]:
+    """What the networks of an interrupted run began with; before it could sort, it did not."""
+    names = state["initialized"]
+    by = state.get("sorted_by", [None] * len(names))
+    return [Origin(tuple(own), how) for own, how in zip(names, by, strict=True)]
 
 
 def _format_of(partial: Path) -> ComputeFormat | None:
@@ -197,7 +206,8 @@ def _run_info(module: TrainingModule, started: float, seconds: float) -> dict[st
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
         "last_losses": {
             name: value
-            for name, value in module.history.rows[-1].items()
+            for row in module.history.rows[-1:]
+            for name, value in row.items()
             if name.startswith(("ce_", "kl_"))
         },
         "versions": {
