@@ -143,7 +143,8 @@ class StudyRun:
 
     def values(self) -> dict[str, Any]:
         """The complete settings as plain values; runs before it stand in by their own keys."""
-        values = json.loads(json.dumps(recipe_values(self.recipe_of(0))))
+        init = None if self.init is None else Path(self.init.key())
+        values = json.loads(json.dumps(recipe_values(self.recipe_of(0, init=init))))
         for key in ("name", "description", "table", "watch", "checkpoint_minutes", "seed"):
             del values[key]
         del values["data"]["path"], values["data"]["num_workers"]

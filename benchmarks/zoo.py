@@ -37,6 +37,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mutualnet import ElasticSpace, Subnet, Supernet
 from mutualnet.cpu import flush_denormals
+from mutualnet.supernet.sort_channels import sort_channels
 
 HERE = Path(__file__).parent
 NAMES, RESULTS, PAGE = HERE / "zoo.txt", HERE / "zoo.json", HERE.parent / "docs" / "support.md"
@@ -114,6 +115,9 @@ def examine(name: str) -> dict[str, Any]:
         record["mixes"] = any(MIXING.search(type(m).__name__) for m in model.modules())
         if not record["mixes"] and record["hidden_distance"] > 1e-4:
             problems.append("a narrow network is not the full one with its channels hidden")
+        record["sorted_distance"] = sorted_distance(net, x)
+        if record["sorted_distance"] > 1e-5:
+            problems.append("another order of its channels changes the full network")
     record["problems"] = problems
     return record
 
@@ -301,6 +305,23 @@ def hidden_distance(net: Supernet, subnet: Subnet, x: Tensor) -> float:
         )
 
 
+def sorted_distance(net: Supernet, x: Tensor) -> float:
+    """How far the full network is from itself with its channels in order of importance.
+
+    In double precision, in which nothing but a mistake is seen, where the network runs in it.
+    """
+    model = copy.deepcopy(net.model).eval()
+    with torch.no_grad():
+        try:
+            before = leaves(model.double()(x.double()))
+            x = x.double()
+        except Exception:  # its code names a precision
+            model = copy.deepcopy(net.model).eval()
+            before = leaves(model(x))
+        sort_channels(model, net.plan, "l1")
+        return distance(leaves(model(x)), before)
+
+
 def hide(net: Supernet, subnet: Subnet, *, made: bool) -> nn.Module:
     """The full network whose dropped channels are not read, and if `made` not made either."""
     hidden = copy.deepcopy(net.model).eval()
@@ -385,6 +406,7 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         "same bits at full width, forward and backward passes at widths 0.25 and 0.5, extracted "
         "equal to switched, and, where no layer mixes channels, equal to the full network with "
         "the dropped channels hidden (detectors: conversion and eval mode alone).",
+        *_order_line(good),
         f"- {len(small)} of {len(conv)} convolutional networks (convolutions are more than half of "
         f"their operations) run at no more than {TARGET_RATIO:g} of their convolutions' "
         "multiply-adds at width 0.5.",
@@ -414,6 +436,19 @@ def page(results: dict[str, dict[str, Any]]) -> str:
             f"{record['least_macs'] / 1e6:.0f} | {record['seconds']:.1f} | {why} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _order_line(good: dict[str, dict[str, Any]]) -> list[str]:
+    """What sorting changes, if it was looked at."""
+    found = {n: r["sorted_distance"] for n, r in good.items() if "sorted_distance" in r}
+    if not found:
+        return []
+    worst = max(found, key=lambda n: found[n])
+    return [
+        "- Putting the channels in order of importance (`sort_channels`) changes the outputs at "
+        f"full width by at most {found[worst]:.0e} of the largest ({worst}), in {len(found)} of "
+        f"{len(good)} networks, those that it was looked at in."
+    ]
 
 
 def main() -> int:

@@ -24,6 +24,18 @@ def test_a_network_nobody_adapted_is_elastic_and_right(name):
     assert zoo.missed(record) == ""
     assert record["ratio"] < 0.4
     assert record["seconds"] > 0
+    assert 0 < record["sorted_distance"] < 1e-9
+
+
+def test_a_wrong_order_of_channels_is_seen(monkeypatch):
+    def sort_weights_alone(model, plan, criterion):
+        groups = [group for group in plan.groups if not group.is_ordered]
+        weight = model.get_parameter(f"{groups[0].name}.weight")
+        weight.copy_(weight.flip(0))
+
+    monkeypatch.setattr(zoo, "sort_channels", sort_weights_alone)
+    record = zoo.examine("resnet10t")
+    assert record["problems"] == ["another order of its channels changes the full network"]
 
 
 def test_what_misses_the_target_is_said():
