@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import study
+from benchmarks import pretrained_runs, study
+from benchmarks.pretrained_page import write_tables
 from benchmarks.study_claims import all_claims, choose, work
 from benchmarks.study_cost import hours_of
-from benchmarks.study_page import GROUPS, write_page
+from benchmarks.study_page import GROUPS, store_of, write_page
 from benchmarks.study_scales import SCALES
+from benchmarks.study_single import elastic, full_alone
 from benchmarks.study_store import Store
 from benchmarks.study_train import perform, place_of
 from benchmarks.study_values import Claim, Entry, StudyRun
@@ -277,4 +279,56 @@ def test_the_stored_page_is_current(tmp_path):
     write_page(root, tmp_path)
     assert (tmp_path / "results.md").read_text() == (root / "docs" / "results.md").read_text(), (
         "run python benchmarks/study.py --page"
+    )
+
+
+# ------------------------------------------------------------------------------ pretrained networks
+
+
+def test_steps_are_limited_and_keys_without_a_limit_stay():
+    run = tiny_run()
+    assert replace(run, limit_steps=3).key() != run.key()
+    assert elastic(FEW, "mutualnet").key() == "5e8ec18299d2"  # a file of this name is kept
+    assert full_alone(FEW).key() == "9af78130c129"
+
+
+def test_a_network_as_it_begins_is_scored(tmp_path, store):
+    first = alone(1.0, 12)
+    network = "model.kwargs={depth: 10, width_factor: 1}"  # a whole `model=` would drop `init`
+    begun = replace(
+        tiny_run(method="mutualnet", init=first, limit_steps=0, configs=CONFIGS),
+        settings=(network, *SETTINGS[1:], "model.sort_channels=l1"),
+    )
+    results = {}
+    for run in (first, begun):
+        results[run] = perform(run, 0, folder=tmp_path, data=tmp_path)
+        store.put(run, 0, results[run])
+    found = results[begun]
+    assert (found["steps"], found["cpu_seconds_per_step"]) == (0, None)
+    assert [(row["width"], row["side"]) for row in found["rows"]] == list(CONFIGS)
+    # Calibrated alike, the full network scores as before it was sorted.
+    assert found["rows"][0]["test"] == pytest.approx(results[first]["rows"][0]["test"], abs=0.3)
+    assert found["rows"][0]["test"] > 15  # chance has 10
+    text = (store.folder / "runs" / f"{begun.key()}.json").read_text()
+    assert json.loads(text)["settings"]["limit_steps"] == 0
+
+
+def test_the_select_split_chooses_the_learning_rate(store):
+    for steps in (14, 41):
+        for rate, score in zip(pretrained_runs.RATES, (50.0, 60.0, 55.0), strict=True):
+            run = pretrained_runs.elastic_run("l1", steps, rate)
+            rows = [row(score + steps, 10.0)]
+            store.put(run, 0, {"commit": "0", "cpu_seconds_per_step": 0.5, "rows": rows})
+    assert pretrained_runs.rate_of(store, "taylor", 14) == pretrained_runs.RATES[1]
+    with pytest.raises(ValueError, match="14 steps must be tried at all rates with seed 0 first"):
+        pretrained_runs.rate_of(store, "none", 14)
+
+
+def test_the_stored_tables_of_pretrained_networks_are_current(tmp_path):
+    root = Path(__file__).resolve().parents[1]
+    page = tmp_path / "pretrained.md"
+    page.write_text((root / "docs" / "pretrained.md").read_text())
+    write_tables(store_of(FEW, root / "benchmarks" / "study"), page)
+    assert page.read_text() == (root / "docs" / "pretrained.md").read_text(), (
+        "run python benchmarks/pretrained.py --page"
     )
