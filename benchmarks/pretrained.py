@@ -87,15 +87,22 @@ def wanted(store: Store, seeds: Sequence[int]) -> Iterator[tuple[StudyRun, int]]
         yield alone(), seed
         for criterion in CRITERIA:
             yield elastic_run(criterion, 0), seed
-        if seed == SEEDS[0]:
-            for criterion in ("l1", "none"):
-                for steps in STEPS.values():
-                    for rate in RATES if steps else ():
-                        yield elastic_run(criterion, steps, rate), seed
-        for steps in STEPS.values():
-            for criterion in CRITERIA if steps else ():
-                yield elastic_run(criterion, steps, rate_of(store, criterion, steps)), seed
         yield from_scratch(), seed
+        tuned = [steps for steps in STEPS.values() if steps]
+        if seed == SEEDS[0]:
+            for steps in tuned:
+                for rate in RATES:
+                    yield elastic_run("l1", steps, rate), seed
+        for criterion in CRITERIA:
+            for steps in tuned:
+                # Unsorted networks try that of sorted ones first, then all.
+                chosen = rate_of(store, criterion, steps) or rate_of(store, "l1", steps)
+                assert chosen is not None  # the first seed has tried them
+                yield elastic_run(criterion, steps, chosen), seed
+        if seed == SEEDS[0]:
+            for steps in tuned:
+                for rate in RATES:
+                    yield elastic_run("none", steps, rate), seed
 
 
 if __name__ == "__main__":

@@ -51,12 +51,12 @@ def _scores(store: Store) -> list[str]:
         ("the network alone", "", alone(), 1),
         *((NAMES[c], "0", elastic_run(c, 0), 0) for c in CRITERIA),
     ]
-    for percent, steps in STEPS.items():
+    for share, steps in STEPS.items():
         for criterion in CRITERIA if steps else ():
-            rate = _rate(store, criterion, steps)
+            rate = rate_of(store, criterion, steps)
             if rate is not None:
                 run = elastic_run(criterion, steps, rate)
-                rows.append((f"{NAMES[criterion]}, rate {rate:g}", f"{percent}", run, 0))
+                rows.append((f"{NAMES[criterion]}, rate {rate:g}", f"{share}", run, 0))
     rows.append(("MutualNet from scratch", "100", from_scratch(), 0))
     lines = [f"| | training, % | {titles} | mean | seeds |", "|---|---:|" + "---:|" * 6]
     counts = []
@@ -93,13 +93,6 @@ def _cell(
             return ""
         values.append(statistics.mean(scores[config] for config in configs))
     return mean_and_interval(values)
-
-
-def _rate(store: Store, criterion: str, steps: int) -> float | None:
-    try:
-        return rate_of(store, criterion, steps)
-    except ValueError:
-        return None
 
 
 def _rates(store: Store) -> list[str]:

@@ -55,14 +55,13 @@ def select_score(store: Store, criterion: str, steps: int, rate: float) -> float
     return None if found is None else statistics.mean(row["select"] for row in found["rows"])
 
 
-def rate_of(store: Store, criterion: str, steps: int) -> float:
+def rate_of(store: Store, criterion: str, steps: int) -> float | None:
     """The rate that the first seed's select split prefers: l1's for all criteria, or none's own.
 
-    Raises:
-        ValueError: If a rate has not been tried.
+    Returns:
+        The best one that has been tried; None before that.
     """
     tried = criterion if criterion == "none" else "l1"
     scores = {rate: select_score(store, tried, steps, rate) for rate in RATES}
-    if None in scores.values():
-        raise ValueError(f"{steps} steps must be tried at all rates with seed {SEEDS[0]} first")
-    return max(RATES, key=lambda rate: scores[rate] or 0.0)
+    known = {rate: score for rate, score in scores.items() if score is not None}
+    return max(known, key=lambda rate: known[rate], default=None)

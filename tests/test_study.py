@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import pretrained_runs, study
+from benchmarks import pretrained, pretrained_runs, study
 from benchmarks.pretrained_page import write_tables
 from benchmarks.study_claims import all_claims, choose, work
 from benchmarks.study_cost import hours_of
@@ -320,8 +320,23 @@ def test_the_select_split_chooses_the_learning_rate(store):
             rows = [row(score + steps, 10.0)]
             store.put(run, 0, {"commit": "0", "cpu_seconds_per_step": 0.5, "rows": rows})
     assert pretrained_runs.rate_of(store, "taylor", 14) == pretrained_runs.RATES[1]
-    with pytest.raises(ValueError, match="14 steps must be tried at all rates with seed 0 first"):
-        pretrained_runs.rate_of(store, "none", 14)
+    assert pretrained_runs.rate_of(store, "none", 14) is None
+
+
+def test_runs_of_pretrained_networks_are_asked_for_once_and_unsorted_rates_are_their_own(store):
+    asked, unsorted = [], pretrained_runs.elastic_run("none", 14, pretrained_runs.RATES[0])
+    for run, seed in pretrained.wanted(store, (0, 1)):
+        if seed in store.seeds_of(run):
+            continue
+        asked.append((run, seed))
+        score = 99.0 if run == unsorted else run.recipe_of(0, init=Path("x")).optimizer.lr
+        store.put(run, seed, {"commit": "0", "cpu_seconds_per_step": 0.5, "rows": [row(score, 1)]})
+    # Alone, from scratch, begun by 4 criteria, at 3 lengths l1 and none at 3 rates, 2 others at one
+    assert len([run for run, seed in asked if seed == 0]) == 2 + 4 + 3 * (3 + 3 + 2)
+    others = [run for run, seed in asked if seed == 1]
+    assert len(others) == 2 + 4 + 3 * 4
+    assert unsorted in others
+    assert pretrained_runs.elastic_run("l2", 14, pretrained_runs.RATES[2]) in others
 
 
 def test_the_stored_tables_of_pretrained_networks_are_current(tmp_path):
