@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mutualnet.data.convert import read_image
 from mutualnet.data.splits import LabelledImages
+from mutualnet.image_files import read_image
 from mutualnet.messages import shorten
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,6 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 
 from mutualnet.data.augment import Cutout, learned_policy
-from mutualnet.data.convert import to_rgb
 from mutualnet.data.copies import warn_of_copies
 from mutualnet.data.damaged import ImageFiles
 from mutualnet.data.draws import Draws
@@ -37,6 +36,7 @@ from mutualnet.data.splits import (
     stratified_split,
 )
 from mutualnet.distributed import current_ranks
+from mutualnet.image_files import to_rgb
 from mutualnet.selection import Selection
 
 MEAN = (0.485, 0.456, 0.406)

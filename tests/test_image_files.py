@@ -12,8 +12,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mutualnet.data import load_data
-from mutualnet.data.convert import read_image, to_rgb
 from mutualnet.data.preprocessing import CropEnds
+from mutualnet.image_files import read_image, to_rgb
 
 
 def test_a_photo_is_cropped_at_its_centre(photos):
