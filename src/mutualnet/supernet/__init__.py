@@ -18,7 +18,7 @@ from mutualnet.supernet.channel_rules import ChannelRule
 from mutualnet.supernet.meta_copy import meta_copy
 from mutualnet.supernet.products import Products, find_products
 from mutualnet.supernet.shared_gradients import ignore_layout_warning
-from mutualnet.supernet.supernet import Supernet
+from mutualnet.supernet.supernet import Supernet, WeightSlice
 
 __all__ = [
     "BNBank",
@@ -28,6 +28,7 @@ __all__ = [
     "MissingStatisticsError",
     "Products",
     "Supernet",
+    "WeightSlice",
     "find_products",
     "ignore_layout_warning",
     "index_length",

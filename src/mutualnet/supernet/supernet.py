@@ -6,7 +6,7 @@ import hashlib
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -31,6 +31,17 @@ from mutualnet.supernet.switchable_norms import OwnNorms
 from mutualnet.supernet.tracing import trace_channels
 from mutualnet.supernet.weight_sharing import SharedLeaf, SubnetTie, tie_of
 from mutualnet.supernet.weights_version import WeightsVersion
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightSlice:
+    """Where a weight of a sub-network lies in the supernet's."""
+
+    source: str
+    """Name of the supernet's tensor: the weight's own, or that of a norm of this width alone."""
+    full: nn.Parameter
+    dims: Mapping[int, Index]
+    """Kept positions of the narrowed dimensions."""
 
 
 class Supernet(nn.Module):
@@ -265,6 +276,27 @@ class Supernet(nn.Module):
         if statistics is not None:
             write_statistics([norm for _, norm in tracked_norms(module)], statistics)
         return module
+
+    def weight_slices(self, subnet: Subnet) -> dict[str, WeightSlice]:
+        """Where the weights of a sub-network lie in the supernet's, by their names in the model.
+
+        Raises:
+            ValueError: If the sub-network lies outside the space.
+        """
+        counts = self.key(subnet).counts
+        indices = self.plan.indices(counts)
+        own = {} if self.own_norms is None else dict(self.own_norms.named_parameters())
+        names = {id(parameter): f"own_norms.{name}" for name, parameter in own.items()}
+        found = {}
+        for name, full in self.model.named_parameters():
+            path, _, attribute = name.rpartition(".")
+            owner = self._own_norm(counts, path)
+            if owner is None:
+                found[name] = WeightSlice(source=name, full=full, dims=indices.get(name, {}))
+            else:
+                own_values = getattr(owner, attribute)
+                found[name] = WeightSlice(source=names[id(own_values)], full=own_values, dims={})
+        return found
 
     # -------------------------------------------------------------------------------- statistics
 

@@ -1,0 +1,12 @@
+"""From a trained network to what a device runs: an artifact, or one configuration by itself.
+
+The graphs of an artifact read slices of one file of weights; every one is verified before anything
+is written. Start at `artifact`.
+"""
+
+from __future__ import annotations
+
+from mutualnet.export.artifact import ArtifactInfo, choose_rows, write_artifact
+from mutualnet.export.verification import TOLERANCE
+
+__all__ = ["TOLERANCE", "ArtifactInfo", "choose_rows", "write_artifact"]

@@ -1,0 +1,75 @@
+"""An exported graph must give what PyTorch gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mutualnet.messages import first_line
+from mutualnet.runtime import INPUT, OUTPUT
+
+TOLERANCE = 1e-4
+"""Largest difference of outputs, as a share of the largest one where that is above 1."""
+
+
+def largest_difference(found: np.ndarray, expected: np.ndarray) -> float:
+    """Largest difference of outputs, by the rule of `TOLERANCE`; infinite between other shapes."""
+    if found.shape != expected.shape:
+        return float("inf")
+    largest = max(1.0, float(np.abs(expected).max(initial=0)))
+    difference = float(np.abs(found - expected).max(initial=0)) / largest
+    return difference if np.isfinite(difference) else float("inf")
+
+
+def outputs_of(module: nn.Module, images: Tensor) -> np.ndarray:
+    """What a plain network gives in PyTorch, in float32 on the CPU."""
+    with torch.inference_mode():
+        outputs = module(images)
+    if not isinstance(outputs, Tensor) or outputs.dim() != 2:
+        raise ValueError(
+            "a network to export must give one tensor of logits (N, K), got "
+            f"{tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__}"
+        )
+    return outputs.float().numpy()
+
+
+def outputs_of_graph(path: Path, images: np.ndarray, batch_size: int | None) -> np.ndarray:
+    """What a graph gives in ONNX Runtime.
+
+    Args:
+        path: Of the graph; its weights lie beside it.
+        images: float32 (N, C, H, W).
+        batch_size: Images that it takes at once; None for any number.
+
+    Raises:
+        ValueError: If it cannot be run.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors are raised
+    size = batch_size or len(images)
+    batches = [images[start : start + size] for start in range(0, len(images), size)]
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        return np.concatenate([session.run([OUTPUT], {INPUT: batch})[0] for batch in batches])
+    except Exception as error:  # ONNX Runtime has a class for each of its codes
+        raise ValueError(f"{path.name} does not run in ONNX Runtime: {first_line(error)}") from None
+
+
+def check_difference(difference: float, what: str) -> None:
+    """Refuse what differs by more than rounding.
+
+    Raises:
+        ValueError: If it does.
+    """
+    if not difference <= TOLERANCE:
+        raise ValueError(
+            f"{what} must give what PyTorch gives within {TOLERANCE:g}, got a difference of "
+            f"{difference:.3g}. Nothing was written. Try another version of torch or onnxscript."
+        )

@@ -1,0 +1,41 @@
+"""The device side: read an artifact and run it within a budget, without PyTorch.
+
+numpy, Pillow and ONNX Runtime do all of it: `pip install 'mutualnet[runtime]'`.
+"""
+
+from __future__ import annotations
+
+from mutualnet.runtime.archive import write_archive
+from mutualnet.runtime.artifact import Artifact, digest_of
+from mutualnet.runtime.manifest import (
+    MANIFEST,
+    TABLE,
+    TASKS,
+    WEIGHTS,
+    ArtifactError,
+    Configuration,
+    Manifest,
+)
+from mutualnet.runtime.predictions import Prediction, probabilities
+from mutualnet.runtime.runner import AdaptiveRunner
+from mutualnet.runtime.sessions import INPUT, OUTPUT, Sessions, load_session
+
+__all__ = [
+    "INPUT",
+    "MANIFEST",
+    "OUTPUT",
+    "TABLE",
+    "TASKS",
+    "WEIGHTS",
+    "AdaptiveRunner",
+    "Artifact",
+    "ArtifactError",
+    "Configuration",
+    "Manifest",
+    "Prediction",
+    "Sessions",
+    "digest_of",
+    "load_session",
+    "probabilities",
+    "write_archive",
+]

@@ -1,0 +1,219 @@
+"""An artifact: one network with its configurations, its table and its weights, as one file."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mutualnet.budget import Budget
+from mutualnet.runtime.archive import Archive, write_archive
+from mutualnet.runtime.manifest import MANIFEST, TABLE, ArtifactError, Configuration, Manifest
+from mutualnet.space import Subnet
+from mutualnet.table import QueryTable, Row
+
+logger = logging.getLogger(__name__)
+
+CACHE_VARIABLE = "MUTUALNET_CACHE"
+"""Environment variable that names the folder where artifacts are unpacked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """An artifact that was found whole. Make it with `open`."""
+
+    path: Path
+    """The file, or a folder with its content."""
+    manifest: Manifest
+    table: QueryTable
+    """What its configurations score and cost; latencies are those of `mutualnet measure`."""
+    folder: Path
+    """Where its graphs and weights lie as files."""
+    _temporary: tempfile.TemporaryDirectory[str] | None = None
+    """Keeps a folder that is not in the cache for as long as the artifact lives."""
+
+    @classmethod
+    def open(cls, path: Path | str, *, cache: Path | None = None) -> Artifact:
+        """Check an artifact and make it ready to run. Nothing in it is executed.
+
+        A file's graphs and weights are unpacked into the cache, once for each content; a folder
+        stays as it is.
+
+        Args:
+            path: What `mutualnet export` wrote, or a folder that it was unpacked into.
+            cache: Folder to unpack into; by default that of `MUTUALNET_CACHE`, or `mutualnet` in
+                the user's cache.
+
+        Raises:
+            ArtifactError: If anything in it is damaged, missing or does not fit the rest.
+        """
+        path = Path(path)
+        try:
+            with Archive(path) as archive:
+                manifest = Manifest.from_json(_text(archive, MANIFEST))
+                table = _read_table(archive, manifest)
+                names = [name for name in manifest.files if name != TABLE]
+                if archive.is_folder:
+                    for name in names:
+                        _check_content(archive.path / name, name, manifest)
+                    return cls(path=path, manifest=manifest, table=table, folder=path)
+                folder, temporary = _unpacked(archive, manifest, names, cache)
+        except ArtifactError as error:
+            raise ArtifactError(
+                f"{path} must be an artifact of `mutualnet export`: {error}. Copy it again, or "
+                "export it again."
+            ) from None
+        return cls(path=path, manifest=manifest, table=table, folder=folder, _temporary=temporary)
+
+    def configuration(self, subnet: Subnet) -> Configuration:
+        """The configuration of a sub-network.
+
+        Raises:
+            ValueError: If the artifact has none.
+        """
+        for configuration in self.manifest.configurations:
+            if configuration.subnet == subnet:
+                return configuration
+        have = ", ".join(str(c.subnet) for c in self.manifest.configurations)
+        raise ValueError(f"the artifact must hold {subnet}, got {have}")
+
+    def choose(self, budget: Budget) -> Row:
+        """The best configuration within a budget, of equals the cheapest; without one the best.
+
+        Raises:
+            ValueError: If nothing meets the budget, or it asks for a latency that was not measured.
+        """
+        if budget == Budget():
+            return self.table.top
+        if budget.latency_ms is not None and any(r.latency_ms is None for r in self.table.rows):
+            raise ValueError(
+                f"a budget of {budget} needs measured latencies, which {self.path} has none of. "
+                f"Measure them on this device: mutualnet measure {self.path}"
+            )
+        return self.table.best(macs=budget.macs, latency_ms=budget.latency_ms)
+
+    def with_table(self, table: QueryTable) -> Artifact:
+        """Write another table of the same configurations into the artifact.
+
+        Raises:
+            ValueError: If it has other configurations.
+            OSError: If the artifact cannot be written.
+        """
+        content = table.to_json().encode()
+        files = {**self.manifest.files, TABLE: hashlib.sha256(content).hexdigest()}
+        manifest = replace(self.manifest, files=files)
+        _check_rows(table, manifest)
+        text = manifest.to_json().encode()
+        if self.path.is_dir():
+            # The old table stays whole until the new one is; in between the two do not fit, which
+            # a reader is told.
+            for name, new in ((TABLE, content), (MANIFEST, text)):
+                partial = self.path / f".{name}.{os.getpid()}.partial"
+                partial.write_bytes(new)
+                partial.replace(self.path / name)
+        else:
+            rest = {name: self.folder / name for name in files if name != TABLE}
+            write_archive(self.path, {MANIFEST: text, TABLE: content, **rest})
+        return replace(self, manifest=manifest, table=table)
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _text(archive: Archive, name: str) -> str:
+    try:
+        return archive.read(name).decode("utf-8")
+    except UnicodeDecodeError:
+        raise ArtifactError(f"{name} is not UTF-8 text") from None
+
+
+def _read_table(archive: Archive, manifest: Manifest) -> QueryTable:
+    content = archive.read(TABLE)
+    if hashlib.sha256(content).hexdigest() != manifest.files[TABLE]:
+        raise ArtifactError(f"{TABLE} is damaged: its SHA-256 is not the manifest's")
+    try:
+        table = QueryTable.from_json(content.decode("utf-8"))
+    except ValueError as error:
+        raise ArtifactError(f"{TABLE}: {error}") from None
+    _check_rows(table, manifest)
+    return table
+
+
+def _check_rows(table: QueryTable, manifest: Manifest) -> None:
+    rows = {row.subnet for row in table.rows}
+    graphs = {c.subnet for c in manifest.configurations}
+    if rows != graphs or len(table.finished) < len(table.rows):
+        raise ArtifactError(f"{TABLE} must have one finished row for each configuration")
+
+
+def _check_content(path: Path, name: str, manifest: Manifest) -> None:
+    if not path.is_file():
+        raise ArtifactError(f"{name} is missing")
+    if digest_of(path) != manifest.files[name]:
+        raise ArtifactError(f"{name} is damaged: its SHA-256 is not the manifest's")
+
+
+def _cache_folder() -> Path:
+    named = os.environ.get(CACHE_VARIABLE)
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "mutualnet"
+
+
+def _unpacked(
+    archive: Archive, manifest: Manifest, names: Iterable[str], cache: Path | None
+) -> tuple[Path, tempfile.TemporaryDirectory[str] | None]:
+    """Where the files lie as files, and what keeps them there if that is not the cache."""
+    names = sorted(names)
+    key = hashlib.sha256("".join(f"{n}\0{manifest.files[n]}\n" for n in names).encode())
+    try:
+        parent = cache or _cache_folder()
+        folder = parent / key.hexdigest()
+        if _is_whole(folder, names, manifest):
+            return folder, None
+        parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{key.hexdigest()[:16]}-", dir=parent))
+    except (OSError, RuntimeError) as error:  # no home, or one that cannot be written
+        temporary = tempfile.TemporaryDirectory(prefix="mutualnet-")
+        logger.info(
+            "unpacking to a temporary folder: the cache cannot be written (%s); %s names another",
+            error,
+            CACHE_VARIABLE,
+        )
+        _unpack(archive, manifest, names, Path(temporary.name))
+        return Path(temporary.name), temporary
+    try:
+        _unpack(archive, manifest, names, partial)
+        if folder.exists() and not _is_whole(folder, names, manifest):
+            shutil.rmtree(folder, ignore_errors=True)
+        # Another process may have been faster; its content is the same.
+        with suppress(OSError):
+            partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder, None
+
+
+def _is_whole(folder: Path, names: Iterable[str], manifest: Manifest) -> bool:
+    try:
+        return all(digest_of(folder / name) == manifest.files[name] for name in names)
+    except OSError:
+        return False
+
+
+def _unpack(archive: Archive, manifest: Manifest, names: Iterable[str], folder: Path) -> None:
+    for name in names:
+        path = folder / name
+        with path.open("wb") as out:
+            archive.copy(name, out)
+        _check_content(path, name, manifest)

@@ -1,0 +1,188 @@
+"""Run an artifact: images in, classes out, by the best configuration within a budget."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mutualnet.budget import Budget, parse_budget
+from mutualnet.image_files import read_image
+from mutualnet.runtime.artifact import Artifact
+from mutualnet.runtime.manifest import Configuration
+from mutualnet.runtime.predictions import Prediction, probabilities
+from mutualnet.runtime.sessions import INPUT, OUTPUT, Sessions
+from mutualnet.space import Subnet
+
+Picture = str | os.PathLike[str] | Image.Image | np.ndarray
+"""A file, a PIL image of any mode, or pixels uint8 (H, W), (H, W, 3) or (H, W, 4)."""
+
+
+class AdaptiveRunner:
+    """Runs an artifact within any budget. Any number of threads may use it at once.
+
+    Args:
+        artifact: What `mutualnet export` wrote: its path, or an `Artifact`.
+        threads: That one inference uses; None for one a core.
+        max_loaded: Most configurations in memory; the least recently used leave first.
+        max_bytes: Most bytes of their weights; None for any.
+        batch_size: Most images in one inference.
+
+    Raises:
+        ArtifactError: If the artifact is damaged, or of a version that this one cannot read.
+        ValueError: If a setting is below 1.
+    """
+
+    def __init__(
+        self,
+        artifact: Artifact | Path | str,
+        *,
+        threads: int | None = None,
+        max_loaded: int = 8,
+        max_bytes: int | None = None,
+        batch_size: int = 16,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        self.artifact = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
+        self.batch_size = batch_size
+        self.sessions = Sessions(
+            self.artifact, threads=threads, max_loaded=max_loaded, max_bytes=max_bytes
+        )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each of the K outputs."""
+        return self.artifact.manifest.class_names
+
+    def choose(self, budget: str | Budget | Subnet | None = None) -> Subnet:
+        """The configuration that a budget buys.
+
+        Args:
+            budget: Most multiply-adds (`"150M"`) or highest latency (`"8ms"`), a configuration
+                itself, or None for the best of all.
+
+        Raises:
+            ValueError: If nothing meets it, a latency was not measured, or the artifact has no such
+                configuration.
+        """
+        if isinstance(budget, Subnet):
+            return self.artifact.configuration(budget).subnet
+        limit = parse_budget(budget) if isinstance(budget, str) else budget or Budget()
+        return self.artifact.choose(limit).subnet
+
+    def run(
+        self,
+        images: Picture | Sequence[Picture],
+        budget: str | Budget | Subnet | None = None,
+    ) -> list[Prediction]:
+        """Classify images.
+
+        Args:
+            images: One, or any number of them.
+            budget: As for `choose`.
+
+        Returns:
+            One prediction for each image, in their order.
+
+        Raises:
+            ValueError: If an image cannot be read, or as `choose` does.
+            TypeError: If an image is of no kind that is taken.
+        """
+        subnet = self.choose(budget)
+        several = isinstance(images, Sequence) and not isinstance(images, str)
+        todo: Iterable[Any] = images if several else [images]  # type: ignore[assignment]
+        found: list[Prediction] = []
+        todo = iter(todo)
+        while batch := list(islice(todo, self.batch_size)):
+            logits = self.logits(np.stack([self.inputs(image) for image in batch]), subnet)
+            found += self.predictions(logits, subnet)
+        return found
+
+    def inputs(self, image: Picture) -> np.ndarray:
+        """What every graph takes of an image: float32 (C, H, W) at the artifact's resolution.
+
+        Raises:
+            ValueError: If the image cannot be read; the text names it.
+            TypeError: If it is of no kind that is taken.
+        """
+        manifest = self.artifact.manifest
+        array: np.ndarray = manifest.image_steps(_opened(image))
+        expected = (manifest.input_channels, manifest.resolution, manifest.resolution)
+        if array.shape != expected:
+            raise ValueError(f"the artifact's steps must make {expected}, got {array.shape}")
+        return array
+
+    def logits(self, inputs: np.ndarray, subnet: Subnet) -> np.ndarray:
+        """Outputs (N, K) of a configuration before softmax.
+
+        Args:
+            inputs: float32 (N, C, H, W), as `inputs` makes them.
+            subnet: Which configuration.
+        """
+        configuration = self.artifact.configuration(subnet)
+        session = self.sessions.get(configuration)
+        found = [
+            session.run([OUTPUT], {INPUT: batch})[0][:count]
+            for batch, count in _batches(inputs, configuration)
+        ]
+        return np.concatenate(found)
+
+    def predictions(self, logits: np.ndarray, subnet: Subnet) -> list[Prediction]:
+        """What logits (N, K) of a configuration say."""
+        names = self.class_names
+        return [
+            Prediction(
+                class_name=names[int(shares.argmax())],
+                probability=float(shares.max()),
+                probabilities=tuple(shares.tolist()),
+                subnet=subnet,
+            )
+            for shares in probabilities(self.artifact.manifest.task, logits)
+        ]
+
+
+def _batches(inputs: np.ndarray, configuration: Configuration) -> Iterable[tuple[np.ndarray, int]]:
+    """Batches of the size that a graph takes, the last one filled up, and how many are meant."""
+    size = configuration.batch_size
+    if size is None:
+        yield inputs, len(inputs)
+        return
+    for start in range(0, len(inputs), size):
+        batch = inputs[start : start + size]
+        missing = size - len(batch)
+        filled = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)])
+        yield filled, len(batch)
+
+
+def _opened(image: Picture) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3):
+            raise TypeError(
+                "an array must hold pixels uint8 (H, W), (H, W, 3) or (H, W, 4), got "
+                f"{image.dtype} {image.shape}"
+            )
+        try:
+            return Image.fromarray(image)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"an array must be one image, got {image.shape} ({error})") from None
+    if not isinstance(image, str | os.PathLike):
+        raise TypeError(
+            f"an image must be a file, a PIL image or an array, got {type(image).__name__}"
+        )
+    if not Path(image).is_file():
+        raise ValueError(f"there is no image file {os.fspath(image)}")
+    try:
+        return read_image(image)
+    except Exception as error:  # Pillow's decoders raise anything on a broken file
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{os.fspath(image)} must be an image that can be read, got {reason}"
+        ) from None

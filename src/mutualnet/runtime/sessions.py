@@ -1,0 +1,128 @@
+"""ONNX Runtime sessions of the configurations in use, as many as memory is granted for."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mutualnet.runtime.artifact import Artifact
+from mutualnet.runtime.manifest import ArtifactError, Configuration
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+INPUT, OUTPUT = "images", "outputs"
+"""Names in every graph."""
+
+
+class Sessions:
+    """Loaded configurations, of which the least recently used leave first.
+
+    Args:
+        artifact: Where they come from.
+        threads: That one inference uses; None for one a core.
+        max_loaded: Most configurations in memory.
+        max_bytes: Most bytes of their weights; the one in use stays in any case. None for any.
+    """
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        *,
+        threads: int | None = None,
+        max_loaded: int = 8,
+        max_bytes: int | None = None,
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be >= 1 or None, got {threads}")
+        if max_loaded < 1:
+            raise ValueError(f"max_loaded must be >= 1, got {max_loaded}")
+        if max_bytes is not None and max_bytes < 1:
+            raise ValueError(f"max_bytes must be >= 1 or None, got {max_bytes}")
+        self.artifact, self.threads = artifact, threads
+        self.max_loaded, self.max_bytes = max_loaded, max_bytes
+        self._loaded: OrderedDict[str, tuple[int, InferenceSession]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Graphs in memory, the least recently used first."""
+        with self._lock:
+            return tuple(self._loaded)
+
+    def get(self, configuration: Configuration) -> InferenceSession:
+        """A configuration ready to run; loaded and run once on zeros if it is not in memory.
+
+        Raises:
+            ArtifactError: If its graph does not run, or takes or gives other shapes than the
+                manifest says.
+        """
+        with self._lock:
+            known = self._loaded.pop(configuration.graph, None)
+            if known is None:
+                # Make room first: memory must not hold one more than allowed even for a moment.
+                self._make_room(configuration.num_bytes)
+                known = (configuration.num_bytes, self._load(configuration))
+            self._loaded[configuration.graph] = known
+            return known[1]
+
+    def _make_room(self, num_bytes: int) -> None:
+        while self._loaded and (
+            len(self._loaded) >= self.max_loaded
+            or (
+                self.max_bytes is not None
+                and sum(size for size, _ in self._loaded.values()) + num_bytes > self.max_bytes
+            )
+        ):
+            self._loaded.popitem(last=False)
+
+    def _load(self, configuration: Configuration) -> InferenceSession:
+        session = load_session(self.artifact, configuration, self.threads)
+        manifest = self.artifact.manifest
+        side, size = manifest.resolution, configuration.batch_size or 1
+        zeros = np.zeros((size, manifest.input_channels, side, side), np.float32)
+        try:
+            outputs = session.run([OUTPUT], {INPUT: zeros})[0]
+        except Exception as error:
+            raise _failed(self.artifact, configuration, error) from None
+        expected = (size, len(manifest.class_names))
+        if outputs.shape != expected:
+            raise ArtifactError(
+                f"{self.artifact.path}: the graph of {configuration.subnet} must give {expected} "
+                f"for the manifest's classes, got {outputs.shape}"
+            )
+        return session
+
+
+def load_session(
+    artifact: Artifact, configuration: Configuration, threads: int | None
+) -> InferenceSession:
+    """Load a configuration's graph into ONNX Runtime, with denormal numbers taken as zero.
+
+    Raises:
+        ArtifactError: If it cannot be loaded.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors are raised
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    try:
+        return onnxruntime.InferenceSession(
+            str(artifact.folder / configuration.graph), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # ONNX Runtime has a class for each of its codes
+        raise _failed(artifact, configuration, error) from None
+
+
+def _failed(artifact: Artifact, configuration: Configuration, error: Any) -> ArtifactError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ArtifactError(
+        f"{artifact.path}: the graph of {configuration.subnet} does not run in ONNX Runtime "
+        f"({reason}). Update onnxruntime, or export again."
+    )
