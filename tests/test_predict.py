@@ -17,7 +17,8 @@ from PIL import Image
 
 from mutualnet import prediction
 from mutualnet.cli import main
-from mutualnet.prediction import Classifier, classify, find_images
+from mutualnet.image_paths import find_images
+from mutualnet.prediction import Classifier, classify
 from mutualnet.run_directory import load_run
 from mutualnet.table import QueryTable
 from mutualnet.training.train import train

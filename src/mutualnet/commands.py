@@ -23,9 +23,10 @@ from mutualnet.cost import CostModel
 from mutualnet.cpu import flush_denormals, tune_allocator
 from mutualnet.data.feeding import calibration_loader, part_loader, plain_loader
 from mutualnet.distributed import current_ranks, from_first, process_group, training_device
+from mutualnet.image_paths import find_images
 from mutualnet.models import create_model
 from mutualnet.planning import propose_space
-from mutualnet.prediction import Classifier, Output, choose_row, classify, find_images, write
+from mutualnet.prediction import Classifier, Output, choose_row, classify, write
 from mutualnet.progress import WorkProgress
 from mutualnet.recipes import RECIPES, load_recipe
 from mutualnet.report import plot_frontier, print_table
@@ -262,6 +263,42 @@ def predict(
     if errors:
         count = f"{len(errors)} of {len(paths)} images cannot be read: "
         raise ValueError(f"{count if len(paths) > 1 else ''}{'; '.join(errors)}")
+
+
+def export(
+    path: Path,
+    out: Path | None = None,
+    *,
+    configurations: str = "front",
+    kind: str | None = None,
+    data: str | None = None,
+    is_measured: bool = True,
+    trust: bool = False,
+) -> None:
+    """Export a run to one file that a device runs at any budget, or one configuration by itself.
+
+    Args:
+        path: The run.
+        out: File to write; by default named like the run, in the working folder.
+        configurations: As for `export_run`.
+        kind: As for `export_run`.
+        data: As for `export_run`.
+        is_measured: Whether to time the artifact's configurations on this machine.
+        trust: As for `load_run`.
+    """
+    from mutualnet.device_commands import time_artifact
+    from mutualnet.export import SUFFIX, SUFFIXES, export_run
+
+    flush_denormals()
+    if kind is not None and kind not in SUFFIXES:
+        raise ValueError(f"--format must be one of {', '.join(SUFFIXES)}, got {kind!r}")
+    run, console = load_run(path, trust=trust), make_console()
+    suffix = SUFFIX if kind is None else SUFFIXES[kind]
+    place = out or Path(f"{path.resolve().name}{suffix}")
+    export_run(run, place, configurations=configurations, kind=kind, data=data, say=console.print)
+    console.print(f"written: {place}, {place.stat().st_size / 2**20:.2f} MiB")
+    if kind is None and is_measured:
+        time_artifact(place)
 
 
 def _describe(run: Run, row: Row, limit: Budget) -> str:

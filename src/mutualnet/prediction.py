@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import glob
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from mutualnet.budget import Budget
-from mutualnet.data.photos import EXTENSIONS
+from mutualnet.image_paths import shown
 from mutualnet.precision import autocast_to
 from mutualnet.run_directory import Run
 from mutualnet.table import QueryTable, Row
@@ -44,46 +42,6 @@ class Prediction:
     """Of every class, where the task has some."""
     error: str | None = None
     """Why the file cannot be read."""
-
-
-def find_images(words: Sequence[str]) -> Iterator[Path]:
-    """Files, the images in folders and below, and the images that quoted patterns match; sorted.
-
-    What is nowhere comes as it was written.
-    """
-    for word in words:
-        if not glob.has_magic(word) or os.path.lexists(word):
-            yield from _images_of(Path(word))
-            continue
-        # Not Path.glob, which takes no pattern that begins with a slash.
-        names = sorted(glob.glob(word, recursive=True))  # noqa: PTH207
-        found = [path for name in names for path in _some(name)]
-        yield from dict.fromkeys(found) if found else [Path(word)]
-
-
-def _some(name: str) -> list[Path]:
-    """A match of a pattern that is an image, or the images in one that is a folder."""
-    path = Path(name)
-    if path.is_dir():
-        return _below(path)
-    return [path] if name.lower().endswith(EXTENSIONS) else []
-
-
-def _images_of(path: Path) -> list[Path]:
-    return (_below(path) or [path]) if path.is_dir() else [path]
-
-
-def _below(folder: Path) -> list[Path]:
-    """Images in a folder and in those below, but for hidden ones."""
-    found = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(parent, name)
-            for name in names
-            if not name.startswith(".") and name.lower().endswith(EXTENSIONS)
-        ]
-    return sorted(found)
 
 
 def choose_row(run: Run, limit: Budget) -> Row:
@@ -130,7 +88,7 @@ class Classifier:
 
     def predict(self, path: Path) -> Prediction:
         """Classify a file. One that cannot be read gives an `error` that names it."""
-        file = _shown(path)
+        file = shown(path)
         if not path.is_file():
             kind = "image in" if path.is_dir() else "image file"
             return Prediction(file=file, error=f"no {kind} {file}")
@@ -166,11 +124,6 @@ def _rounded(shares: Tensor) -> list[float]:
     return [round(share, 6) for share in shares.tolist()]
 
 
-def _shown(path: Path) -> str:
-    """A name that can be printed, also where it is not UTF-8."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
 def write(
     output: Literal["json", "csv"],
     classifier: Classifier,
@@ -204,7 +157,7 @@ def _write_json(classifier: Classifier, limit: Budget, predictions: Iterator[Pre
     document = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "run": _shown(run.path),
+        "run": shown(run.path),
         "budget": {"macs": limit.macs, "latency_ms": limit.latency_ms},
         "configuration": row.subnet.to_dict(),
         "macs": row.macs,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 
 def _demo(words: argparse.Namespace) -> None:
@@ -62,6 +63,38 @@ def _predict(words: argparse.Namespace) -> None:
     predict(words.run, words.images, budget=words.budget, output=words.output, trust=words.trust)
 
 
+def _export(words: argparse.Namespace) -> None:
+    from mutualnet.commands import export
+
+    export(
+        words.run,
+        words.out,
+        configurations=words.configs,
+        kind=words.format,
+        data=words.data,
+        is_measured=words.measure,
+        trust=words.trust,
+    )
+
+
+def _run(words: argparse.Namespace) -> None:
+    from mutualnet.device_commands import run
+
+    run(
+        words.artifact,
+        words.images,
+        budget=words.budget,
+        threads=words.threads,
+        as_json=words.json,
+    )
+
+
+def _measure(words: argparse.Namespace) -> None:
+    from mutualnet.device_commands import time_artifact
+
+    time_artifact(words.artifact, threads=words.threads, batch_size=words.batch, runs=words.runs)
+
+
 def _plan(words: argparse.Namespace) -> None:
     from mutualnet.commands import plan
 
@@ -74,6 +107,11 @@ def _plan(words: argparse.Namespace) -> None:
 
 
 def _info(words: argparse.Namespace) -> None:
+    if words.model.endswith(".mutualnet") or Path(words.model, "manifest.json").is_file():
+        from mutualnet.device_commands import describe_artifact
+
+        describe_artifact(Path(words.model))
+        return
     from mutualnet.commands import info
 
     info(
@@ -108,6 +146,9 @@ CALLS: dict[str, Callable[[argparse.Namespace], None]] = {
     "train": _train,
     "table": _table,
     "predict": _predict,
+    "export": _export,
+    "run": _run,
+    "measure": _measure,
     "plan": _plan,
     "info": _info,
 }

@@ -18,12 +18,32 @@ _NO_MEMORY = "out of memory|alloc.* memory"
 """How PyTorch reports it."""
 
 
+_EXTRAS = {
+    "runtime": ("onnxruntime", "PIL"),
+    "export": ("onnx", "onnx_ir", "onnxscript", "openvino"),
+}
+"""Packages of the extras that devices and exports need."""
+
+
 def _complain(error: BaseException | str) -> None:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if "Traceback" in str(error):  # a loader's worker reports all of it; its last line says what
         lines = [lines[-1].partition("Error: ")[2] or lines[-1]]
     notes = getattr(error, "__notes__", [])
     print(printable(" ".join(["mutualnet:", *lines, *notes])), file=sys.stderr)
+
+
+def _how_to_install(package: str) -> str:
+    for extra, packages in _EXTRAS.items():
+        if package in packages:
+            return (
+                f"{package} is not installed, which this command needs: "
+                f"pip install 'mutualnet[{extra}]'"
+            )
+    return (
+        f"{package} is not installed. The base install is for devices; to train and for all "
+        "commands: pip install 'mutualnet[train]'"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,10 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "mutualnet":
             raise
-        _complain(
-            f"{error.name} is not installed. The base install is for devices; to train and for all "
-            "commands: pip install 'mutualnet[train]'"
-        )
+        _complain(_how_to_install(error.name.partition(".")[0]))
         return _USER_ERROR
     except OSError as error:  # a full disk, a vanished mount
         _complain(error)

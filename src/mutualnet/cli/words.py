@@ -18,6 +18,9 @@ _DESCRIPTION = """Train one network, run it at any budget.
   mutualnet train RECIPE --data DIR --out RUN  train once, for every width and resolution
   mutualnet table RUN                          score and time every sub-network
   mutualnet predict RUN IMAGE --budget 150M    classify with the best one within a budget
+  mutualnet export RUN -o FILE.mutualnet       one file for devices, which need no PyTorch
+  mutualnet run FILE.mutualnet IMAGE           classify there, within a --budget too
+  mutualnet measure FILE.mutualnet             time every configuration on this device
   mutualnet info MODEL                         what of a model can be made narrower
   mutualnet plan MODEL --budgets 5ms,150M      what to train for some budgets, on this machine
 """
@@ -142,12 +145,13 @@ def _trust(parser: Parser, whose: str) -> None:
     )
 
 
-def _model(parser: Parser) -> None:
+def _model(parser: Parser, also: str = "") -> None:
     """A network by name, and the size of its classifier."""
     parser.add_argument(
         "model",
         type=str,
-        help="timm:NAME, torchvision:NAME, package.module:function, one of ours, or a timm NAME",
+        help="timm:NAME, torchvision:NAME, package.module:function, one of ours, or a timm NAME"
+        + also,
     )
     parser.add_argument(
         "--num-classes", type=positive, default=1000, help="outputs of the classifier (1000)"
@@ -184,6 +188,17 @@ def _table(parser: Parser) -> None:
     _trust(parser, "the run")
 
 
+def _budget(parser: Parser) -> None:
+    parser.add_argument(
+        "--budget",
+        type=str,
+        action="append",
+        default=[],
+        help="most multiply-adds (150M, 1.5G) or highest latency (8ms); given several times, all "
+        "of them hold; without it the best of all",
+    )
+
+
 def _predict(parser: Parser) -> None:
     parser.add_argument("run", type=Path, help="directory with a query table")
     parser.add_argument(
@@ -192,13 +207,7 @@ def _predict(parser: Parser) -> None:
         nargs="+",
         help="image files of any size and mode, folders of them, or quoted patterns ('a/**/*.jpg')",
     )
-    parser.add_argument(
-        "--budget",
-        type=str,
-        action="append",
-        help="most multiply-adds (150M, 1.5G) or highest latency (8ms); given several times, all "
-        "of them hold; without it the best of all",
-    )
+    _budget(parser)
     _trust(parser, "the run")
     output = parser.add_mutually_exclusive_group()
     for name, what in (("json", "one JSON document"), ("csv", "one CSV table")):
@@ -212,8 +221,74 @@ def _predict(parser: Parser) -> None:
         )
 
 
+def _export(parser: Parser) -> None:
+    parser.add_argument("run", type=Path, help="directory with a query table")
+    parser.add_argument(
+        "-o", "--out", type=Path, help="file to write, NAME.mutualnet (named like the run)"
+    )
+    parser.add_argument(
+        "--configs",
+        type=str,
+        default="front",
+        help="what to export: front (the best one for each budget), all, a count of the front's, "
+        "or names as in the table, 0.5x160,1x224 (%(default)s)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=["onnx", "openvino", "torch"],
+        help="one configuration by itself, in this format, in place of an artifact",
+    )
+    parser.add_argument(
+        "--data",
+        type=str,
+        help="folder of the images, if they are elsewhere now; a few of them verify the export",
+    )
+    parser.add_argument(
+        "--no-measure",
+        dest="measure",
+        action="store_false",
+        help="do not time the configurations on this machine",
+    )
+    _trust(parser, "the run")
+
+
+def _artifact(parser: Parser) -> None:
+    parser.add_argument("artifact", type=Path, help="file that `mutualnet export` wrote")
+
+
+def _run(parser: Parser) -> None:
+    _artifact(parser)
+    parser.add_argument(
+        "images",
+        type=str,
+        nargs="+",
+        help="image files of any size and mode, folders of them, or quoted patterns ('a/**/*.jpg')",
+    )
+    _budget(parser)
+    parser.add_argument(
+        "--threads", type=positive, help="threads of one inference (one for each core)"
+    )
+    parser.add_argument("--json", action="store_true", help="write one JSON document for programs")
+
+
+def _measure(parser: Parser) -> None:
+    _artifact(parser)
+    parser.add_argument(
+        "--threads", type=positive, default=1, help="threads of one inference (%(default)s)"
+    )
+    parser.add_argument(
+        "--batch", type=positive, default=1, help="images of one inference (%(default)s)"
+    )
+    parser.add_argument(
+        "--runs",
+        type=positive,
+        default=50,
+        help="timed inferences of each configuration (%(default)s)",
+    )
+
+
 def _info(parser: Parser) -> None:
-    _model(parser)
+    _model(parser, "; or a file that `mutualnet export` wrote, to list what it holds")
     parser.add_argument(
         "--width-range",
         type=number,
@@ -243,6 +318,9 @@ _COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "train": ("train by a recipe", _train),
     "table": ("score and time every sub-network of a run", _table),
     "predict": ("classify images within a budget", _predict),
+    "export": ("write one file that a device runs at any budget", _export),
+    "run": ("classify images with an exported file, without PyTorch", _run),
+    "measure": ("time an exported file's configurations on this device", _measure),
     "plan": ("which widths and resolutions meet budgets on this machine", _plan),
     "info": ("what of a model is elastic, what is frozen, what it costs", _info),
 }

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from mutualnet.data.folders import check_apart, list_files, list_folders
 from mutualnet.data.photos import (
-    EXTENSIONS,
     Files,
     hold_out,
     hold_out_select,
@@ -16,6 +15,7 @@ from mutualnet.data.photos import (
     train_transform,
 )
 from mutualnet.data.splits import DataSplits, SplitSettings
+from mutualnet.image_paths import EXTENSIONS
 from mutualnet.messages import shorten
 from mutualnet.selection import Selection
 

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 
 from mutualnet.data.augment import Cutout, learned_policy
@@ -42,7 +41,6 @@ from mutualnet.selection import Selection
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 """Mean and deviation of ImageNet."""
-EXTENSIONS = (*IMG_EXTENSIONS, ".gif")
 CROP_SCALES = {"standard": (0.25, 1.0), "wide_crop": (0.08, 1.0)}
 """Share of the area that a random crop covers, by the name of the augmentation."""
 

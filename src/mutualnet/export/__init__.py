@@ -7,6 +7,17 @@ is written. Start at `artifact`.
 from __future__ import annotations
 
 from mutualnet.export.artifact import ArtifactInfo, choose_rows, write_artifact
+from mutualnet.export.from_run import SUFFIX, export_run
+from mutualnet.export.standalone import SUFFIXES, write_standalone
 from mutualnet.export.verification import TOLERANCE
 
-__all__ = ["TOLERANCE", "ArtifactInfo", "choose_rows", "write_artifact"]
+__all__ = [
+    "SUFFIX",
+    "SUFFIXES",
+    "TOLERANCE",
+    "ArtifactInfo",
+    "choose_rows",
+    "export_run",
+    "write_artifact",
+    "write_standalone",
+]

@@ -65,7 +65,7 @@ def trace_graph(module: nn.Module, *, channels: int, resolution: int) -> GraphTe
     for batch_size in (None, 1):
         example = torch.zeros(batch_size or 2, channels, resolution, resolution)
         try:
-            with _quiet():
+            with quiet():
                 program = torch.onnx.export(
                     module,
                     (example,),
@@ -83,7 +83,7 @@ def trace_graph(module: nn.Module, *, channels: int, resolution: int) -> GraphTe
         assert program is not None
         model = program.model
         weights = _open_weights(model, _tensors(module))
-        with _quiet():
+        with quiet():
             onnxscript.optimizer.optimize(model)
         _check_signature(model, weights)
         _loosen_reshapes(model)
@@ -94,7 +94,7 @@ def trace_graph(module: nn.Module, *, channels: int, resolution: int) -> GraphTe
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the exporter's notes to itself: errors are raised, and outputs verified later."""
     loggers = [logging.getLogger(name) for name in _CHATTY]
     levels = [logger.level for logger in loggers]
@@ -178,7 +178,7 @@ def set_groups(model: ir.Model, groups: Mapping[str, int]) -> None:
     """Let convolutions have another number of groups, by the names of their weights."""
     for node in model.graph:
         weight = node.inputs[1] if node.op_type == "Conv" else None
-        if weight is not None and weight.name in groups:
+        if weight is not None and weight.name is not None and weight.name in groups:
             node.attributes["group"] = ir.AttrInt64("group", groups[weight.name])
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from mutualnet.runtime.archive import write_archive
 from mutualnet.runtime.artifact import Artifact, digest_of
+from mutualnet.runtime.device import device_name
 from mutualnet.runtime.manifest import (
     MANIFEST,
     TABLE,
@@ -16,6 +17,7 @@ from mutualnet.runtime.manifest import (
     Configuration,
     Manifest,
 )
+from mutualnet.runtime.measurement import Latency, findings, measure, with_latencies
 from mutualnet.runtime.predictions import Prediction, probabilities
 from mutualnet.runtime.runner import AdaptiveRunner
 from mutualnet.runtime.sessions import INPUT, OUTPUT, Sessions, load_session
@@ -31,11 +33,16 @@ __all__ = [
     "Artifact",
     "ArtifactError",
     "Configuration",
+    "Latency",
     "Manifest",
     "Prediction",
     "Sessions",
+    "device_name",
     "digest_of",
+    "findings",
     "load_session",
+    "measure",
     "probabilities",
+    "with_latencies",
     "write_archive",
 ]

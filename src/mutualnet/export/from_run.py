@@ -1,0 +1,125 @@
+"""Export what a run directory holds."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mutualnet import __version__
+from mutualnet.config import RecipeChanges
+from mutualnet.data.feeding import plain_loader
+from mutualnet.export.artifact import ArtifactInfo, choose_rows, write_artifact
+from mutualnet.export.standalone import SUFFIXES, write_standalone
+from mutualnet.run_directory import Run
+from mutualnet.table import QueryTable, Row
+from mutualnet.training import load_splits, plain_task
+
+SUFFIX = ".mutualnet"
+"""Ending of an artifact's name."""
+_NUM_IMAGES = 8
+"""Real images that every export is verified with."""
+
+
+def export_run(
+    run: Run,
+    out: Path,
+    *,
+    configurations: str = "front",
+    kind: str | None = None,
+    data: str | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Export configurations of a run, after each has given there what PyTorch gives.
+
+    Args:
+        run: With its table.
+        out: File to write.
+        configurations: `front`, `all`, a count of those of the front, or names as in the table,
+            separated by commas: `0.5x160,1x224`.
+        kind: `onnx`, `openvino` or `torch` for one configuration by itself; None for an artifact.
+        data: Folder of the images, where they are elsewhere now than when it was trained. Some of
+            the images that choose are what exports are verified with.
+        say: Told what was exported, a line each.
+
+    Raises:
+        ValueError: If the run has no table, `configurations` says something else, a network cannot
+            be exported, or it gives other outputs there.
+    """
+    if run.table is None:
+        raise ValueError(f"{run.path} has no query table yet. Make it: mutualnet table {run.path}")
+    suffix = SUFFIX if kind is None else SUFFIXES.get(kind)
+    if suffix is not None and out.suffix != suffix:
+        raise ValueError(f"--out must end in {suffix}, got {out}")
+    if not out.parent.is_dir():
+        raise ValueError(f"--out must lie in a folder that is there, got {out}")
+    if out.is_dir():
+        raise ValueError(f"--out must name a file, got the folder {out}")
+    rows = _parse_configurations(run.table, configurations)
+    if kind is not None and len(rows) != 1:
+        raise ValueError(
+            f"--format {kind} is for one configuration by itself, got {len(rows)}. Name it: "
+            f"--configs {rows[-1].subnet}"
+        )
+    info = ArtifactInfo(
+        task=run.recipe.task,
+        class_names=tuple(run.info["class_names"]),
+        preprocessing=run.preprocessing,
+        provenance=_provenance(run),
+    )
+    images = _images(run, data)
+    # Fused kernels of one thread and of several round alike only by chance; the check allows both.
+    if kind is None:
+        write_artifact(out, run.supernet, run.table, rows, info, images, say)
+    else:
+        write_standalone(out, kind, run.supernet, rows[0].subnet, info, images)
+        say(f"exported {rows[0].subnet}")
+
+
+def _parse_configurations(table: QueryTable, text: str) -> tuple[Row, ...]:
+    if text in ("front", "all"):
+        return choose_rows(table, text)
+    if text.strip().lstrip("+-").isdigit():
+        return choose_rows(table, int(text))
+    by_name = {str(row.subnet): row for row in table.rows}
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in by_name]
+    if unknown or not names:
+        raise ValueError(
+            "--configs must be front, all, a count, or names of the table such as "
+            f"{next(iter(by_name))}, got {(unknown or [text])[0]!r}"
+        )
+    return choose_rows(table, [by_name[name].subnet for name in names])
+
+
+def _images(run: Run, folder: str | None) -> Tensor:
+    """Some of the images that choose, as the network sees them."""
+    recipe = RecipeChanges(data=folder).apply(run.recipe)
+    data = load_splits(recipe)
+    if data.data_id != run.info["data_id"]:
+        raise ValueError(
+            f"{recipe.data.place} must hold the data that {run.path} was trained on, got others"
+        )
+    task = plain_task(recipe)
+    batch = next(iter(plain_loader(data.select, _NUM_IMAGES, num_workers=0)))
+    return task.inputs(batch).float().contiguous()
+
+
+def _provenance(run: Run) -> dict[str, Any]:
+    assert run.table is not None
+    return {
+        "recipe": run.recipe.name,
+        "model": run.recipe.model.name,
+        "data": run.recipe.data.name,
+        "data_id": run.info["data_id"],
+        "trained": run.info.get("finished"),
+        "weights_sha256": run.supernet.weights_hash(),
+        "table_scored_in": run.table.meta.get("format", "fp32"),
+        "mutualnet": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }

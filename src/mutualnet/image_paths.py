@@ -1,0 +1,67 @@
+"""Image files that words of a command line name, and how they are shown."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+EXTENSIONS = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".ppm",
+    ".bmp",
+    ".pgm",
+    ".tif",
+    ".tiff",
+    ".webp",
+    ".gif",
+)
+"""Endings of images' names, in small letters."""
+
+
+def find_images(words: Sequence[str]) -> Iterator[Path]:
+    """Files, the images in folders and below, and the images that quoted patterns match; sorted.
+
+    What is nowhere comes as it was written.
+    """
+    for word in words:
+        if not glob.has_magic(word) or os.path.lexists(word):
+            yield from _images_of(Path(word))
+            continue
+        # Not Path.glob, which takes no pattern that begins with a slash.
+        names = sorted(glob.glob(word, recursive=True))  # noqa: PTH207
+        found = [path for name in names for path in _some(name)]
+        yield from dict.fromkeys(found) if found else [Path(word)]
+
+
+def _some(name: str) -> list[Path]:
+    """A match of a pattern that is an image, or the images in one that is a folder."""
+    path = Path(name)
+    if path.is_dir():
+        return _below(path)
+    return [path] if name.lower().endswith(EXTENSIONS) else []
+
+
+def _images_of(path: Path) -> list[Path]:
+    return (_below(path) or [path]) if path.is_dir() else [path]
+
+
+def _below(folder: Path) -> list[Path]:
+    """Images in a folder and in those below, but for hidden ones."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(parent, name)
+            for name in names
+            if not name.startswith(".") and name.lower().endswith(EXTENSIONS)
+        ]
+    return sorted(found)
+
+
+def shown(path: Path | str) -> str:
+    """A name that can be printed, also where it is not UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
