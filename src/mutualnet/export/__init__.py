@@ -1,12 +1,12 @@
 """From a trained network to what a device runs: an artifact, or one configuration by itself.
 
 The graphs of an artifact read slices of one file of weights; every one is verified before anything
-is written. Start at `artifact`.
+is written. Start at `artifact_writer`.
 """
 
 from __future__ import annotations
 
-from mutualnet.export.artifact import ArtifactInfo, choose_rows, write_artifact
+from mutualnet.export.artifact_writer import ArtifactInfo, choose_rows, write_artifact
 from mutualnet.export.from_run import SUFFIX, export_run
 from mutualnet.export.standalone import SUFFIXES, write_standalone
 from mutualnet.export.verification import TOLERANCE

@@ -14,7 +14,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from mutualnet.export.artifact import ArtifactInfo
+from mutualnet.export.artifact_writer import ArtifactInfo
 from mutualnet.export.graphs import constant, quiet, trace_graph
 from mutualnet.export.verification import (
     check_difference,

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,6 +25,14 @@ CACHE_VARIABLE = "MUTUALNET_CACHE"
 """Environment variable that names the folder where artifacts are unpacked."""
 
 
+class _TemporaryFolder:
+    """A folder that goes with the object."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="mutualnet-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
     """An artifact that was found whole. Make it with `open`."""
@@ -35,7 +44,7 @@ class Artifact:
     """What its configurations score and cost; latencies are those of `mutualnet measure`."""
     folder: Path
     """Where its graphs and weights lie as files."""
-    _temporary: tempfile.TemporaryDirectory[str] | None = None
+    _temporary: _TemporaryFolder | None = None
     """Keeps a folder that is not in the cache for as long as the artifact lives."""
 
     @classmethod
@@ -172,7 +181,7 @@ def _cache_folder() -> Path:
 
 def _unpacked(
     archive: Archive, manifest: Manifest, names: Iterable[str], cache: Path | None
-) -> tuple[Path, tempfile.TemporaryDirectory[str] | None]:
+) -> tuple[Path, _TemporaryFolder | None]:
     """Where the files lie as files, and what keeps them there if that is not the cache."""
     names = sorted(names)
     key = hashlib.sha256("".join(f"{n}\0{manifest.files[n]}\n" for n in names).encode())
@@ -184,14 +193,14 @@ def _unpacked(
         parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{key.hexdigest()[:16]}-", dir=parent))
     except (OSError, RuntimeError) as error:  # no home, or one that cannot be written
-        temporary = tempfile.TemporaryDirectory(prefix="mutualnet-")
+        temporary = _TemporaryFolder()
         logger.info(
             "unpacking to a temporary folder: the cache cannot be written (%s); %s names another",
             error,
             CACHE_VARIABLE,
         )
-        _unpack(archive, manifest, names, Path(temporary.name))
-        return Path(temporary.name), temporary
+        _unpack(archive, manifest, names, temporary.path)
+        return temporary.path, temporary
     try:
         _unpack(archive, manifest, names, partial)
         if folder.exists() and not _is_whole(folder, names, manifest):

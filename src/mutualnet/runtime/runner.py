@@ -164,7 +164,7 @@ def _opened(image: Picture) -> Image.Image:
     if isinstance(image, Image.Image):
         return image
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
             raise TypeError(
                 "an array must hold pixels uint8 (H, W), (H, W, 3) or (H, W, 4), got "
                 f"{image.dtype} {image.shape}"

@@ -1,0 +1,227 @@
+"""An artifact is whole or it is refused; two hundred damaged ones give no wrong answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import stat
+import zipfile
+
+import numpy as np
+import pytest
+
+from mutualnet.runtime import AdaptiveRunner, Artifact, ArtifactError, measure, with_latencies
+from mutualnet.table import QueryTable
+from tests.small_artifact import SUBNETS, picture
+
+MUTATIONS = 200
+
+
+def _content(path):
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def _write(path, entries):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries:
+            archive.writestr(name, content)
+
+
+def _flip(rng, data):
+    data = bytearray(data)
+    for _ in range(rng.integers(1, 4)):
+        data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+    return bytes(data)
+
+
+def _mutated(rng, path, out):
+    """One way to damage a file; returns what was done."""
+    whole, content = path.read_bytes(), _content(path)
+    names = list(content)
+    one, other = rng.choice(names, 2, replace=False)
+    kind = rng.integers(9)
+    if kind == 0:
+        out.write_bytes(_flip(rng, whole))
+        return "bits of the file"
+    if kind == 1:
+        out.write_bytes(whole[: rng.integers(len(whole))])
+        return "cut"
+    if kind == 2:
+        at = rng.integers(len(whole))
+        out.write_bytes(whole[:at] + rng.bytes(5) + whole[at:])
+        return "bytes inserted"
+    if kind == 3:
+        del content[one]
+    elif kind == 4:
+        content[one], content[other] = content[other], content[one]
+    elif kind == 5:
+        content[one] = _flip(rng, content[one])
+    elif kind == 6:
+        content[one] = content[one][: rng.integers(len(content[one]))]
+    elif kind == 7:
+        text = content["manifest.json"].decode()
+        digits = [i for i, c in enumerate(text) if c.isdigit()]
+        at = digits[rng.integers(len(digits))]
+        content["manifest.json"] = (text[:at] + str(rng.integers(10)) + text[at + 1 :]).encode()
+    else:
+        content[f"extra{rng.integers(100)}"] = rng.bytes(10)
+    _write(out, content.items())
+    return f"{kind}: {one}, {other}"
+
+
+def test_damage_gives_a_refusal_or_the_right_answer(artifact_file, tmp_path):
+    rng, image = np.random.default_rng(0), picture()
+    right = {s: AdaptiveRunner(artifact_file).run(image, s)[0].probabilities for s in SUBNETS}
+    refused = answered = 0
+    for number in range(MUTATIONS):
+        out = tmp_path / "m.mutualnet"
+        what = _mutated(rng, artifact_file, out)
+        try:
+            runner = AdaptiveRunner(Artifact.open(out, cache=tmp_path / f"cache{number % 2}"))
+            found = {s: runner.run(image, s)[0].probabilities for s in SUBNETS}
+        except ArtifactError as error:
+            refused += 1
+            text = str(error)
+            assert text.startswith(f"{out} must be an artifact of"), (what, text)
+            assert "\n" not in text
+        else:
+            answered += 1
+            for subnet in SUBNETS:
+                np.testing.assert_array_equal(found[subnet], right[subnet], err_msg=what)
+        if number % 20 == 0:  # what was unpacked before must not hide what is wrong now
+            shutil.rmtree(tmp_path / "cache0", ignore_errors=True)
+    assert refused + answered == MUTATIONS
+    assert refused > MUTATIONS / 2
+
+
+TRICKS = {
+    "leaves the folder": [("../evil", b"x")],
+    "absolute": [("/etc/evil", b"x")],
+    "in a folder": [("a/b", b"x")],
+    "backslash": [("a\\b", b"x")],
+    "hidden": [(".evil", b"x")],
+    "drive": [("C:evil", b"x")],
+}
+
+
+@pytest.mark.parametrize("name", TRICKS)
+def test_names_that_leave_the_folder_are_refused(artifact_file, tmp_path, name):
+    out = tmp_path / "m.mutualnet"
+    _write(out, [*_content(artifact_file).items(), *TRICKS[name]])
+    with pytest.raises(ArtifactError, match="its files must have plain names"):
+        Artifact.open(out)
+    assert not (tmp_path / "evil").exists()
+
+
+def test_names_that_come_twice_are_refused(artifact_file, tmp_path):
+    out = tmp_path / "m.mutualnet"
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        _write(out, [*_content(artifact_file).items(), ("manifest.json", b"{}")])
+    with pytest.raises(ArtifactError, match=r"it holds manifest\.json twice"):
+        Artifact.open(out)
+
+
+def test_links_are_refused(artifact_file, tmp_path):
+    out = tmp_path / "m.mutualnet"
+    link = zipfile.ZipInfo("link")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    _write(out, [*_content(artifact_file).items(), (link, "/etc/passwd")])
+    with pytest.raises(ArtifactError, match="its files must be plain files, link is not"):
+        Artifact.open(out)
+
+
+def test_compressed_files_are_refused(artifact_file, tmp_path):
+    """A few bytes may unpack to any number of them."""
+    out = tmp_path / "m.mutualnet"
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in _content(artifact_file).items():
+            archive.writestr(name, content)
+    with pytest.raises(ArtifactError, match="must be stored as they are"):
+        Artifact.open(out)
+
+
+def test_other_files_are_refused(tmp_path):
+    for name, content in (("a", b""), ("b", b"no zip"), ("c", b"PK\x05\x06" + bytes(18))):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ArtifactError, match="must be an artifact of `mutualnet export`"):
+            Artifact.open(tmp_path / name)
+    with pytest.raises(ArtifactError, match="there is no such file"):
+        Artifact.open(tmp_path / "nothing")
+    with pytest.raises(ArtifactError, match=r"manifest\.json is missing"):
+        Artifact.open(tmp_path)
+
+
+def test_a_folder_is_an_artifact_too(artifact_file, tmp_path, cache):
+    folder = tmp_path / "unpacked"
+    folder.mkdir()
+    for name, content in _content(artifact_file).items():
+        (folder / name).write_bytes(content)
+    found = AdaptiveRunner(folder).run(picture())
+    assert found == AdaptiveRunner(artifact_file).run(picture())
+    (folder / "weights.bin").write_bytes(b"other")
+    with pytest.raises(ArtifactError, match=r"weights\.bin is damaged"):
+        Artifact.open(folder)
+    (folder / "weights.bin").unlink()
+    with pytest.raises(ArtifactError, match=r"weights\.bin is missing"):
+        Artifact.open(folder)
+
+
+def test_content_is_unpacked_once(artifact_file, cache):
+    first = Artifact.open(artifact_file).folder
+    written = {path: path.stat().st_mtime_ns for path in first.iterdir()}
+    assert Artifact.open(artifact_file).folder == first
+    assert {path: path.stat().st_mtime_ns for path in first.iterdir()} == written
+    assert [path for path in cache.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_damaged_cache_is_made_anew(artifact_file, cache):
+    folder = Artifact.open(artifact_file).folder
+    content = (folder / "weights.bin").read_bytes()
+    (folder / "weights.bin").write_bytes(content[:-1])
+    again = Artifact.open(artifact_file).folder
+    assert (again / "weights.bin").read_bytes() == content
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(artifact_file, tmp_path, monkeypatch):
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    monkeypatch.setenv("MUTUALNET_CACHE", str(blocked))
+    artifact = Artifact.open(artifact_file)
+    assert len(AdaptiveRunner(artifact).run(picture())) == 1
+    folder = artifact.folder
+    assert folder.is_dir()
+    del artifact
+    import gc
+
+    gc.collect()
+    assert not folder.exists()
+
+
+def test_another_table_is_written_into_the_artifact(artifact_file, tmp_path):
+    path = tmp_path / "m.mutualnet"
+    shutil.copy(artifact_file, path)
+    path.chmod(0o640)
+    artifact = Artifact.open(path)
+    latencies = measure(artifact, runs=5)
+    table = with_latencies(artifact, latencies, threads=1, batch_size=1, runs=5)
+    artifact.with_table(table)
+    again = Artifact.open(path)
+    assert again.table == table
+    assert again.folder == artifact.folder  # the weights are not unpacked again
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert AdaptiveRunner(again).run(picture()) == AdaptiveRunner(artifact_file).run(picture())
+    other = QueryTable.from_rows(table.rows[:2], table.meta)
+    with pytest.raises(ArtifactError, match="must have one finished row for each configuration"):
+        again.with_table(other)
+
+
+def test_another_table_is_written_into_a_folder(artifact_file, tmp_path):
+    folder = tmp_path / "unpacked"
+    folder.mkdir()
+    for name, content in _content(artifact_file).items():
+        (folder / name).write_bytes(content)
+    artifact = Artifact.open(folder)
+    rows = [dataclasses.replace(row, latency_ms=2.0) for row in artifact.table.rows]
+    artifact.with_table(QueryTable.from_rows(rows, artifact.table.meta))
+    assert {row.latency_ms for row in Artifact.open(folder).table.rows} == {2.0}
