@@ -10,6 +10,9 @@ from pathlib import Path
 
 import numpy
 import pytest
+from PIL import Image
+
+from tests.small_artifact import picture, small_artifact
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -52,12 +55,14 @@ def test_help_and_version_need_nothing(programs):
         assert (done.returncode, done.stderr) == (0, ""), words
         assert "mutualnet" in done.stdout
     listed = _run(programs / "mutualnet", "--help").stdout
-    for command in ("demo", "recipes", "train", "table", "predict", "plan", "info"):
+    commands = ("demo", "recipes", "train", "table", "predict", "export", "run", "measure")
+    for command in (*commands, "plan", "info"):
         assert f"\n    {command} " in listed
 
 
 @pytest.mark.parametrize(
-    "words", ["train x", "recipes", "table x", "predict x y", "info x", "plan x --budgets 1M"]
+    "words",
+    ["train x", "recipes", "table x", "predict x y", "export x", "info x", "plan x --budgets 1M"],
 )
 def test_what_needs_more_says_in_one_line_what_to_install(programs, words):
     done = _run(programs / "mutualnet", *words.split())
@@ -71,3 +76,56 @@ def test_a_wrong_word_is_named_before_anything_is_needed(programs):
     done = _run(programs / "mutualnet", "train", "x", "--epochs", "0")
     assert done.returncode == 2
     assert done.stderr.startswith("mutualnet: --epochs must be a whole number >= 1, got '0'")
+
+
+@pytest.mark.parametrize("words", ["run m.mutualnet a.png", "measure m.mutualnet"])
+def test_what_a_device_runs_needs_the_runtime_only(programs, words):
+    done = _run(programs / "mutualnet", *words.split())
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'mutualnet[runtime]'" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def device(programs, tmp_path_factory):
+    """The same with what `mutualnet[runtime]` adds; nothing is fetched either."""
+    (packages,) = (programs.parent / "lib").glob("*/site-packages")
+    place = tmp_path_factory.mktemp("device")
+    for name in ("onnxruntime", "PIL", "pillow.libs", "flatbuffers", "google", "packaging"):
+        for folder in Path(numpy.__file__).parents[1].glob(name):
+            (place / folder.name).symlink_to(folder)
+    for folder in packages.iterdir():
+        if not (place / folder.name).exists():
+            (place / folder.name).symlink_to(folder)
+    return place
+
+
+def test_an_artifact_runs_without_pytorch(programs, device, tmp_path):
+    """Every command that a device has, by the wheel, where torch cannot be imported."""
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    artifact = small_artifact(tmp_path)
+    environment = {"PYTHONPATH": str(device), "MUTUALNET_CACHE": str(tmp_path / "cache")}
+
+    def run(*words):
+        code = (
+            "import sys; from mutualnet.cli import main; status = main(sys.argv[1:]); "
+            "assert 'torch' not in sys.modules; sys.exit(status)"
+        )
+        return subprocess.run(
+            [programs / "python", "-c", code, *map(str, words)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=60,
+        )
+
+    for words in (
+        ["measure", artifact, "--runs", "5"],
+        ["run", artifact, tmp_path / "a.png", "--budget", "9s"],
+        ["info", artifact],
+    ):
+        done = run(*words)
+        assert (done.returncode, done.stderr) == (0, ""), words
+    done = run("predict", "run", "a.png")
+    assert done.returncode == 2
+    assert "torch is not installed" in done.stderr
