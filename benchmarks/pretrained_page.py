@@ -42,7 +42,7 @@ def write_tables(store: Store, page: Path) -> None:
 
 def tables(store: Store) -> str:
     """What was found, and how the learning rates were chosen."""
-    return "\n".join([*_scores(store), "", *_rates(store), ""])
+    return "\n".join([*_scores(store), "", *_gains(store), "", *_rates(store), ""])
 
 
 def _scores(store: Store) -> list[str]:
@@ -93,6 +93,43 @@ def _cell(
             return ""
         values.append(statistics.mean(scores[config] for config in configs))
     return mean_and_interval(values)
+
+
+def _gains(store: Store) -> list[str]:
+    """Differences of the mean score, paired by seed."""
+    lines = [
+        "Sorted by `l1`, mean of the four configurations, points of difference by seed:",
+        "",
+        "| training, % | to unsorted | to MutualNet from scratch | seeds |",
+        "|---:|---:|---:|---:|",
+    ]
+    scratch = _means(store, from_scratch())
+    for share, steps in STEPS.items():
+        runs = {}
+        for criterion in ("l1", "none"):
+            rate = rate_of(store, criterion, steps) if steps else RATES[0]
+            runs[criterion] = (
+                {} if rate is None else _means(store, elastic_run(criterion, steps, rate))
+            )
+        seeds = sorted(runs["l1"].keys() & runs["none"].keys() & scratch.keys())
+        if seeds:
+            cells = [
+                mean_and_interval([runs["l1"][seed] - other[seed] for seed in seeds])
+                for other in (runs["none"], scratch)
+            ]
+            lines.append(f"| {share} | {' | '.join(cells)} | {len(seeds)} |")
+    return lines
+
+
+def _means(store: Store, run: StudyRun) -> dict[int, float]:
+    """Mean test score of the configurations, by seed."""
+    return {
+        seed: statistics.mean(
+            row["test"] for row in found["rows"] if (row["width"], row["side"]) in BUDGETS
+        )
+        for seed, found in store.seeds_of(run).items()
+        if seed in SEEDS
+    }
 
 
 def _rates(store: Store) -> list[str]:
