@@ -23,7 +23,7 @@ from mutualnet.pretrained import Initialized, copy_weights
 from mutualnet.run_directory import load_run
 from mutualnet.space import Subnet
 from mutualnet.supernet.sort_channels import CRITERIA
-from mutualnet.training import channel_order
+from mutualnet.training import channel_order, dry_run
 from mutualnet.training.setup import set_up_training
 from mutualnet.training.train import train
 from tests.small_runs import (
@@ -251,6 +251,16 @@ def test_a_network_is_written_as_it_begins_and_a_loaded_run_is_not_sorted_again(
     wide = run.supernet.model.get_parameter("stage1.0.conv1.weight")
     narrow = half.get_parameter("stage1.0.conv1.weight")
     assert torch.equal(narrow, wide[: narrow.shape[0], : narrow.shape[1]])
+
+
+def test_no_steps_suit_a_dry_run_and_networks_that_teach_each_other(tmp_path):
+    assert dry_run(digits(), limit_steps=0).seconds == 0
+    averaged = "optimizer.ema_decay=0.9"
+    out = train(pair("teaching.method=dcm", averaged), tmp_path / "run", limit_steps=0)
+    for number in (1, 2):
+        info = json.loads((out / f"network{number}" / "run.json").read_text())
+        assert (info["steps"], info["last_losses"]) == (0, {})
+        assert info["test"]["num_samples"] > 0  # as it begins
 
 
 def test_a_sorted_run_that_is_stopped_goes_on_to_the_same_bits(alone, tmp_path, monkeypatch):

@@ -57,7 +57,7 @@ def dry_run(
         float(next(iter(module.last_losses.values())))
         times.append(time.perf_counter() - start)
         start = time.perf_counter()
-    seconds = float(np.mean(times[1:] or times))
+    seconds = float(np.mean(times[1:] or times or [0.0]))
     values = module.networks.state_dict()
     weights = sum(v.numel() * v.element_size() for v in values.values())
     norms = sum(v.numel() for name, v in values.items() if "running" in name)
