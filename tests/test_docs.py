@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
+
+from mutualnet.cli.parser import join_negative_values
+from mutualnet.cli.words import make_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -22,6 +27,20 @@ def test_code_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for block in _blocks(page):
         exec(compile(block, str(page), "exec", dont_inherit=True), {"__name__": "docs"})
+
+
+def _commands(page: Path) -> list[list[str]]:
+    """Words of every `mutualnet` command line."""
+    text = "\n".join(re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL))
+    lines = text.replace("\\\n", " ").splitlines()
+    words = [shlex.split(line, comments=True) for line in lines if line.startswith("mutualnet ")]
+    return [list(takewhile(lambda word: word not in ("&&", "|", ">"), line[1:])) for line in words]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if _commands(p)], ids=lambda p: p.name)
+def test_commands_are_understood(page):
+    for words in _commands(page):
+        make_parser().parse_args(join_negative_values(words))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
