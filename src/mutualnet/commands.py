@@ -31,7 +31,7 @@ from mutualnet.progress import WorkProgress
 from mutualnet.recipes import RECIPES, load_recipe
 from mutualnet.report import plot_frontier, print_table
 from mutualnet.run_directory import PLOT, Run, load_run, networks_of, save_plot, save_table
-from mutualnet.space import ElasticSpace, Subnet
+from mutualnet.space import ElasticSpace
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable, Row
 from mutualnet.tabulation import build_table, race_table
@@ -317,6 +317,7 @@ def info(
     width_range: tuple[float, float],
     resolutions: tuple[int, ...],
     num_classes: int,
+    depths: tuple[float, ...] = (1.0,),
     frames: int | None = None,
 ) -> None:
     """Print what of a model is elastic, what is frozen and why, and what the grid costs.
@@ -326,10 +327,11 @@ def info(
         width_range: Smallest and largest width multiplier.
         resolutions: Sides of the inputs in pixels.
         num_classes: Outputs of the classifier.
+        depths: Shares of the residual blocks that run.
         frames: Of a clip, for networks that take (N, 3, T, H, W).
     """
     flush_denormals()
-    space = ElasticSpace(width_range=width_range, resolutions=resolutions)
+    space = ElasticSpace(width_range=width_range, resolutions=resolutions, depths=depths)
     side = space.resolutions[0]
     clip = None if frames is None else torch.zeros(1, 3, frames, side, side)
     network = create_model(model, num_classes=num_classes, any_kind=True)
@@ -337,20 +339,21 @@ def info(
     costs, console = CostModel(supernet), make_console()
     console.print(supernet.report())
     largest = costs.params(space.largest)
-    smallest = costs.params(Subnet(width_mult=space.width_range[0], resolution=resolutions[0]))
+    smallest = costs.params(space.smallest)
     console.print(
         f"parameters: {largest / 1e6:.4g} M at the largest width, {smallest / 1e6:.4g} M at the "
         f"smallest: {100 * (1 - smallest / largest):.0f} % are elastic"
     )
-    columns = ["width", "M params", *(f"{side} px" for side in space.resolutions)]
+    sides = [f"{side} px" for side in space.resolutions]
+    columns = ["width", *(["depth"] if len(space.depths) > 1 else []), "M params", *sides]
     table = RichTable(*columns, title="millions of multiply-adds", title_justify="left")
-    for width in space.grid_widths():
-        cells = [
-            f"{costs.macs(Subnet(width_mult=width, resolution=side)) / 1e6:.2f}"
-            for side in space.resolutions
-        ]
-        params = costs.params(Subnet(width_mult=width, resolution=space.resolutions[0]))
-        table.add_row(f"{width:g}", f"{params / 1e6:.3f}", *cells)
+    per_row = len(space.resolutions)
+    for row in range(0, len(grid := space.grid()), per_row):
+        subnets = grid[row : row + per_row]
+        shown = [f"{subnets[0].width_mult:g}"]
+        shown += [f"{subnets[0].depth_mult or 1:g}"] if len(space.depths) > 1 else []
+        cells = [f"{costs.macs(subnet) / 1e6:.2f}" for subnet in subnets]
+        table.add_row(*shown, f"{costs.params(subnets[0]) / 1e6:.3f}", *cells)
     console.print(table)
 
 

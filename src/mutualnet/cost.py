@@ -20,7 +20,7 @@ from torch import nn
 
 from mutualnet.precision import autocast_to
 from mutualnet.space import Subnet
-from mutualnet.supernet import Products, Supernet, find_products, index_length
+from mutualnet.supernet import Products, Supernet, find_products, index_length, is_inside
 
 
 class CostModel:
@@ -46,10 +46,10 @@ class CostModel:
             self._products[subnet.resolution] = find_products(
                 self._supernet.model, self._supernet.plan, subnet.resolution
             )
-        return self._products[subnet.resolution].macs(counts)
+        return self._products[subnet.resolution].macs(counts, self._supernet.removed(subnet))
 
     def params(self, subnet: Subnet) -> int:
-        """Parameters of the narrow network, BN's scale and shift included.
+        """Parameters of the sub-network, BN's scale and shift included.
 
         Raises:
             ValueError: If the sub-network lies outside the space.
@@ -59,8 +59,11 @@ class CostModel:
     def _sizes(self, subnet: Subnet) -> dict[str, int]:
         plan = self._supernet.plan
         kept = plan.indices(self._supernet.counts(subnet))
+        removed = self._supernet.removed(subnet)
         sizes = {}
         for name, parameter in self._supernet.model.named_parameters():
+            if is_inside(name, removed):
+                continue
             shape = list(parameter.shape)
             for dim, index in kept.get(name, {}).items():
                 shape[dim] = index_length(index)

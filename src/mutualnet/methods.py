@@ -19,9 +19,9 @@ class SandwichRule:
     """
 
     num_random: int = 2
-    """Sub-networks of random width."""
+    """Sub-networks of random width, and of random depth where the space has several."""
     include_smallest: bool = True
-    """Whether the narrowest width runs in every step."""
+    """Whether the narrowest width at the least depth runs in every step."""
     scales: Literal["own", "shared", "top"] = "own"
     """Resolution of the narrower ones: each its own draw, one draw for all, or always the top."""
     fix_largest: bool = True
@@ -64,28 +64,44 @@ class SandwichRule:
                 return top
             return shared if self.scales == "shared" else self._resolution(space, rng)
 
-        largest = Subnet(width_mult=high, resolution=top if self.fix_largest else resolution())
+        deepest, *_, shallowest = (*space.grid_depths(), space.grid_depths()[-1])
+        largest = Subnet(
+            width_mult=high,
+            resolution=top if self.fix_largest else resolution(),
+            depth_mult=deepest,
+        )
         narrower = [
-            Subnet(width_mult=width, resolution=resolution())
+            Subnet(width_mult=width, resolution=resolution(), depth_mult=self._depth(space, rng))
             for width in sorted(widths, reverse=True)
         ]
+        if self.include_smallest and narrower:
+            narrower[-1] = replace(narrower[-1], depth_mult=shallowest)
         return (largest, *narrower)
+
+    @staticmethod
+    def _depth(space: ElasticSpace, rng: np.random.Generator) -> float | None:
+        depths = space.grid_depths()
+        if len(depths) == 1:  # draws of spaces with one depth stay what they were
+            return depths[0]
+        return depths[int(rng.integers(len(depths)))]
 
     @staticmethod
     def _resolution(space: ElasticSpace, rng: np.random.Generator) -> int:
         return space.resolutions[int(rng.integers(len(space.resolutions)))]
 
     def trained(self, space: ElasticSpace) -> ElasticSpace:
-        """The part of a space whose widths the draws reach: all of it where widths are random.
+        """The part of a space that the draws reach: all of it where widths are random.
 
         Args:
             space: What a recipe asks for.
         """
         low, high = space.width_range
-        if self.num_random or self.every_width or low == high:
+        if self.num_random or self.every_width:
             return space
-        widths = (high, low) if self.include_smallest else (high,)
-        if space.widths == widths:
+        widths = (high, low) if self.include_smallest and low < high else (high,)
+        ends = (space.depths[0], space.depths[-1]) if self.include_smallest else space.depths[:1]
+        space = replace(space, depths=ends)
+        if low == high or space.widths == widths:
             return space
         return replace(
             space,
@@ -128,6 +144,7 @@ class Method:
         *,
         width_range: tuple[float, float] | None = None,
         resolutions: tuple[int, ...] | None = None,
+        depths: tuple[float, ...] | None = None,
     ) -> ElasticSpace:
         """The space that the method trains, made of a recipe's for another one.
 
@@ -135,6 +152,7 @@ class Method:
             base: The recipe's.
             width_range: In place of the base's.
             resolutions: In place of the base's, in pixels.
+            depths: In place of the base's.
         """
         low, high = width_range or base.width_range
         widths = None
@@ -144,12 +162,13 @@ class Method:
             widths = base.widths
         elif self.widths == "list":
             widths = tuple(low + (high - low) * number / 3 for number in range(4))
-        sides = resolutions or base.resolutions
+        sides, blocks = resolutions or base.resolutions, depths or base.depths
         return replace(
             base,
             width_range=(low, high),
             widths=widths,
             resolutions=sides[:1] if self.top_resolution_only else sides,
+            depths=(max(blocks),) if self.widths == "largest" else blocks,
             model_width_mult=max(base.full_width_mult, high),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -11,6 +12,8 @@ from mutualnet.numbers import check_numbers
 
 _TOLERANCE = 1e-9
 """Two width multipliers closer than this are the same (0.05 * 20 is not 1.0 in floating point)."""
+_MOST_SHOWN = 3
+"""Group widths that a sub-network's short name spells out."""
 _MAX_WIDTH, _MAX_SIDE, _MAX_GRID = 64.0, 4096, 4096
 """What a space may have at most: width multiplier, pixels of a side, sub-networks of the grid."""
 
@@ -34,9 +37,12 @@ class Subnet:
     num_frames: int | None = None
     """Input frames of a clip; None for images."""
     depth_mult: float | None = None
-    """Share of residual blocks that run; None runs them all."""
+    """Share of each stage's residual blocks that run, the first ones; None runs them all."""
     group_widths: tuple[tuple[str, float], ...] | None = None
-    """Width multipliers of single channel groups, by the names `Supernet.report()` shows."""
+    """Width multipliers in place of `width_mult`, as pairs or a mapping: by names of channel groups
+    as `Supernet.report()` shows them, by names of layers, or by patterns of these such as
+    `layer1.*`. For a layer that several match, its own name counts, then the pattern with the most
+    characters that are no wildcards."""
 
     def __post_init__(self) -> None:
         if not self.width_mult > 0:
@@ -65,8 +71,17 @@ class Subnet:
         if self.depth_mult is not None:
             parts.append(f" depth {self.depth_mult:.4g}")
         if self.group_widths:
-            parts.append(f" with {len(self.group_widths)} group widths")
+            parts.append(f" ({self._short_widths()})")
         return "".join(parts)
+
+    def _short_widths(self) -> str:
+        """All group widths where they are few; else their number and what tells them apart."""
+        assert self.group_widths is not None  # asked for only where there are some
+        texts = [f"{name}={width:.4g}" for name, width in self.group_widths]
+        if len(texts) <= _MOST_SHOWN:
+            return ", ".join(texts)
+        digest = hashlib.sha256(repr(self.group_widths).encode()).hexdigest()[:6]
+        return f"{len(texts)} widths #{digest}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, without the fields that were not chosen."""
@@ -102,6 +117,8 @@ class ElasticSpace:
     """A fixed list of width multipliers in place of the range, which then becomes its hull."""
     resolutions: tuple[int, ...] = (224, 192, 160, 128)
     """Sides of the square inputs, in pixels; kept in descending order."""
+    depths: tuple[float, ...] = (1.0,)
+    """Depth multipliers, each the share of residual blocks that run; kept in descending order."""
     width_step: float = 0.05
     """Step of the query grid between the two ends of the range."""
     model_width_mult: float | None = None
@@ -134,6 +151,10 @@ class ElasticSpace:
             )
         sides = tuple(sorted({int(side) for side in self.resolutions}, reverse=True))
         object.__setattr__(self, "resolutions", sides)
+        if not self.depths or not all(0 < depth <= 1 for depth in self.depths):
+            raise ValueError(f"depths must lie in (0, 1], got {tuple(self.depths)}")
+        depths = tuple(sorted({float(depth) for depth in self.depths}, reverse=True))
+        object.__setattr__(self, "depths", depths)
         if not self.width_step > 0:
             raise ValueError(f"width_step must be > 0, got {self.width_step}")
         if self.model_width_mult is None:
@@ -149,10 +170,12 @@ class ElasticSpace:
                 "Width 1.0 is the base network."
             )
         num_widths = self._num_steps + 1 if self.widths is None else len(self.widths)
-        if num_widths * len(sides) > _MAX_GRID:
+        if num_widths * len(depths) * len(sides) > _MAX_GRID:
+            deep = f" and {len(depths)} depths" if len(depths) > 1 else ""
             raise ValueError(
                 f"the grid must have at most {_MAX_GRID} sub-networks, got {num_widths:.4g} widths "
-                f"at {len(sides)} resolutions. Raise width_step, which is {self.width_step:g}."
+                f"at {len(sides)} resolutions{deep}. Raise width_step, which is "
+                f"{self.width_step:g}."
             )
 
     @property
@@ -169,13 +192,25 @@ class ElasticSpace:
 
     @property
     def largest(self) -> Subnet:
-        """The widest sub-network at the top resolution."""
-        return Subnet(width_mult=self.width_range[1], resolution=self.resolutions[0])
+        """The widest and deepest sub-network at the top resolution."""
+        return Subnet(
+            width_mult=self.width_range[1],
+            resolution=self.resolutions[0],
+            depth_mult=self.grid_depths()[0],
+        )
 
     @property
     def smallest(self) -> Subnet:
-        """The narrowest sub-network at the lowest resolution."""
-        return Subnet(width_mult=self.width_range[0], resolution=self.resolutions[-1])
+        """The narrowest and shallowest sub-network at the lowest resolution."""
+        return Subnet(
+            width_mult=self.width_range[0],
+            resolution=self.resolutions[-1],
+            depth_mult=self.grid_depths()[-1],
+        )
+
+    def grid_depths(self) -> tuple[float | None, ...]:
+        """Depth multipliers as a `Subnet` has them, the deepest first; None for all blocks."""
+        return tuple(None if depth == 1 else depth for depth in self.depths)
 
     def grid_widths(self) -> tuple[float, ...]:
         """Width multipliers of the query grid, widest first: both ends and every step between."""
@@ -190,10 +225,11 @@ class ElasticSpace:
         return tuple(sorted(inner | {high}, reverse=True))
 
     def grid(self) -> tuple[Subnet, ...]:
-        """All sub-networks of the query grid, widest first, for each the top resolution first."""
+        """All sub-networks of the query grid: by falling width, then depth, then resolution."""
         return tuple(
-            Subnet(width_mult=width, resolution=resolution)
+            Subnet(width_mult=width, resolution=resolution, depth_mult=depth)
             for width in self.grid_widths()
+            for depth in self.grid_depths()
             for resolution in self.resolutions
         )
 
@@ -220,6 +256,20 @@ class ElasticSpace:
                 f"resolution must be one of {self.resolutions}, got {subnet.resolution}. "
                 "Add it to the space's resolutions."
             )
-        if subnet.num_frames is not None or subnet.depth_mult is not None:
-            field = "num_frames" if subnet.num_frames is not None else "depth_mult"
-            raise ValueError(f"{field} is not elastic in this space, leave it None")
+        if subnet.num_frames is not None:
+            raise ValueError("num_frames is not elastic in this space, leave it None")
+        self._check_depth(subnet.depth_mult)
+
+    def _check_depth(self, depth_mult: float | None) -> None:
+        depth = 1.0 if depth_mult is None else depth_mult
+        if any(abs(depth - known) <= _TOLERANCE for known in self.depths):
+            return
+        if self.depths == (1.0,):
+            raise ValueError(
+                "depth_mult is not elastic in this space, leave it None; or give the space depths "
+                "and train again"
+            )
+        raise ValueError(
+            f"depth_mult must be one of {self.depths}, the depths this space trains, got "
+            f"{depth:g}. Add it to the space's depths and train again."
+        )

@@ -81,8 +81,8 @@ def test_counts_follow_share_step_rule_and_single_groups(plan):
 
 
 def test_a_width_for_an_unknown_group_is_refused(plan):
-    with pytest.raises(ValueError, match=r"got 'b'\. Known: a, c\.\.\. \(see Supernet.report"):
-        plan.counts(0.5, {"b": 0.5})
+    with pytest.raises(ValueError, match=r"got 'd'\. Known: a, c\.\.\. \(see Supernet.report"):
+        plan.counts(0.5, {"d": 0.5})
 
 
 def test_indices_go_by_full_name_and_attributes_count_in_their_own_unit(plan):

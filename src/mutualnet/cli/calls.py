@@ -38,6 +38,7 @@ def _train(words: argparse.Namespace) -> None:
         model=words.model,
         width_range=None if words.width_range is None else tuple(words.width_range),
         resolutions=None if words.resolutions is None else tuple(words.resolutions),
+        depths=None if words.depths is None else tuple(words.depths),
         settings=[*_shorthands(words), *words.settings],
     )
     start_training(
@@ -119,6 +120,7 @@ def _info(words: argparse.Namespace) -> None:
         width_range=tuple(words.width_range),
         resolutions=tuple(words.resolutions),
         num_classes=words.num_classes,
+        depths=tuple(words.depths),
         frames=words.frames,
     )
 

@@ -100,6 +100,12 @@ def _train(parser: Parser) -> None:
         "--resolutions", type=positive, nargs="+", help="sides of the inputs in pixels"
     )
     parser.add_argument(
+        "--depths",
+        type=number,
+        nargs="+",
+        help="shares of the residual blocks that run, 1 for all of them (space.depths)",
+    )
+    parser.add_argument(
         "--init",
         type=str,
         help="weights that the (first) network starts from: timm:NAME (pretrained), a run, a file",
@@ -303,6 +309,13 @@ def _info(parser: Parser) -> None:
         nargs="+",
         default=[224, 192, 160, 128],
         help="sides of the inputs in pixels (224 192 160 128)",
+    )
+    parser.add_argument(
+        "--depths",
+        type=number,
+        nargs="+",
+        default=[1.0],
+        help="shares of the residual blocks that run (1, all of them)",
     )
     parser.add_argument(
         "--frames",

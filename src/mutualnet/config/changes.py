@@ -44,6 +44,8 @@ class RecipeChanges:
     width_range: tuple[float, float] | None = None
     resolutions: tuple[int, ...] | None = None
     """Sides of the square inputs, in pixels."""
+    depths: tuple[float, ...] | None = None
+    """Shares of the residual blocks that run."""
     settings: Sequence[str] = ()
     """`key=value` pairs that change single values, after all others."""
 
@@ -61,10 +63,13 @@ class RecipeChanges:
         if self.seed is not None:
             recipe = replace(recipe, seed=self.seed)
         method, teaching = _told_apart(self.method, self.teaching, recipe)
-        if any(value is not None for value in (method, self.width_range, self.resolutions)):
-            recipe = with_method(
-                recipe, method, width_range=self.width_range, resolutions=self.resolutions
-            )
+        space = {
+            "width_range": self.width_range,
+            "resolutions": self.resolutions,
+            "depths": self.depths,
+        }
+        if method is not None or any(value is not None for value in space.values()):
+            recipe = with_method(recipe, method, **space)  # type: ignore[arg-type]
         if teaching is not None:
             recipe = with_teaching(recipe, teaching)
         if self.optimizer is not None:

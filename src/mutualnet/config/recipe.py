@@ -85,13 +85,21 @@ class Recipe:
         trained = method.rule.trained(self.space)
         if trained == self.space:
             return
-        logger.warning(
-            "method %s trains the widths %s alone: the others of the range from %g to %g are left "
-            "out of the space",
-            self.method.name,
-            ", ".join(f"{width:g}" for width in trained.widths or trained.width_range[1:]),
-            *self.space.width_range,
-        )
+        if trained.width_range != self.space.width_range or trained.widths != self.space.widths:
+            logger.warning(
+                "method %s trains the widths %s alone: the others of the range from %g to %g are "
+                "left out of the space",
+                self.method.name,
+                ", ".join(f"{width:g}" for width in trained.widths or trained.width_range[1:]),
+                *self.space.width_range,
+            )
+        if trained.depths != self.space.depths:
+            logger.warning(
+                "method %s trains the depths %s alone: the others of %s are left out of the space",
+                self.method.name,
+                ", ".join(f"{depth:g}" for depth in trained.depths),
+                ", ".join(f"{depth:g}" for depth in self.space.depths),
+            )
         object.__setattr__(self, "space", trained)
 
     def _check_teaching(self) -> None:

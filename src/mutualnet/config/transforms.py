@@ -117,6 +117,7 @@ def with_method(
     *,
     width_range: tuple[float, float] | None = None,
     resolutions: tuple[int, ...] | None = None,
+    depths: tuple[float, ...] | None = None,
 ) -> Recipe:
     """A recipe for another method, with the space that this method trains and its schedule.
 
@@ -127,6 +128,7 @@ def with_method(
         name: A key of `mutualnet.METHODS`; None for the recipe's own.
         width_range: In place of the recipe's.
         resolutions: In place of the recipe's.
+        depths: In place of the recipe's.
 
     Raises:
         ValueError: If there is no such method.
@@ -143,7 +145,9 @@ def with_method(
     return replace(
         recipe,
         method=method,
-        space=after.space(recipe.space, width_range=width_range, resolutions=resolutions),
+        space=after.space(
+            recipe.space, width_range=width_range, resolutions=resolutions, depths=depths
+        ),
         optimizer=_with_schedule(recipe.optimizer, before, after),
         peers=peers,
     )

@@ -15,6 +15,7 @@ from mutualnet.supernet.bn_bank import (
 )
 from mutualnet.supernet.channel_plan import index_length
 from mutualnet.supernet.channel_rules import ChannelRule
+from mutualnet.supernet.depth_plan import is_inside
 from mutualnet.supernet.meta_copy import meta_copy
 from mutualnet.supernet.products import Products, find_products
 from mutualnet.supernet.shared_gradients import ignore_layout_warning
@@ -32,6 +33,7 @@ __all__ = [
     "find_products",
     "ignore_layout_warning",
     "index_length",
+    "is_inside",
     "meta_copy",
     "tracked_norms",
 ]

@@ -16,7 +16,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mutualnet.file_mode import mode_of_new_files
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version of a bank with sub-networks of several depths, which an older reader would take for
+those of full depth; other banks are version 1 still."""
 
 
 class MissingStatisticsError(RuntimeError):
@@ -31,6 +33,8 @@ class BankKey:
     """Active channels of every group."""
     resolution: int
     num_frames: int | None = None
+    depths: tuple[int, ...] | None = None
+    """Blocks of every stage that run; None if all do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +110,7 @@ class BNBank(Mapping[BankKey, BNStatistics]):
             )
         header = {
             "format": "mutualnet.bn_bank",
-            "version": str(FORMAT_VERSION),
+            "version": str(1 if all(key.depths is None for key, _ in fresh) else FORMAT_VERSION),
             "weights_hash": weights_hash,
             "entries": json.dumps(entries),
         }
@@ -133,10 +137,10 @@ class BNBank(Mapping[BankKey, BNStatistics]):
             raise ValueError(f"{path} is not a readable BN bank ({error})") from None
         if header.get("format") != "mutualnet.bn_bank":
             raise ValueError(f"{path} is not a BN bank")
-        if header.get("version") != str(FORMAT_VERSION):
+        if header.get("version") not in ("1", str(FORMAT_VERSION)):
             raise ValueError(
                 f"{path} has BN bank format {header.get('version')}, this version reads "
-                f"{FORMAT_VERSION}. Calibrate again."
+                f"1 and {FORMAT_VERSION}. Calibrate again."
             )
         if header["weights_hash"] != weights_hash:
             raise ValueError(
@@ -147,6 +151,7 @@ class BNBank(Mapping[BankKey, BNStatistics]):
                 counts=tuple(entry["counts"]),
                 resolution=entry["resolution"],
                 num_frames=entry["num_frames"],
+                depths=None if entry.get("depths") is None else tuple(entry["depths"]),
             )
             statistics = BNStatistics(
                 mean=tensors[f"{number}.mean"],

@@ -216,3 +216,14 @@ def _runs(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[
                 j += 1
         runs.append((before, after))
     return runs
+
+
+def same_channels(ids: ChannelIds, a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> bool:
+    """Whether two tensors hold the same elastic channels in the same order."""
+    x, y = (_elastic(ids, labels) for labels in (a, b))
+    return len(x) == len(y) and all(np.array_equal(i, j) for i, j in zip(x, y, strict=True))
+
+
+def _elastic(ids: ChannelIds, labels: Sequence[np.ndarray]) -> list[np.ndarray]:
+    reduced = (compress(ids.units(array)) for array in labels)
+    return [array for array in reduced if array.size > 1]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from mutualnet.supernet.channel_rules import PLAIN, ChannelRule
+from mutualnet.supernet.depth_plan import DepthPlan, is_inside
+from mutualnet.supernet.layer_widths import group_shares
 
 Index = slice | np.ndarray
 """Kept positions of one axis: `slice(0, n)` where they are a leading block, else a sorted array."""
@@ -95,6 +97,15 @@ class SizeAttribute:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WidthStage:
+    """Channel groups whose layers' outputs have one resolution."""
+
+    side: int
+    """Side of those outputs in the example, in pixels."""
+    groups: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inelastic:
     """Layers that keep all their channels, and why."""
 
@@ -117,32 +128,38 @@ class ChannelPlan:
     size of one from that of another; the first of each decides."""
     example_shape: tuple[int, ...] = (3, 0, 0)
     """Of the input that the model was traced with, without its batch."""
-    _by_name: dict[str, int] = field(init=False, repr=False, compare=False)
+    depth: DepthPlan = field(default_factory=DepthPlan)
+    """Which blocks a sub-network runs."""
+    stages: tuple[WidthStage, ...] = ()
+    """All groups by resolution, in the order in which the network runs."""
 
-    def __post_init__(self) -> None:
-        by_name = {group.name: number for number, group in enumerate(self.groups)}
-        object.__setattr__(self, "_by_name", by_name)
-
-    def counts(
-        self, share: float, group_shares: Mapping[str, float] | None = None
-    ) -> tuple[int, ...]:
+    def counts(self, share: float, shares: Mapping[str, float] | None = None) -> tuple[int, ...]:
         """Active channels of every group.
 
         Args:
             share: Width multiplier divided by the full model's, in (0, 1].
-            group_shares: The same for single groups, by name.
+            shares: The same by names of groups and names and patterns of layers, see
+                `layer_widths.group_shares`.
 
         Raises:
-            ValueError: If a name is no group's.
+            ValueError: If a name or pattern matches nothing, or two contradict each other.
         """
-        shares = dict(group_shares or {})
-        unknown = sorted(set(shares) - set(self._by_name))
-        if unknown:
-            raise ValueError(
-                f"group_widths must name channel groups of the model, got {unknown[0]!r}. "
-                f"Known: {', '.join(list(self._by_name)[:8])}... (see Supernet.report())"
-            )
-        return self.linked(group.count(shares.get(group.name, share)) for group in self.groups)
+        own = group_shares(self.groups, self.links, shares) if shares else {}
+        return self.linked(
+            group.count(own.get(number, share)) for number, group in enumerate(self.groups)
+        )
+
+    def without(self, counts: Sequence[int], removed: Collection[str]) -> tuple[int, ...]:
+        """Counts with the full size of groups that blocks alone make which are left out.
+
+        What these keep does not matter, so that equal networks have equal counts.
+        """
+        if not removed:
+            return tuple(counts)
+        return tuple(
+            group.size if all(is_inside(layer, removed) for layer in group.layers) else count
+            for group, count in zip(self.groups, counts, strict=True)
+        )
 
     def linked(self, counts: Iterable[int]) -> tuple[int, ...]:
         """Counts in which linked groups keep the share that the first of them keeps."""

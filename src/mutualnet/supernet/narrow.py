@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import types
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mutualnet.supernet.channel_plan import ChannelPlan, Index
+from mutualnet.supernet.depth_plan import is_inside
 
 
 def take(tensor: Tensor, dims: Mapping[int, Index]) -> Tensor:
@@ -83,6 +84,7 @@ def narrow_module(
     counts: Sequence[int],
     make_parameter: Callable[[str, nn.Parameter, dict[int, Index]], nn.Parameter],
     make_buffer: Callable[[str, Tensor, dict[int, Index]], Tensor],
+    removed: Collection[str] = (),
 ) -> nn.Module:
     """Copy the structure of a model with narrower parameters and buffers.
 
@@ -92,6 +94,8 @@ def narrow_module(
         counts: Active channels per group.
         make_parameter: Gets full name, full parameter and kept positions; returns the narrow one.
         make_buffer: The same for buffers.
+        removed: Names of blocks that are left out: an `nn.Identity` stands in their place, so that
+            names and indices of all others stay.
 
     Returns:
         A module of the model's own class whose plain attributes are those of the narrow network.
@@ -99,14 +103,23 @@ def narrow_module(
     indices = plan.indices(counts)
     memo: dict[int, object] = {}
     kept: list[object] = []  # alive until the copy is done: the memo goes by address
+    for name in removed:
+        block = model.get_submodule(name)
+        memo[id(block)] = nn.Identity().train(block.training)
     for name, parameter in model.named_parameters():
+        if is_inside(name, removed):
+            continue
         memo[id(parameter)] = make_parameter(name, parameter, indices.get(name, {}))
         kept.append(parameter)
     for name, buffer in model.named_buffers():
+        if is_inside(name, removed):
+            continue
         memo[id(buffer)] = make_buffer(name, buffer, indices.get(name, {}))
         kept.append(buffer)
     narrow = _copy_tree(model, memo)
     for path, values in plan.sizes(counts).items():
+        if is_inside(path, removed):
+            continue
         module = narrow.get_submodule(path)
         for (name, item), value in values.items():
             known = getattr(module, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,14 +21,22 @@ from mutualnet.supernet.op_calls import Call
 class Products:
     """Convolutions and linear layers of one forward pass of one image, however they are called."""
 
-    terms: tuple[tuple[int, tuple[Axis, ...]], ...]
-    """(multiply-adds for each combination of channels, the axes that combine)."""
+    terms: tuple[tuple[int, tuple[Axis, ...], str | None], ...]
+    """(multiply-adds for each combination of channels, the axes that combine, the block that it
+    belongs to if that can be left out)."""
 
-    def macs(self, counts: Sequence[int]) -> int:
-        """Multiply-adds at some active channels of each group."""
+    def macs(self, counts: Sequence[int], removed: Collection[str] = ()) -> int:
+        """Multiply-adds at some active channels of each group.
+
+        Args:
+            counts: Of each group.
+            removed: Names of blocks that are left out.
+        """
         known: dict[int, int] = {}
         total = 0
-        for factor, axes in self.terms:
+        for factor, axes, block in self.terms:
+            if block in removed:
+                continue
             for axis in axes:
                 if id(axis) not in known:
                     known[id(axis)] = index_length(axis.index(counts))
@@ -70,8 +78,9 @@ def find_products(model: nn.Module, plan: ChannelPlan, resolution: int) -> Produ
                 vector[segment.positions] = first[segment.group] + segment.channels
             arrays.append(vector.reshape([-1 if d == dim else 1 for d in range(tensor.dim())]))
         labels[id(tensor)] = tuple(arrays)
-    found: dict[tuple[Axis, ...], int] = defaultdict(int)
-    axes = _Axes(first)
+    found: dict[tuple[tuple[Axis, ...], str | None], int] = defaultdict(int)
+    axes, seen = _Axes(first), Capture(ids, labels)
+    blocks = {block for stage in plan.depth.stages for block in stage.blocks}
 
     def observe(call: Call) -> None:
         product = _factors(call)
@@ -85,14 +94,14 @@ def find_products(model: nn.Module, plan: ChannelPlan, resolution: int) -> Produ
                 factor *= size
             else:
                 narrowed.append(axis)
-        found[tuple(narrowed)] += factor
+        block = next((name for name in seen.stack if name in blocks), None)
+        found[tuple(narrowed), block] += factor
 
     with torch.no_grad():
-        capture(
-            copy_, inputs, Capture(ids, labels), training=False,
-            is_inner=lambda *_: False, observe=observe,
-        )  # fmt: skip
-    return Products(terms=tuple((factor, axes) for axes, factor in found.items()))
+        capture(copy_, inputs, seen, training=False, is_inner=lambda *_: False, observe=observe)
+    return Products(
+        terms=tuple((factor, narrowed, block) for (narrowed, block), factor in found.items())
+    )
 
 
 class _Axes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,6 +31,9 @@ from mutualnet.supernet.switchable_norms import OwnNorms
 from mutualnet.supernet.tracing import trace_channels
 from mutualnet.supernet.weight_sharing import SharedLeaf, SubnetTie, tie_of
 from mutualnet.supernet.weights_version import WeightsVersion
+
+_Shape = tuple[tuple[int, ...], tuple[int, ...] | None]
+"""What shapes a sub-network's module: channels of every group, blocks of every stage."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +68,9 @@ class Supernet(nn.Module):
 
     Raises:
         TypeError: If `model` is not an `nn.Module`.
-        ValueError: If the model does not run on the example, no layer can be made narrower, or
-            `own_norms` is asked for without a list of widths.
+        ValueError: If the model does not run on the example, no layer can be made narrower,
+            `own_norms` is asked for without a list of widths, or depths below 1 of a model none
+            of whose blocks can be left out.
 
     Source: Yang et al. 2020, https://arxiv.org/abs/1909.12978.
     """
@@ -99,6 +103,11 @@ class Supernet(nn.Module):
         self.plan: ChannelPlan = trace_channels(model, example_input, channel_rules)
         if not self.plan.groups:
             raise ValueError(f"no layer of the model can be made narrower. {self.report()}")
+        if self.space.depths[-1] < 1 and not self.plan.depth.stages:
+            raise ValueError(
+                f"the space has the depths {self.space.depths}, but no residual block of the model "
+                "can be left out. Leave depths at (1.0,)."
+            )
         if sort_channels is not None:
             reorder(model, self.plan, sort_channels)
         self.bank = BNBank()
@@ -117,7 +126,7 @@ class Supernet(nn.Module):
         """Make what is neither copied nor saved."""
         self.gradient_lock = GradientLock()
         self._weights = WeightsVersion(self)
-        self._pool: OrderedDict[tuple[int, ...], nn.Module] = OrderedDict()
+        self._pool: OrderedDict[_Shape, nn.Module] = OrderedDict()
         self._pool_size = 256
 
     def __getstate__(self) -> dict[str, Any]:
@@ -148,17 +157,73 @@ class Supernet(nn.Module):
         Raises:
             ValueError: If the sub-network lies outside the space.
         """
+        return self.plan.without(self._width_counts(subnet), self.removed(subnet))
+
+    def _width_counts(self, subnet: Subnet) -> tuple[int, ...]:
+        """The same, those of blocks that are left out too."""
         self.space.check(subnet)
         full = self.space.full_width_mult
         shares = {name: width / full for name, width in subnet.group_widths or ()}
         return self.plan.counts(subnet.width_mult / full, shares)
 
+    def depths(self, subnet: Subnet) -> tuple[int, ...] | None:
+        """Blocks of every stage that a sub-network runs; None if it runs all.
+
+        Raises:
+            ValueError: If the sub-network lies outside the space.
+        """
+        self.space.check(subnet)
+        if subnet.depth_mult is None:
+            return None
+        found = self.plan.depth.depths(subnet.depth_mult)
+        return None if found == self.plan.depth.full_depths else found
+
+    def removed(self, subnet: Subnet) -> tuple[str, ...]:
+        """Names of the residual blocks that a sub-network leaves out.
+
+        Raises:
+            ValueError: If the sub-network lies outside the space.
+        """
+        depths = self.depths(subnet)
+        return () if depths is None else self.plan.depth.removed(depths)
+
+    def stage_widths(self, widths: Sequence[float]) -> dict[str, float]:
+        """Group widths from one width multiplier for each stage, for `Subnet(group_widths=...)`.
+
+        A stage is all channel groups whose layers' outputs have one resolution, as they come in the
+        network; layers of a residual block count at the block's output, and those without a
+        resolution, such as linear ones, with the layer before. `report()` lists them.
+
+        Args:
+            widths: One for each stage.
+
+        Raises:
+            ValueError: If there are more or fewer.
+        """
+        stages = self.plan.stages
+        if len(widths) != len(stages):
+            names = "; ".join(
+                f"{stage.side} px: {self.plan.groups[stage.groups[0]].name}, ..."
+                for stage in stages
+            )
+            raise ValueError(
+                f"stage_widths takes one width for each of {len(stages)} stages, got "
+                f"{len(widths)}. The stages are {names}"
+            )
+        return {
+            self.plan.groups[number].name: float(width)
+            for stage, width in zip(stages, widths, strict=True)
+            for number in stage.groups
+        }
+
     def key(self, subnet: Subnet) -> BankKey:
-        """Where the BN bank keeps the statistics of a sub-network."""
-        return BankKey(self.counts(subnet), subnet.resolution, subnet.num_frames)
+        """Where the BN bank keeps the statistics of a sub-network; equal for equal networks."""
+        return BankKey(
+            self.counts(subnet), subnet.resolution, subnet.num_frames, self.depths(subnet)
+        )
 
     def distinct(self, subnets: Iterable[Subnet]) -> dict[BankKey, Subnet]:
-        """The first of every equal ones: the same channels at the same resolution.
+        """The first of every equal ones: the same channels and blocks at the same resolution.
 
         Args:
             subnets: Their order is kept.
@@ -169,8 +234,14 @@ class Supernet(nn.Module):
         return found
 
     def is_full(self, subnet: Subnet) -> bool:
-        """Whether a sub-network has every channel of the model."""
-        return self.counts(subnet) == self.plan.full_counts
+        """Whether a sub-network has every channel and block of the model."""
+        return self._is_full(self.key(subnet))
+
+    def _is_full(self, key: BankKey) -> bool:
+        return key.depths is None and key.counts == self.plan.full_counts
+
+    def _removed(self, key: BankKey) -> tuple[str, ...]:
+        return () if key.depths is None else self.plan.depth.removed(key.depths)
 
     def subnet(self, subnet: Subnet) -> nn.Module:
         """Make a sub-network: the model's own class, narrower, on views into its weights.
@@ -179,7 +250,8 @@ class Supernet(nn.Module):
         In eval mode it takes its BN statistics from the bank and refuses to run without.
 
         Args:
-            subnet: Which one. Its width shapes the module, its resolution picks the statistics.
+            subnet: Which one. Its width and depth shape the module, its resolution picks the
+                statistics. An `nn.Identity` stands for each block that is left out.
 
         Returns:
             A new module, in the train or eval mode of the model. It shares only the weights.
@@ -188,12 +260,12 @@ class Supernet(nn.Module):
             ValueError: If the sub-network lies outside the space.
         """
         key = self.key(subnet)
-        tie = SubnetTie(self, key, str(subnet))
+        tie, widths = SubnetTie(self, key, str(subnet)), self._width_counts(subnet)
         modules = dict(self.model.named_modules())
 
         def leaf(name: str, full: nn.Parameter, dims: dict[int, Index]) -> nn.Parameter:
             path, _, attribute = name.rpartition(".")
-            owner = self._own_norm(key.counts, path)
+            owner = self._own_norm(widths, path)
             if owner is None:
                 owner = modules[path]
             else:
@@ -209,6 +281,7 @@ class Supernet(nn.Module):
             key.counts,
             leaf,
             lambda _, full, dims: take(full, dims).clone(),
+            self._removed(key),
         )
         tie.attach(module, [norm for _, norm in tracked_norms(module)])
         return module
@@ -219,20 +292,22 @@ class Supernet(nn.Module):
         return self.own_norms.owner(counts, path)
 
     def pooled_subnet(self, subnet: Subnet) -> nn.Module:
-        """The same as `subnet()` for training steps, but reused between calls of equal width.
+        """The same as `subnet()` for training steps, but reused between calls of equal shape.
 
         It takes the train or eval mode of each of the model's layers anew, and must be used by one
         thread, in train mode, before the next call.
         """
         key = self.key(subnet)
-        module = self._pool.pop(key.counts, None)
+        shape = key.counts, key.depths
+        module = self._pool.pop(shape, None)
         if module is None:
             module = self.subnet(subnet)
         else:
-            for full, narrow in zip(self.model.modules(), module.modules(), strict=True):
-                narrow.training = full.training
+            known = dict(self.model.named_modules())
+            for name, narrow in module.named_modules():
+                narrow.training = known[name].training
             tie_of(module).rename(key, str(subnet))
-        self._pool[key.counts] = module
+        self._pool[shape] = module
         while len(self._pool) > self._pool_size:
             self._pool.popitem(last=False)
         return module
@@ -248,6 +323,9 @@ class Supernet(nn.Module):
     def extract(self, subnet: Subnet, *, uncalibrated: bool = False) -> nn.Module:
         """Make a sub-network with tensors of its own: a plain module, nothing of ours inside.
 
+        Of blocks that it leaves out an `nn.Identity` stays, which has no state: the others keep
+        their names, so that its state fits a network that was built with fewer blocks.
+
         Args:
             subnet: Which one.
             uncalibrated: Allow it to carry the full model's BN statistics, which do not fit it; for
@@ -257,7 +335,7 @@ class Supernet(nn.Module):
             ValueError: If the sub-network lies outside the space.
             MissingStatisticsError: If the bank has no fresh statistics for it.
         """
-        key = self.key(subnet)
+        key, widths = self.key(subnet), self._width_counts(subnet)
         statistics = self.statistics(key)
         if statistics is None and not uncalibrated and tracked_norms(self.model):
             raise MissingStatisticsError(
@@ -268,11 +346,13 @@ class Supernet(nn.Module):
 
         def parameter(name: str, full: nn.Parameter, dims: dict[int, Index]) -> nn.Parameter:
             path, _, attribute = name.rpartition(".")
-            owner = self._own_norm(key.counts, path)
+            owner = self._own_norm(widths, path)
             values = _own(full, dims) if owner is None else _own(getattr(owner, attribute), {})
             return nn.Parameter(values, requires_grad=full.requires_grad)
 
-        module = narrow_module(self.model, self.plan, key.counts, parameter, _own_buffer)
+        module = narrow_module(
+            self.model, self.plan, key.counts, parameter, _own_buffer, self._removed(key)
+        )
         if statistics is not None:
             write_statistics([norm for _, norm in tracked_norms(module)], statistics)
         return module
@@ -315,13 +395,14 @@ class Supernet(nn.Module):
     def statistics(self, key: BankKey) -> BNStatistics | None:
         """Fresh BN statistics of a sub-network, None if there are none.
 
-        At full width the model's own running statistics serve until it is calibrated: they are as
-        current as in any network, and keep its outputs what they were before conversion.
+        At full width and depth the model's own running statistics serve until it is calibrated:
+        they are as current as in any network, and keep its outputs what they were before
+        conversion.
         """
         known = self.bank.get(key)
         if known is not None and self._is_fresh(known):
             return known
-        if key.counts != self.plan.full_counts:
+        if not self._is_full(key):
             return None
         norms = [norm for _, norm in tracked_norms(self.model)]
         dtype = next(
@@ -366,6 +447,18 @@ class Supernet(nn.Module):
             )
         for frozen in plan.inelastic:
             lines.append(f"  frozen   {', '.join(frozen.layers)}: {frozen.reason}")
+        lines += [
+            f"  stage    {stage.side} px: {', '.join(plan.groups[n].name for n in stage.groups)}"
+            for stage in plan.stages
+        ]
+        lines += [
+            f"  depth    {stage.name or 'the model'}: {stage.blocks[0]} stays; "
+            f"{', '.join(stage.blocks[1:])} can be left out, the last ones first"
+            for stage in plan.depth.stages
+        ]
+        lines += [f"  lasting  {block.name}: {block.reason}" for block in plan.depth.lasting]
+        if not plan.depth.stages:
+            lines.append("  depth    no residual block can be left out")
         return "\n".join(lines)
 
 

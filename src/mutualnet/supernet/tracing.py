@@ -1,10 +1,11 @@
-"""From an untouched model to its channel plan: follow the channels, group them, try it narrower."""
+"""From an untouched model to its plan: follow the channels, group them, try it narrower."""
 
 from __future__ import annotations
 
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,10 +17,13 @@ from mutualnet.supernet.capture import Capture, Operation, Site, along, capture,
 from mutualnet.supernet.channel_ids import ChannelIds, axes_of
 from mutualnet.supernet.channel_plan import ChannelPlan
 from mutualnet.supernet.channel_rules import ChannelRule, rules_for
+from mutualnet.supernet.find_blocks import find_blocks
 from mutualnet.supernet.grouping import Choices, build_plan, make_rectangular
 from mutualnet.supernet.meta_copy import meta_copy
+from mutualnet.supernet.module_calls import watch_calls
 from mutualnet.supernet.sizes import SizeVector, attribute_vectors
 from mutualnet.supernet.verify import Failure, first_failure
+from mutualnet.supernet.width_stages import find_stages
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +46,8 @@ def trace_channels(
     The model is not changed. A copy without values (on the meta device where the model allows it)
     runs in eval mode, and in train mode where that runs other modules, and every channel of its
     parameters is followed through every operation. Then narrower copies run: what does not do the
-    same to the channels that are left is made inelastic.
+    same to the channels that are left is made inelastic. Last, residual blocks that can be left
+    out are looked for.
 
     Args:
         model: Any network that runs on `example_input`.
@@ -57,6 +62,9 @@ def trace_channels(
         inputs = inputs[:2]  # BN in train mode needs two
     tracer = _Tracer(copy_, inputs, rules_for(model, rules))
     plan = tracer.trace()
+    passes = [watch_calls(copy_, inputs, training=training) for training in tracer.modes]
+    depth = find_blocks(copy_, inputs, plan, tracer.captures, passes)
+    plan = replace(plan, depth=depth, stages=find_stages(copy_, plan, depth, passes[0]))
     _check_overrides(rules, plan, model)
     return plan
 

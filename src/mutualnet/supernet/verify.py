@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mutualnet.messages import first_line
 from mutualnet.supernet.capture import Capture, Operation, Site, capture, site_of
-from mutualnet.supernet.channel_ids import ChannelIds, Labels, axes_of, compress
+from mutualnet.supernet.channel_ids import ChannelIds, Labels, axes_of, same_channels
 from mutualnet.supernet.channel_plan import ChannelPlan
 from mutualnet.supernet.narrow import narrow_module, take
 
@@ -105,7 +105,7 @@ def first_failure(
             if wanted_shape != shape:
                 raise _Differs(f"its shape is {list(shape)}, and {list(wanted_shape)} must be")
             mine = tuple(_with_new(ids, array, labels) for array in mine)
-            if not _same(_canonical(ids, mine), _canonical(ids, labels)):
+            if not same_channels(ids, mine, labels):
                 raise _Differs("its channels are others")
 
     ids.known = len(ids)
@@ -200,12 +200,3 @@ def _with_new(ids: ChannelIds, array: np.ndarray, wanted: Sequence[np.ndarray]) 
             if other.shape == array.shape:
                 return np.where(is_new, other, array)
     return array
-
-
-def _canonical(ids: ChannelIds, labels: Sequence[np.ndarray]) -> list[np.ndarray]:
-    reduced = (compress(ids.units(array)) for array in labels)
-    return [array for array in reduced if array.size > 1]
-
-
-def _same(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> bool:
-    return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))

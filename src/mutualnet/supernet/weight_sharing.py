@@ -178,7 +178,9 @@ class SubnetTie:
 
     def _move_buffers(self, module: nn.Module, model: nn.Module) -> None:
         """Give the sub-network's own buffers the full ones' dtype and device."""
-        for narrow, full in zip(module.modules(), model.modules(), strict=True):
+        known = dict(model.named_modules())
+        for path, narrow in module.named_modules():
+            full = known[path]
             for name, buffer in narrow._buffers.items():
                 like = full._buffers[name]
                 if buffer is not None and like is not None:

@@ -111,10 +111,11 @@ def build_network(
     supernet.zero_grad()
     if current_ranks().is_first:
         logger.info(
-            "%s: %d elastic channel groups, %d frozen layers",
+            "%s: %d elastic channel groups, %d frozen layers, %d blocks that can be left out",
             config.name,
             len(supernet.plan.groups),
             sum(len(frozen.layers) for frozen in supernet.plan.inelastic),
+            sum(len(stage.blocks) - 1 for stage in supernet.plan.depth.stages),
         )
     _check_runs(supernet, data, is_own_task=":" in recipe.task)
     decay = recipe.optimizers[index].layer_decay
