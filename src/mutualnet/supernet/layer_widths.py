@@ -47,8 +47,8 @@ def group_shares(
     if unused:
         known = ", ".join(list(by_name)[:8])
         raise ValueError(
-            "group_widths must name or match channel groups of the model or layers of these, got "
-            f"{sorted(unused)[0]!r}. Known: {known}... (see Supernet.report())"
+            "group_widths must name channel groups of the model, or layers of these by names or "
+            f"patterns, got {sorted(unused)[0]!r}. Known: {known}... (see Supernet.report())"
         )
     for number, keys in chosen.items():
         _check_agreement(keys, shares, f"the channels of {groups[number].name} are tied")
