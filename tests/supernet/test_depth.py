@@ -30,6 +30,7 @@ from mutualnet.supernet.bn_bank import (
     tracked_norms,
 )
 from mutualnet.supernet.depth_plan import BlockStage
+from mutualnet.supernet.narrow import take
 from mutualnet.supernet.supernet import Supernet
 from mutualnet.tasks.classification import Classification
 from tests.zoo import small_dense
@@ -545,3 +546,31 @@ def test_random_widths_and_depths_switch_as_they_extract():
         plain = net.extract(subnet, uncalibrated=True).train()
         torch.testing.assert_close(switched, plain(x), rtol=1e-5, atol=1e-5)
         assert CostModel(net).params(subnet) == sum(p.numel() for p in plain.parameters())
+
+
+def test_slices_of_the_shared_weights_are_those_of_the_blocks_that_run():
+    net = _elastic()
+    subnet = Subnet(width_mult=0.5, resolution=16, depth_mult=0.5)
+    slices, plain = net.weight_slices(subnet), net.extract(subnet, uncalibrated=True)
+    assert list(slices) == [name for name, _ in plain.named_parameters()]
+    for name, parameter in plain.named_parameters():
+        assert torch.equal(take(slices[name].full, dict(slices[name].dims)), parameter)
+
+
+def test_norms_of_each_width_serve_every_depth():
+    space = ElasticSpace(widths=(1.0, 0.5), resolutions=(16,), depths=(1.0, 0.5))
+    net = Supernet(wrn16_1(4), space, own_norms=True)
+    with torch.no_grad():
+        for number, parameter in enumerate(net.own_norms.parameters()):
+            parameter.fill_(0.1 + number)
+    subnet = Subnet(width_mult=0.5, resolution=16, depth_mult=0.5)
+    deep, shallow = (
+        dict(net.extract(s, uncalibrated=True).named_parameters())
+        for s in (Subnet(width_mult=0.5, resolution=16), subnet)
+    )
+    for name, parameter in shallow.items():
+        assert torch.equal(parameter, deep[name]), name
+    for (name, parameter), where in zip(
+        shallow.items(), net.weight_slices(subnet).values(), strict=True
+    ):
+        assert torch.equal(take(where.full, dict(where.dims)), parameter), name

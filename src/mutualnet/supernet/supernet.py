@@ -23,6 +23,7 @@ from mutualnet.supernet.bn_bank import (
 )
 from mutualnet.supernet.channel_plan import ChannelPlan, Index
 from mutualnet.supernet.channel_rules import ChannelRule, architecture_name
+from mutualnet.supernet.depth_plan import is_inside
 from mutualnet.supernet.meta_copy import meta_copy
 from mutualnet.supernet.narrow import narrow_module, take
 from mutualnet.supernet.shared_gradients import GradientLock, GradientRoute
@@ -116,7 +117,7 @@ class Supernet(nn.Module):
             if self.space.widths is None:
                 raise ValueError("own_norms needs a space with a list of widths, got a range")
             widths = [
-                self.counts(Subnet(width_mult=w, resolution=self.space.resolutions[0]))
+                self._width_counts(replace(self.space.largest, width_mult=w))
                 for w in self.space.widths
             ]
             self.own_norms = OwnNorms(model, self.plan, widths)
@@ -363,14 +364,16 @@ class Supernet(nn.Module):
         Raises:
             ValueError: If the sub-network lies outside the space.
         """
-        counts = self.key(subnet).counts
-        indices = self.plan.indices(counts)
+        key, widths = self.key(subnet), self._width_counts(subnet)
+        indices, removed = self.plan.indices(key.counts), self._removed(key)
         own = {} if self.own_norms is None else dict(self.own_norms.named_parameters())
         names = {id(parameter): f"own_norms.{name}" for name, parameter in own.items()}
         found = {}
         for name, full in self.model.named_parameters():
+            if is_inside(name, removed):
+                continue
             path, _, attribute = name.rpartition(".")
-            owner = self._own_norm(counts, path)
+            owner = self._own_norm(widths, path)
             if owner is None:
                 found[name] = WeightSlice(source=name, full=full, dims=indices.get(name, {}))
             else:
