@@ -12,7 +12,7 @@ import numpy
 import pytest
 from PIL import Image
 
-from tests.small_artifact import picture, small_artifact
+from tests.small_artifact import NAMES, picture, small_artifact
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -55,7 +55,17 @@ def test_help_and_version_need_nothing(programs):
         assert (done.returncode, done.stderr) == (0, ""), words
         assert "mutualnet" in done.stdout
     listed = _run(programs / "mutualnet", "--help").stdout
-    commands = ("demo", "recipes", "train", "table", "predict", "export", "run", "measure")
+    commands = (
+        "demo",
+        "recipes",
+        "train",
+        "table",
+        "predict",
+        "export",
+        "run",
+        "measure",
+        "evaluate",
+    )
     for command in (*commands, "plan", "info"):
         assert f"\n    {command} " in listed
 
@@ -78,7 +88,9 @@ def test_a_wrong_word_is_named_before_anything_is_needed(programs):
     assert done.stderr.startswith("mutualnet: --epochs must be a whole number >= 1, got '0'")
 
 
-@pytest.mark.parametrize("words", ["run m.mutualnet a.png", "measure m.mutualnet"])
+@pytest.mark.parametrize(
+    "words", ["run m.mutualnet a.png", "measure m.mutualnet", "evaluate m.mutualnet photos"]
+)
 def test_what_a_device_runs_needs_the_runtime_only(programs, words):
     done = _run(programs / "mutualnet", *words.split())
     assert done.returncode == 2
@@ -103,6 +115,9 @@ def device(programs, tmp_path_factory):
 def test_an_artifact_runs_without_pytorch(programs, device, tmp_path):
     """Every command that a device has, by the wheel, where torch cannot be imported."""
     Image.fromarray(picture()).save(tmp_path / "a.png")
+    for name in NAMES:
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.fromarray(picture()).save(tmp_path / "photos" / name / "a.png")
     artifact = small_artifact(tmp_path)
     environment = {"PYTHONPATH": str(device), "MUTUALNET_CACHE": str(tmp_path / "cache")}
 
@@ -126,6 +141,8 @@ def test_an_artifact_runs_without_pytorch(programs, device, tmp_path):
     ):
         done = run(*words)
         assert (done.returncode, done.stderr) == (0, ""), words
+    done = run("evaluate", artifact, tmp_path / "photos")
+    assert (done.returncode, done.stderr) == (0, "scoring 4 configurations ...\n")
     done = run("predict", "run", "a.png")
     assert done.returncode == 2
     assert "torch is not installed" in done.stderr

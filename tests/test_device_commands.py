@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 from mutualnet.cli import main
 from mutualnet.runtime import Artifact
+from mutualnet.table import QueryTable
 from tests.small_artifact import NAMES, picture, small_artifact
 
 
@@ -107,3 +109,102 @@ def test_mistakes_are_one_line(place, capsys, words, message):
     found = capsys.readouterr().err
     assert message in found
     assert found.count("\n") == 1
+
+
+@pytest.fixture
+def labelled(place):
+    """Three images of each class."""
+    for label, name in enumerate(NAMES):
+        (place / "data" / name).mkdir(parents=True)
+        for number in range(3):
+            image = Image.fromarray(picture(3 * label + number))
+            image.save(place / "data" / name / f"{number}.png")
+    return place / "data"
+
+
+def _give_scores(place, **values):
+    """Let the table claim other scores."""
+    artifact = Artifact.open(place / "m.mutualnet")
+    rows = [replace(row, **values) for row in artifact.table.rows]
+    artifact.with_table(QueryTable.from_rows(rows, artifact.table.meta))
+
+
+def test_evaluate_prints_every_score_beside_the_tables(place, labelled, capsys):
+    _give_scores(place, score=99.0, standard_error=0.5)
+    assert main(["evaluate", "m.mutualnet", "data", "--threads", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["score_name"] == "top-1 accuracy (%)"
+    assert found["left_out"] == []
+    assert main(["evaluate", "m.mutualnet", "data", "--threads", "1"]) == 0
+    first, _, *lines, last = capsys.readouterr().out.splitlines()
+    assert first == "top-1 accuracy (%) on 30 images of data"
+    assert len(lines) == len(found["scores"]) == 4
+    for line, score in zip(lines, found["scores"], strict=True):
+        here = f"{score['score']:.1f} ± {score['standard_error']:.1f}"
+        assert f" {here} " in line
+        assert "99.0 ± 0.5 on select" in line
+        assert line.endswith(f"{score['score'] - 99:+.1f}")
+        assert score["differs"]
+        assert line.split()[0] in last
+    assert last.startswith("more than two standard errors of the difference from the table: ")
+
+
+def test_evaluate_says_where_nothing_differs(place, labelled, capsys):
+    _give_scores(place, score=10.0, standard_error=90.0)
+    assert main(["evaluate", "m.mutualnet", "data"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "no score is more than two standard errors of the difference from the table's"
+
+
+def test_evaluate_compares_with_the_test_score_where_there_is_one(place, labelled, capsys):
+    _give_scores(place, test_score=42.0, test_standard_error=1.0)
+    assert main(["evaluate", "m.mutualnet", "data"]) == 0
+    assert "42.0 ± 1.0 on test" in capsys.readouterr().out
+
+
+def test_evaluate_scores_what_was_asked_for(place, labelled, capsys):
+    words = ["evaluate", "m.mutualnet", "data", "--json"]
+    assert main([*words, "--configs", "1x32, 0.25x24"]) == 0
+    found = json.loads(capsys.readouterr().out)["scores"]
+    assert [s["configuration"]["width_mult"] for s in found] == [0.25, 1.0]
+    assert main([*words, "--budget", "1G"]) == 0
+    (best,) = json.loads(capsys.readouterr().out)["scores"]
+    assert best["configuration"]["width_mult"] == 1.0
+
+
+def test_evaluate_leaves_broken_images_out_and_says_so(place, labelled, capsys):
+    (labelled / "c" / "1.png").write_text("no image")
+    assert main(["evaluate", "m.mutualnet", "data"]) == 2
+    found = capsys.readouterr()
+    assert found.out.startswith("top-1 accuracy (%) on 29 images of data")
+    begun, named, last = found.err.splitlines()
+    assert begun == "scoring 4 configurations ..."
+    assert named.startswith("left out: data/c/1.png must be an image that can be read")
+    assert last.startswith("mutualnet: 1 of 30 images cannot be read and were left out: data/c/1")
+
+
+def test_evaluate_tells_how_far_it_is(place, labelled, capsys, monkeypatch):
+    monkeypatch.setattr("mutualnet.device_commands._SECONDS_BETWEEN_LINES", -1.0)
+    monkeypatch.setattr("mutualnet.runtime.scoring._MOST_AT_ONCE", 16)
+    assert main(["evaluate", "m.mutualnet", "data"]) == 0
+    assert "\n16 of 30 images ..., about 0 s left\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["m.mutualnet", "nothing"], "labelled images must be a folder or an .npz file, got nothi"),
+        (["m.mutualnet", "photos"], "must have the artifact's 10 classes"),
+        (["m.mutualnet", "data", "--configs", "1x99"], "--configs must name configurations of the"),
+        (["m.mutualnet", "data", "--configs", ","], "--configs must name configurations of the"),
+        (["m.mutualnet", "data", "--budget", "1K"], "no sub-network has macs"),
+        (["m.mutualnet", "data", "--budget", "1M", "--configs", "1x32"], "not allowed with"),
+        (["nothing.mutualnet", "data"], "there is no such file"),
+    ],
+)
+def test_mistakes_of_evaluate_are_one_line(place, labelled, capsys, words, message):
+    assert main(["evaluate", *words]) == 2
+    found = capsys.readouterr()
+    assert message in found.err
+    assert found.err.count("\n") == 1
+    assert found.out == ""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from mutualnet.budget import Budget, parse_budget
 from mutualnet.image_paths import find_images, shown
-from mutualnet.messages import printable
+from mutualnet.messages import printable, shorten
+from mutualnet.progress import WorkProgress
 from mutualnet.runtime import (
     AdaptiveRunner,
     Artifact,
@@ -17,11 +20,16 @@ from mutualnet.runtime import (
     device_name,
     findings,
     measure,
+    read_labelled,
+    score_images,
     with_latencies,
 )
-from mutualnet.table import QueryTable
+from mutualnet.score import Score
+from mutualnet.space import Subnet
+from mutualnet.table import QueryTable, SplitScore
 
-_FORMAT, _FORMAT_VERSION = "mutualnet.predictions", 1
+_FORMAT, _SCORES_FORMAT, _FORMAT_VERSION = "mutualnet.predictions", "mutualnet.scores", 1
+_SECONDS_BETWEEN_LINES = 10.0
 
 
 def run(
@@ -45,9 +53,7 @@ def run(
         ValueError: If nothing meets the budget, or, once all others are classified, if some of the
             images cannot be read. It names them.
     """
-    limit = Budget()
-    for text in budget:
-        limit &= parse_budget(text)
+    limit = _all_of(budget)
     runner = AdaptiveRunner(path, threads=threads)
     artifact = runner.artifact
     row = artifact.choose(limit)
@@ -88,16 +94,20 @@ def run(
         raise ValueError(f"{count if len(paths) > 1 else ''}{'; '.join(errors)}")
 
 
+def _all_of(budgets: Sequence[str]) -> Budget:
+    limit = Budget()
+    for text in budgets:
+        limit &= parse_budget(text)
+    return limit
+
+
 def note_other_device(artifact: Artifact, limit: Budget) -> None:
     """Say so where a budget of latency goes by what was measured on another processor."""
     there = artifact.table.meta.get("latency", {}).get("device")
     if limit.latency_ms is not None and there != device_name():
-        print(
-            printable(
-                f"latencies were measured on {there}, this is {device_name()}: measure them here "
-                f"with `mutualnet measure {artifact.path}`"
-            ),
-            file=sys.stderr,
+        _note(
+            f"latencies were measured on {there}, this is {device_name()}: measure them here "
+            f"with `mutualnet measure {artifact.path}`"
         )
 
 
@@ -109,6 +119,138 @@ def _describe(runner: AdaptiveRunner, prediction: Prediction) -> str:
     else:
         shares = shares[:3]
     return ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares)
+
+
+def evaluate(
+    path: Path,
+    data: Path,
+    *,
+    budget: Sequence[str] = (),
+    configurations: str | None = None,
+    threads: int | None = None,
+    as_json: bool = False,
+) -> None:
+    """Score configurations on labelled images here, and compare with the table's scores.
+
+    Args:
+        path: The artifact.
+        data: Folder with one folder for each class, or an .npz with `images` and `labels`.
+        budget: All must hold; the best configuration within them is scored alone.
+        configurations: Names as in the table, separated by commas; None for all, or those within
+            the budget.
+        threads: That an inference uses; None for one a core.
+        as_json: Write one document for programs.
+
+    Raises:
+        ValueError: If data or words do not fit the artifact, or, once all others are scored, if
+            some of the images cannot be read.
+    """
+    limit = _all_of(budget)
+    runner = AdaptiveRunner(path, threads=threads)
+    artifact = runner.artifact
+    if budget:
+        note_other_device(artifact, limit)
+    subnets = [artifact.choose(limit).subnet] if budget else _named(artifact, configurations)
+    images = read_labelled(data, artifact.manifest)
+    if images.empty_classes:
+        _note(f"without images here: {shorten(images.empty_classes)}")
+    progress = WorkProgress(_note)
+    done, last = 0, time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal last, done
+        done += count
+        progress.advance(count)
+        if time.monotonic() - last > _SECONDS_BETWEEN_LINES and done < len(images):
+            last = time.monotonic()
+            progress.part(f"{done} of {len(images)} images", len(images) - done)
+
+    progress.part(f"scoring {_count(len(subnets), 'configuration')}", len(images))
+    found = score_images(
+        runner, images, subnets, advance=advance, complain=lambda line: _note(f"left out: {line}")
+    )
+    compared = [
+        (subnet, score, artifact.table.scores(artifact.table.row(subnet))[0])
+        for subnet, score in found.by_subnet.items()
+    ]
+    if as_json:
+        document = {
+            "format": _SCORES_FORMAT,
+            "format_version": _FORMAT_VERSION,
+            "artifact": shown(path),
+            "data": images.place,
+            "score_name": artifact.table.score_name,
+            "scores": [_plain(*line) for line in compared],
+            "left_out": list(found.damaged),
+        }
+        json.dump(document, sys.stdout, indent=1, allow_nan=False)
+        sys.stdout.write("\n")
+    else:
+        _print_scores(compared, artifact.table, images.place)
+    if found.damaged:
+        raise ValueError(
+            f"{len(found.damaged)} of {len(images)} images cannot be read and were left out: "
+            f"{shorten(found.damaged)}"
+        )
+
+
+def _named(artifact: Artifact, names: str | None) -> list[Subnet]:
+    """Configurations by their names, the cheapest first; None for all."""
+    rows = sorted(artifact.table.rows, key=lambda row: row.macs)
+    if names is None:
+        return [row.subnet for row in rows]
+    by_name = {str(row.subnet): row.subnet for row in rows}
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in by_name]
+    if unknown or not wanted:
+        raise ValueError(
+            f"--configs must name configurations of the artifact ({', '.join(by_name)}), got "
+            f"{(unknown or [names])[0]!r}"
+        )
+    return [subnet for name, subnet in by_name.items() if name in wanted]
+
+
+def _print_scores(
+    compared: Sequence[tuple[Subnet, Score, SplitScore]], table: QueryTable, place: str
+) -> None:
+    num_samples = compared[0][1].num_samples
+    _say(f"{table.score_name} on {_count(num_samples, 'image')} of {place}")
+    _say(f"{'configuration':<20}{'here':>14}{'in the table':>26}{'difference':>12}")
+    apart = []
+    for subnet, here, there in compared:
+        error = "" if there.standard_error is None else f" ± {there.standard_error:.1f}"
+        in_table = f"{there.value:.1f}{error} on {there.split}"
+        _say(
+            f"{subnet!s:<20}{f'{here.value:.1f} ± {here.standard_error:.1f}':>14}{in_table:>26}"
+            f"{here.value - there.value:>+12.1f}"
+        )
+        if _differs(here, there):
+            apart.append(str(subnet))
+    if apart:
+        _say(f"more than two standard errors of the difference from the table: {', '.join(apart)}")
+    else:
+        _say("no score is more than two standard errors of the difference from the table's")
+
+
+def _differs(here: Score, there: SplitScore) -> bool:
+    """Whether scores are more than two standard errors of their difference apart."""
+    if there.standard_error is None:
+        return False
+    error = math.hypot(here.standard_error, there.standard_error)
+    return abs(here.value - there.value) > 2 * error
+
+
+def _plain(subnet: Subnet, here: Score, there: SplitScore) -> dict[str, object]:
+    return {
+        "configuration": subnet.to_dict(),
+        "score": here.value,
+        "standard_error": here.standard_error,
+        "num_samples": here.num_samples,
+        "table_score": there.value,
+        "table_standard_error": there.standard_error,
+        "table_split": there.split,
+        "differs": _differs(here, there),
+    }
 
 
 def time_artifact(
@@ -126,8 +268,7 @@ def time_artifact(
     found = measure(artifact, threads=threads, batch_size=batch_size, runs=runs)
     table = with_latencies(artifact, found, threads=threads, batch_size=batch_size, runs=runs)
     artifact.with_table(table)
-    images = "1 image" if batch_size == 1 else f"{batch_size} images"
-    _say(f"{device_name()}, threads: {threads}, {images} at a time")
+    _say(f"{device_name()}, threads: {threads}, {_count(batch_size, 'image')} at a time")
     _say(f"{'configuration':<20}{'score':>8}{'M macs':>10}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}")
     by_subnet = {latency.subnet: latency for latency in found}
     for row in sorted(table.rows, key=lambda row: row.macs):
@@ -169,3 +310,11 @@ def describe_artifact(path: Path) -> None:
 
 def _say(line: str) -> None:
     print(printable(line))
+
+
+def _note(line: str) -> None:
+    print(printable(line), file=sys.stderr)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -41,16 +41,16 @@ def _some(name: str) -> list[Path]:
     """A match of a pattern that is an image, or the images in one that is a folder."""
     path = Path(name)
     if path.is_dir():
-        return _below(path)
+        return images_below(path)
     return [path] if name.lower().endswith(EXTENSIONS) else []
 
 
 def _images_of(path: Path) -> list[Path]:
-    return (_below(path) or [path]) if path.is_dir() else [path]
+    return (images_below(path) or [path]) if path.is_dir() else [path]
 
 
-def _below(folder: Path) -> list[Path]:
-    """Images in a folder and in those below, but for hidden ones."""
+def images_below(folder: Path) -> list[Path]:
+    """Images in a folder and in those below, but for hidden ones; sorted."""
     found = []
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 
 class WorkProgress:
@@ -34,6 +35,8 @@ class WorkProgress:
         self._done = self._left = 0.0
         self._bar: Progress | None = None
         if console is not None and console.is_terminal:
+            from rich.progress import BarColumn, Progress, TextColumn  # a device has no rich
+
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),

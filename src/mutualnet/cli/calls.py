@@ -96,6 +96,19 @@ def _measure(words: argparse.Namespace) -> None:
     time_artifact(words.artifact, threads=words.threads, batch_size=words.batch, runs=words.runs)
 
 
+def _evaluate(words: argparse.Namespace) -> None:
+    from mutualnet.device_commands import evaluate
+
+    evaluate(
+        words.artifact,
+        words.data,
+        budget=words.budget,
+        configurations=words.configs,
+        threads=words.threads,
+        as_json=words.json,
+    )
+
+
 def _plan(words: argparse.Namespace) -> None:
     from mutualnet.commands import plan
 
@@ -151,6 +164,7 @@ CALLS: dict[str, Callable[[argparse.Namespace], None]] = {
     "export": _export,
     "run": _run,
     "measure": _measure,
+    "evaluate": _evaluate,
     "plan": _plan,
     "info": _info,
 }

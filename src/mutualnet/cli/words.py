@@ -21,6 +21,7 @@ _DESCRIPTION = """Train one network, run it at any budget.
   mutualnet export RUN -o FILE.mutualnet       one file for devices, which need no PyTorch
   mutualnet run FILE.mutualnet IMAGE           classify there, within a --budget too
   mutualnet measure FILE.mutualnet             time every configuration on this device
+  mutualnet evaluate FILE.mutualnet DATA       score them there, beside the table's scores
   mutualnet info MODEL                         what of a model can be made narrower
   mutualnet plan MODEL --budgets 5ms,150M      what to train for some budgets, on this machine
 """
@@ -271,10 +272,38 @@ def _run(parser: Parser) -> None:
         help="image files of any size and mode, folders of them, or quoted patterns ('a/**/*.jpg')",
     )
     _budget(parser)
+    _threads(parser)
+    parser.add_argument("--json", action="store_true", help="write one JSON document for programs")
+
+
+def _evaluate(parser: Parser) -> None:
+    _artifact(parser)
+    parser.add_argument(
+        "data",
+        type=Path,
+        help="folder with one folder for each class, or with such folders in test/ or val/; or an "
+        ".npz with the arrays `images` uint8 (N, H, W, 3) and `labels` (N), or (N, K) of 0 and 1",
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--budget",
+        type=str,
+        action="append",
+        default=[],
+        help="score the best configuration within it alone: most multiply-adds (150M) or highest "
+        "latency (8ms); given several times, all of them hold",
+    )
+    which.add_argument(
+        "--configs", type=str, help="score these: names as in the table, 0.5x160,1x224 (all)"
+    )
+    _threads(parser)
+    parser.add_argument("--json", action="store_true", help="write one JSON document for programs")
+
+
+def _threads(parser: Parser) -> None:
     parser.add_argument(
         "--threads", type=positive, help="threads of one inference (one for each core)"
     )
-    parser.add_argument("--json", action="store_true", help="write one JSON document for programs")
 
 
 def _measure(parser: Parser) -> None:
@@ -334,6 +363,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "export": ("write one file that a device runs at any budget", _export),
     "run": ("classify images with an exported file, without PyTorch", _run),
     "measure": ("time an exported file's configurations on this device", _measure),
+    "evaluate": ("score an exported file on labelled images, without PyTorch", _evaluate),
     "plan": ("which widths and resolutions meet budgets on this machine", _plan),
     "info": ("what of a model is elastic, what is frozen, what it costs", _info),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 from mutualnet.runtime.archive import write_archive
 from mutualnet.runtime.artifact import Artifact, digest_of
 from mutualnet.runtime.device import device_name
+from mutualnet.runtime.labelled_images import LabelledImages, read_labelled
 from mutualnet.runtime.manifest import (
     MANIFEST,
     TABLE,
@@ -20,6 +21,7 @@ from mutualnet.runtime.manifest import (
 from mutualnet.runtime.measurement import Latency, findings, measure, with_latencies
 from mutualnet.runtime.predictions import Prediction, probabilities
 from mutualnet.runtime.runner import AdaptiveRunner
+from mutualnet.runtime.scoring import Scores, score_images
 from mutualnet.runtime.sessions import INPUT, OUTPUT, Sessions, load_session
 
 __all__ = [
@@ -33,9 +35,11 @@ __all__ = [
     "Artifact",
     "ArtifactError",
     "Configuration",
+    "LabelledImages",
     "Latency",
     "Manifest",
     "Prediction",
+    "Scores",
     "Sessions",
     "device_name",
     "digest_of",
@@ -43,6 +47,8 @@ __all__ = [
     "load_session",
     "measure",
     "probabilities",
+    "read_labelled",
+    "score_images",
     "with_latencies",
     "write_archive",
 ]

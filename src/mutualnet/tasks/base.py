@@ -4,26 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from mutualnet.score import Score
 from mutualnet.space import Subnet
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Score:
-    """How good a network is on some samples."""
-
-    value: float
-    """Higher is better; the unit is the task's."""
-    standard_error: float
-    """Of the value, as a sample of an infinite population, in the same unit."""
-    num_samples: int
-    """Samples that the value averages over."""
 
 
 class ScoreAccumulator(ABC):
