@@ -1,4 +1,4 @@
-"""A race between candidates: scored on a growing share of some images, the hopeless ones leave."""
+"""A race between candidates: scored on a growing share of some images, the needless ones leave."""
 
 from __future__ import annotations
 
@@ -7,17 +7,31 @@ from dataclasses import dataclass
 
 import numpy as np
 
+
 Measure = Callable[[Sequence[int], int, int], np.ndarray]
 """What candidates (M numbers) get for each image from `start` to before `stop`: (M, stop - start),
 higher is better. The candidate's score is the mean over images."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Round:
+    """One round of a race."""
+
+    stop: int
+    """Images that have been run after it."""
+    num_errors: float
+    """Standard errors of a paired difference by which a candidate gets the benefit of doubt."""
+    tolerance: float = 0.0
+    """How much less than a dearer candidate its stand-in may score, in the unit of the values."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Exit:
     """How one candidate left a race."""
 
-    beaten_by: int
-    """A candidate that costs no more on the first axis and scored better."""
+    covered_by: int
+    """A candidate that stayed, costs no more on the first axis and is not worse by more than the
+    round's tolerance."""
     score: float
     """Mean over the images that it ran on."""
     standard_error: float
@@ -31,94 +45,110 @@ class RaceResult:
     """Who is left after a race, and how the others left."""
 
     survivors: tuple[int, ...]
-    """Candidates by number, ascending: the front and its neighbours."""
+    """Candidates by number, ascending."""
     exits: dict[int, Exit]
     """All others."""
 
 
-def beaten_by(values: np.ndarray, costs: np.ndarray, *, num_errors: float) -> dict[int, int]:
-    """Candidates that another one beats beyond the doubt of its sample.
+def covered_by(
+    values: np.ndarray, costs: np.ndarray, *, num_errors: float, tolerance: float = 0.0
+) -> dict[int, int]:
+    """Candidates that a few others can stand in for, within any budget on any one axis.
 
-    Whatever axis a budget may be on, someone who costs no more there has a mean that is higher by
-    more than `num_errors` standard errors of the difference; it need not be the same one for every
-    axis. All ran on the same images, so that the difference is taken image by image: what is hard
-    for both adds no doubt.
+    One covers another on an axis if it costs no more there, and the other's lead, taken at its mean
+    plus `num_errors` standard errors, is at most `tolerance`. All ran on the same images, so that
+    the difference is taken image by image: what is hard for both adds no doubt. Those who stay
+    cover all candidates on every axis; it need not be the same one for every axis. They are found
+    greedily: who covers most for its cost comes first, so that of equals the cheap ones stay, and
+    nobody is covered by one that leaves.
 
     Args:
         values: (M, N), what each of M candidates got for each of N images.
-        costs: (M, A), on each of A axes.
+        costs: (M, A), > 0, on each of A axes. The first is what running a candidate takes.
         num_errors: Standard errors, >= 0.
+        tolerance: In the unit of the values, >= 0.
 
     Returns:
-        For each beaten candidate one that beats it on the first axis: of several the one with the
-        highest mean.
+        For each candidate that leaves one that stays and covers it on the first axis, of several
+        the one with the highest mean.
+
+    Source: Chvatal 1979, "A greedy heuristic for the set-covering problem".
     """
-    num_images = values.shape[1]
+    num_candidates, num_images = values.shape
     means = values.mean(1)
     # The variance of every difference at once, from the covariances.
     centred = values - means[:, None]
     covariance = centred @ centred.T / max(1, num_images - 1)
     own = np.diag(covariance)
     variance = np.clip(own[:, None] + own[None, :] - 2 * covariance, 0, None)
-    error = np.sqrt(variance / num_images)
-    gap = means[None, :] - means[:, None]  # of column over row
+    lead = means[:, None] - means[None, :] + num_errors * np.sqrt(variance / num_images)
     # Rounding must not make a difference of two that got the same everywhere.
-    is_better = gap > num_errors * error + 1e-9 * max(1.0, float(np.abs(values).max(initial=0)))
-    is_no_dearer = costs[None, :, :] <= costs[:, None, :]
-    beats = is_better[:, :, None] & is_no_dearer  # (beaten, by whom, on which axis)
-    ranked = np.where(beats[:, :, 0], means[None, :], -np.inf)
-    return {int(i): int(ranked[i].argmax()) for i in np.flatnonzero(beats.any(1).all(1))}
+    rounding = 1e-9 * max(1.0, float(np.abs(values).max(initial=0)))
+    is_close = lead <= tolerance + rounding
+    np.fill_diagonal(is_close, True)
+    is_no_dearer = costs[None, :, :] <= costs[:, None, :]  # (covered, by whom, axis)
+    covers = is_close[:, :, None] & is_no_dearer
+    kept = _greedy_cover(covers.transpose(0, 2, 1).reshape(-1, num_candidates), costs[:, 0])
+    ranked = np.where(covers[:, :, 0] & kept[None, :], means[None, :], -np.inf)
+    return {int(i): int(ranked[i].argmax()) for i in np.flatnonzero(~kept)}
 
 
-def race(
-    measure: Measure,
-    costs: np.ndarray,
-    ends: Sequence[int],
-    *,
-    num_errors: float = 2.5,
-    last_num_errors: float = 1.0,
-) -> RaceResult:
-    """Run candidates on more and more of the same images, and drop those that another one beats.
+def _greedy_cover(covers: np.ndarray, prices: np.ndarray) -> np.ndarray:
+    """Choose columns of (E, M) until every row is true in one of them; (M,) whether chosen."""
+    chosen = np.zeros(covers.shape[1], dtype=bool)
+    missing = np.ones(len(covers), dtype=bool)
+    gains = covers.sum(0).astype(float)
+    while missing.any():
+        # A price's root: by full prices the cheapest come first whatever they cover.
+        best = int(np.argmax(gains / np.sqrt(prices)))
+        new = covers[:, best] & missing
+        gains -= covers[new].sum(0)
+        missing &= ~new
+        chosen[best] = True
+    return chosen
 
-    In each round but the last a candidate leaves if it is beaten by more than `num_errors` standard
-    errors on every axis of cost. The last round keeps the fronts and their neighbours: those that
-    nobody who costs no more leads by more than `last_num_errors`, on one axis at least. What is
-    best for its cost leaves only by bad luck, and hardly ever to one that is much worse.
+
+def race(measure: Measure, costs: np.ndarray, rounds: Sequence[Round]) -> RaceResult:
+    """Run candidates on more and more of the same images; those that others stand in for leave.
+
+    After each round those stay that cover all the others (`covered_by`). Early on that asks for a
+    lead beyond doubt, later for less. Whoever is best within a budget on one axis of cost has a
+    stand-in within it that is worse by no more than the tolerances together, but for bad luck.
 
     Args:
         measure: Runs candidates on some images.
-        costs: (M, A), at least one candidate and one axis.
-        ends: Images after each round, ascending.
-        num_errors: Standard errors of the paired difference, > 0.
-        last_num_errors: The same after the last round, > 0.
+        costs: (M, A), at least one candidate and one axis, > 0.
+        rounds: At least one, of ascending `stop`.
 
     Raises:
         ValueError: If there is no candidate, no round, or the rounds do not grow.
 
     Source: Maron & Moore 1993, "Hoeffding races".
-    Differs: differences are paired and their errors estimated, and there is
-        no single winner, but a front of scores over each axis of cost.
+    Differs: differences are paired and their errors estimated, and there is no single winner, but a
+        front of scores over each axis of cost, thinned by a tolerance.
     """
     if costs.ndim != 2 or not costs.size:
         raise ValueError(f"costs must be (candidates, axes), at least 1 x 1, got {costs.shape}")
-    if not ends or any(b <= a for a, b in zip([0, *ends], ends, strict=False)):
-        raise ValueError(f"ends must be ascending and > 0, got {list(ends)}")
+    stops = [number.stop for number in rounds]
+    if not stops or any(b <= a for a, b in zip([0, *stops], stops, strict=False)):
+        raise ValueError(f"rounds must have ascending stops > 0, got {stops}")
     alive = list(range(len(costs)))
     seen = np.zeros((len(costs), 0))
     exits: dict[int, Exit] = {}
     start = 0
-    for number, stop in enumerate(ends):
-        seen = np.concatenate([seen, measure(alive, start, stop)], axis=1)
-        is_last = number == len(ends) - 1
-        limit = last_num_errors if is_last else num_errors
-        beaten = beaten_by(seen, costs[alive], num_errors=limit)
-        for place, winner in beaten.items():
+    for number in rounds:
+        seen = np.concatenate([seen, measure(alive, start, number.stop)], axis=1)
+        start = number.stop
+        leaving = covered_by(
+            seen, costs[alive], num_errors=number.num_errors, tolerance=number.tolerance
+        )
+        for place, other in leaving.items():
             exits[alive[place]] = Exit(
-                beaten_by=alive[winner],
+                covered_by=alive[other],
                 score=float(seen[place].mean()),
-                standard_error=float(seen[place].std() / np.sqrt(stop)),
-                num_images=stop,
+                standard_error=float(seen[place].std() / np.sqrt(start)),
+                num_images=start,
             )
-        kept = [place for place in range(len(alive)) if place not in beaten]
-        alive, seen, start = [alive[place] for place in kept], seen[kept], stop
+        kept = [place for place in range(len(alive)) if place not in leaving]
+        alive, seen = [alive[place] for place in kept], seen[kept]
     return RaceResult(survivors=tuple(alive), exits=exits)

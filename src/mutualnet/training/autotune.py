@@ -6,18 +6,18 @@ import copy
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mutualnet.config import ComputeConfig
-from mutualnet.precision import autocast_to
+from mutualnet.precision import PLAIN, ComputeFormat, autocast_to
 from mutualnet.sandwich import sandwich_step
 from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.tasks.base import Task
+
 
 logger = logging.getLogger(__name__)
 
@@ -25,49 +25,6 @@ _STEPS = 3
 _ONE_IMAGE_PASSES = 20
 _NOTABLE = 1.1
 """Ratio from which one image takes notably longer."""
-
-
-@dataclass(frozen=True, slots=True)
-class ComputeFormat:
-    """How a network is computed."""
-
-    precision: str
-    """`fp32` or `bf16`."""
-    memory_format: str
-    """`contiguous` or `channels_last`."""
-
-    @property
-    def autocast(self) -> torch.dtype | None:
-        """What the forward passes are cast to."""
-        return torch.bfloat16 if self.precision == "bf16" else None
-
-    @property
-    def layout(self) -> torch.memory_format:
-        """PyTorch's name of the memory format."""
-        is_last = self.memory_format == "channels_last"
-        return torch.channels_last if is_last else torch.contiguous_format
-
-    def __str__(self) -> str:
-        return f"{self.precision} {self.memory_format}"
-
-    @classmethod
-    def parse(cls, text: str) -> ComputeFormat:
-        """Read back what `str` gives.
-
-        Raises:
-            ValueError: If it is something else.
-        """
-        parts = text.split() if isinstance(text, str) else []
-        known = ("fp32", "bf16"), ("contiguous", "channels_last")
-        if len(parts) != 2 or any(p not in names for p, names in zip(parts, known, strict=True)):
-            raise ValueError(
-                f"a format must be fp32 or bf16, then contiguous or channels_last, got {text!r}"
-            )
-        return cls(*parts)
-
-
-PLAIN = ComputeFormat("fp32", "contiguous")
-"""The weights' own format, which every machine computes as fast as it can."""
 
 
 def choose_format(
