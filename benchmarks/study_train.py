@@ -13,9 +13,10 @@ from mutualnet.cost import CostModel
 from mutualnet.data.feeding import calibration_loader, plain_loader
 from mutualnet.distributed import training_device
 from mutualnet.evaluation import evaluate
+from mutualnet.precision import ComputeFormat
 from mutualnet.run_directory import load_run, networks_of
 from mutualnet.space import Subnet
-from mutualnet.training import ComputeFormat, load_splits, plain_task, train
+from mutualnet.training import load_splits, plain_task, train
 
 ROOT = Path(__file__).resolve().parents[1]
 CALIBRATION_SAMPLES = 1024

@@ -8,10 +8,11 @@ import torch
 from mutualnet.calibration import calibrate
 from mutualnet.evaluation import evaluate
 from mutualnet.models.cifar import wrn16_1
+from mutualnet.progress import WorkProgress
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet.bn_bank import MissingStatisticsError
 from mutualnet.supernet.supernet import Supernet
-from mutualnet.tabulation import build_table
+from mutualnet.tabulation import TableInputs, build_table
 from mutualnet.tasks.classification import Classification
 
 TASK = Classification()
@@ -73,14 +74,16 @@ def test_the_table_scores_the_grid_on_select_and_the_front_on_test(supernet, bat
     told = []
     table = build_table(
         supernet,
-        task=TASK,
-        train_batches=batches,
-        select_batches=batches,
-        test_batches=test,
-        data_id="d",
-        num_calibration_samples=20,
-        latency_runs=2,
-        progress=told.append,
+        TableInputs(
+            task=TASK,
+            train_batches=batches,
+            select_batches=batches,
+            test_batches=test,
+            data_id="d",
+            num_calibration_samples=20,
+            latency_runs=2,
+            work=WorkProgress(told.append),
+        ),
     )
     assert {row.subnet for row in table.rows} == set(SPACE.grid())
     front = {row.subnet for row in (*table.front(), *table.front("latency_ms"))}
@@ -95,14 +98,16 @@ def test_the_table_scores_the_grid_on_select_and_the_front_on_test(supernet, bat
 def test_latency_and_test_may_be_left_out(supernet, batches):
     table = build_table(
         supernet,
-        task=TASK,
-        train_batches=batches,
-        select_batches=batches,
-        test_batches=None,
-        data_id="d",
-        subnets=[Subnet(width_mult=0.5, resolution=8)],
-        num_calibration_samples=8,
-        latency_runs=0,
+        TableInputs(
+            task=TASK,
+            train_batches=batches,
+            select_batches=batches,
+            test_batches=None,
+            data_id="d",
+            subnets=[Subnet(width_mult=0.5, resolution=8)],
+            num_calibration_samples=8,
+            latency_runs=0,
+        ),
     )
     (row,) = table.rows
     assert row.latency_ms is None

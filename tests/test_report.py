@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
-from mutualnet.report import plot_frontier, print_table, table_markdown
+from mutualnet.report import plot_frontier, print_table
 from mutualnet.space import Subnet
 from mutualnet.table import QueryTable, Row
 
@@ -45,12 +46,22 @@ def test_the_picture_is_drawn_and_not_blank(table, tmp_path, cost):
         assert len(image.convert("RGB").getcolors(2**24)) > 50
 
 
-def test_markdown_shows_the_front_the_dearest_first(table):
-    lines = table_markdown(table).splitlines()
-    assert len(lines) == 4
-    assert lines[0].startswith("| sub-network | top-1 accuracy (%) on select (chose) | M MACs |")
-    assert lines[2].startswith("| 1x224 | 72.4 ± 0.4 | 569 |")
-    assert len(table_markdown(table, only_front=False).splitlines()) == 5
+def _lines(table: QueryTable, only_front: bool = True) -> list[list[str]]:
+    """The cells of what is printed, the heading first."""
+    console = Console(file=io.StringIO(), width=200)
+    print_table(table, console, only_front)
+    lines = [line for line in console.file.getvalue().splitlines() if line[:1] in "┃│"]
+    return [[cell.strip() for cell in re.split("[┃│]", line)[1:-1]] for line in lines]
+
+
+def test_the_front_is_shown_the_dearest_first(table):
+    heading, *rows = _lines(table)
+    assert heading[:3] == ["sub-network", "top-1 accuracy (%) on select (chose)", "M MACs"]
+    assert [row[:3] for row in rows] == [
+        ["1x224", "72.4 ± 0.4", "569"],
+        ["0.5x160", "60.3 ± 0.4", "76"],
+    ]
+    assert len(_lines(table, only_front=False)) == 4
 
 
 def test_the_terminal_says_how_many_rows_it_leaves_out(table):
@@ -86,12 +97,12 @@ def _drawn(monkeypatch, table: QueryTable, tmp_path) -> tuple[str, list[float], 
 
 
 def test_the_test_score_is_shown_where_there_is_one_and_every_split_is_named(table):
-    header, _, first, *_ = table_markdown(_tested(table)).splitlines()
-    assert "| top-1 accuracy (%) on test | top-1 accuracy (%) on select (chose) |" in header
-    assert first.startswith("| 1x224 | 62.4 ± 0.2 | 72.4 ± 0.4 |")
-    everything = table_markdown(_tested(table), only_front=False).splitlines()
-    assert everything[0] == header
-    assert everything[3].startswith("| 1x128 |  | 60.0 ± 0.4 |")
+    heading, first, *_ = _lines(_tested(table))
+    assert heading[1:3] == ["top-1 accuracy (%) on test", "top-1 accuracy (%) on select (chose)"]
+    assert first[:3] == ["1x224", "62.4 ± 0.2", "72.4 ± 0.4"]
+    everything = _lines(_tested(table), only_front=False)
+    assert everything[0] == heading
+    assert everything[2][:3] == ["1x128", "", "60.0 ± 0.4"]
 
 
 def test_the_picture_shows_one_split_and_names_it(table, tmp_path, monkeypatch):
@@ -109,7 +120,7 @@ def test_the_picture_shows_one_split_and_names_it(table, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("kind", "split"), [("trained", "train"), ("test", "test")])
 def test_a_table_chosen_on_another_split_says_so(table, tmp_path, monkeypatch, kind, split):
     chosen = QueryTable.from_rows(table.rows, table.meta | {"select": {"kind": kind}})
-    assert f"top-1 accuracy (%) on {split} (chose)" in table_markdown(chosen)
+    assert f"top-1 accuracy (%) on {split} (chose)" in _lines(chosen)[0]
     name, _, line = _drawn(monkeypatch, chosen, tmp_path)
     assert name == f"top-1 accuracy (%) on {split}"
     assert line == f"best for its cost on {split}"

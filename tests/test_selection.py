@@ -15,7 +15,6 @@ from mutualnet.cli import main
 from mutualnet.commands import make_table, predict
 from mutualnet.config.data import DataConfig
 from mutualnet.data import load_data
-from mutualnet.report import table_markdown
 from mutualnet.selection import Selection
 from mutualnet.training.setup import load_splits
 from mutualnet.training.train import train
@@ -96,7 +95,6 @@ def test_run_and_table_say_what_chose(tmp_path, capsys, caplog, setting, kind, s
     assert f"sub-networks on {says}" in told
     assert f"Chosen on {says}" in told
     assert f"{Selection(kind=kind).suffix} " in told  # the heading may be wrapped
-    assert f"top-1 accuracy (%){Selection(kind=kind).suffix} (chose)" in table_markdown(table)
     assert QueryTable.load(run / "table.json").meta["select"]["kind"] == kind
     image = tmp_path / "image.png"
     Image.new("L", (8, 8)).save(image)

@@ -26,6 +26,7 @@ from mutualnet.distributed import current_ranks, from_first, process_group, trai
 from mutualnet.image_paths import find_images
 from mutualnet.models import create_model
 from mutualnet.planning import propose_space
+from mutualnet.precision import PLAIN, ComputeFormat
 from mutualnet.prediction import Classifier, Output, choose_row, classify, write
 from mutualnet.progress import WorkProgress
 from mutualnet.recipes import RECIPES, load_recipe
@@ -34,21 +35,22 @@ from mutualnet.run_directory import PLOT, Run, load_run, networks_of, save_plot,
 from mutualnet.space import ElasticSpace
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable, Row
-from mutualnet.tabulation import build_table, race_table
+from mutualnet.tabulation import TableInputs, build_table, race_table
 from mutualnet.training import (
-    PLAIN,
-    ComputeFormat,
+    TableFormats,
     describe_scores,
     dry_run,
-    faster_format,
     load_splits,
     plain_task,
+    table_formats,
     train,
 )
 
 logger = logging.getLogger(__name__)
 
 _DEMO_MARK = ".mutualnet-demo"
+_PROBE_IMAGES = 64
+"""In the batch that number formats are timed on, at most."""
 
 
 def list_recipes() -> None:
@@ -165,8 +167,7 @@ def _make_table(path: Path, folder: str | None, is_full: bool, trust: bool) -> Q
         rank=ranks.rank,
         num_ranks=ranks.size,
     )
-    compute_format = PLAIN if is_full else _scoring_format(run, size)
-    run.supernet.model.to(memory_format=compute_format.layout)  # type: ignore[call-overload]
+    formats = TableFormats(PLAIN, PLAIN) if is_full else _formats(run, size)
 
     def part_of_select(start: int, stop: int) -> DataLoader[Any]:
         return part_loader(data.select, size, start, stop, seed=recipe.seed, num_workers=workers)
@@ -175,30 +176,28 @@ def _make_table(path: Path, folder: str | None, is_full: bool, trust: bool) -> Q
         console.print if ranks.is_first else lambda line: None,
         console if ranks.is_first else None,
     ) as work:
-        arguments: dict[str, Any] = {
-            "task": plain_task(recipe),
-            "train_batches": calibration,
-            "select_batches": plain_loader(data.select, size, num_workers=workers),
-            "test_batches": (
+        inputs = TableInputs(
+            task=plain_task(recipe),
+            train_batches=calibration,
+            select_batches=plain_loader(data.select, size, num_workers=workers),
+            test_batches=(
                 None
                 if data.selection.kind == "test"
                 else plain_loader(data.test, size, num_workers=workers)
             ),
-            "data_id": data.data_id,
-            "num_calibration_samples": recipe.table.num_calibration_samples,
-            "latency_runs": recipe.table.latency_runs,
-            "autocast": compute_format.autocast,
-            "meta": {"format": str(compute_format), "select": data.selection.to_dict()},
-            "work": work,
-        }
+            data_id=data.data_id,
+            num_calibration_samples=recipe.table.num_calibration_samples,
+            latency_runs=recipe.table.latency_runs,
+            scoring=formats.scoring,
+            running=formats.running,
+            meta={"select": data.selection.to_dict()},
+            work=work,
+        )
         if is_full:
-            table = build_table(run.supernet, **arguments)
+            table = build_table(run.supernet, inputs)
         else:
             table = race_table(
-                run.supernet,
-                select_part=part_of_select,
-                num_select=len(data.select),
-                **arguments,
+                run.supernet, inputs, select_part=part_of_select, num_select=len(data.select)
             )
     if not ranks.is_first:
         return table
@@ -211,14 +210,15 @@ def _make_table(path: Path, folder: str | None, is_full: bool, trust: bool) -> Q
     return table
 
 
-def _scoring_format(run: Run, batch_size: int) -> ComputeFormat:
-    """What to score in: the format of training where it is the faster one on this machine too."""
+def _formats(run: Run, batch_size: int) -> TableFormats:
+    """What to score in and what to run in, as this machine is fastest."""
     trained = run.info.get("training_format")
     side, device = run.recipe.space.resolutions[0], training_device()
-    inputs = torch.zeros(batch_size, run.info["in_channels"], side, side, device=device)
+    shape = (min(batch_size, _PROBE_IMAGES), run.info["in_channels"], side, side)
     known = PLAIN if trained is None else ComputeFormat.parse(trained)
     is_timed = run.recipe.table.latency_runs > 0
-    return from_first(faster_format(run.supernet, known, inputs, one_image=is_timed))
+    inputs = torch.zeros(shape, device=device)
+    return from_first(table_formats(run.supernet, known, inputs, one_image=is_timed))
 
 
 def predict(

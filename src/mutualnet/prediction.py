@@ -18,10 +18,10 @@ from torch import Tensor
 
 from mutualnet.budget import Budget
 from mutualnet.image_paths import shown
-from mutualnet.precision import autocast_to
+from mutualnet.precision import PLAIN, ComputeFormat, autocast_to
 from mutualnet.run_directory import Run
 from mutualnet.table import QueryTable, Row
-from mutualnet.training import PLAIN, ComputeFormat, plain_task
+from mutualnet.training import plain_task
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def choose_row(run: Run, limit: Budget) -> Row:
 
 
 def table_format(table: QueryTable) -> ComputeFormat:
-    """The format that a table's scores and statistics were computed in; fp32 in older tables."""
+    """The format that a table's latencies were measured in; fp32 in the oldest tables."""
     return ComputeFormat.parse(table.meta.get("format", str(PLAIN)))
 
 

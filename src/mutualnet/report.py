@@ -1,4 +1,4 @@
-"""A query table for the eye: the picture of its frontier, Markdown, and the terminal's table."""
+"""A query table for the eye: the picture of its frontier, and the terminal's table."""
 
 from __future__ import annotations
 
@@ -95,19 +95,6 @@ def plot_frontier(
     figure.savefig(path)
 
 
-def table_markdown(table: QueryTable, only_front: bool = True) -> str:
-    """Markdown table, the most costly row first; columns without any value are left out.
-
-    Args:
-        table: What to show.
-        only_front: Leave out rows that are dominated in MACs. Rows that were dropped early never
-            show.
-    """
-    columns, lines = _cells(table, only_front)
-    rule = ["---"] + ["---:"] * (len(columns) - 1)
-    return "".join(f"| {' | '.join(line)} |\n" for line in [columns, rule, *lines])
-
-
 def print_table(table: QueryTable, console: Console, only_front: bool = True) -> None:
     """Print the table to a terminal, the most costly row first.
 
@@ -129,7 +116,8 @@ def print_table(table: QueryTable, console: Console, only_front: bool = True) ->
         console.print(f"{hidden} more {rows} no better than a cheaper one.")
     if dropped := len(table.rows) - len(table.finished):
         rows = "row was" if dropped == 1 else "rows were"
-        console.print(f"{dropped} more {rows} dropped early, behind others; --full finishes all.")
+        others = "others do as well or nearly; --full finishes all"
+        console.print(f"{dropped} more {rows} dropped early: {others}.")
     chosen = Selection.of(table.meta)
     if chosen.suffix:
         console.print(f"Chosen on {chosen}.")

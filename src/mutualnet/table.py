@@ -63,8 +63,9 @@ class Row:
     """Whether another row scores at least as well for no more MACs, and better in one of them; a
     dropped row counts as dominated."""
     dropped_for: Subnet | None = None
-    """None for a finished row. Otherwise a sub-network that has no more MACs and scored better on
-    the `num_samples` images after which this one was dropped; its score is provisional."""
+    """None for a finished row. Otherwise a sub-network that stands in for this one: it has no more
+    MACs, and scored no worse on the `num_samples` images after which this one was dropped, but for
+    the tolerance of the race. The score of a dropped row is provisional."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.subnet, Subnet):
@@ -199,8 +200,8 @@ class QueryTable:
         if not found.is_finished:
             raise ValueError(
                 f"{subnet} was dropped while the table was made: after {found.num_samples} images "
-                f"it scored {found.score:.1f}, less than {found.dropped_for}, which has "
-                "no more multiply-adds. To finish every row, make the table with --full."
+                f"it scored {found.score:.1f}, and {found.dropped_for}, which has no more "
+                "multiply-adds, as much or nearly. To finish every row, make the table with --full."
             )
         return found
 
@@ -256,8 +257,8 @@ class QueryTable:
     ) -> Row:
         """Find the finished row with the highest score within all budgets; of equals the cheapest.
 
-        A race drops rows that another beats at any budget of MACs alone, and another at any of
-        latency alone; within both at once one of them may be better than what is found.
+        A race drops rows that another stands in for at any budget of MACs alone, and another at any
+        of latency alone; within both at once one of them may be better than what is found.
 
         Args:
             macs: Most multiply-adds of one input.
@@ -281,8 +282,8 @@ class QueryTable:
         if num_dropped and params is not None:
             raise ValueError(
                 "a budget of params needs a table with every row finished, got "
-                f"{num_dropped} rows dropped, since for any budget of macs or latency_ms there are "
-                "better ones. Make the table with --full."
+                f"{num_dropped} rows dropped, which others stand in for within any budget of macs "
+                "or latency_ms. Make the table with --full."
             )
         budget = Budget(macs=macs, latency_ms=latency_ms)
         fitting = [

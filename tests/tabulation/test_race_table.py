@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from mutualnet.methods import METHODS
 from mutualnet.models.cifar import WideResNet
+from mutualnet.precision import ComputeFormat
+from mutualnet.progress import WorkProgress
 from mutualnet.sandwich import sandwich_step
-from mutualnet.space import ElasticSpace
+from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet.supernet import Supernet
-from mutualnet.tabulation import build_table
-from mutualnet.tabulation.race_table import race_ends, race_table
+from mutualnet.tabulation import TableInputs, build_table, full_table, race_table
 from mutualnet.tasks import Classification, MultiLabel
 
+MODULE = importlib.import_module("mutualnet.tabulation.race_table")
+"""The file; its function has the same name."""
 TASK = Classification()
+BF16 = ComputeFormat("bf16", "channels_last")
 SPACE = ElasticSpace(widths=(1.0, 0.75, 0.5, 0.25), resolutions=(12, 8, 6))
 
 
@@ -49,6 +56,7 @@ def trained():
 
 
 def _race(trained, **changes):
+    """A raced table, the parts of the select split that it asked for, and what it was made from."""
     supernet, train, select, test = trained
     asked = []
 
@@ -65,19 +73,18 @@ def _race(trained, **changes):
         "num_calibration_samples": 500,
         "latency_runs": 0,
     }
-    raced = race_table(
-        supernet, select_part=part, num_select=len(select[1]), **(settings | changes)
-    )
-    return raced, asked, settings | changes
+    inputs = TableInputs(**(settings | changes))
+    raced = race_table(supernet, inputs, select_part=part, num_select=len(select[1]))
+    return raced, asked, inputs
 
 
 def test_the_picks_are_those_of_the_full_table_within_a_standard_error(trained):
-    raced, asked, settings = _race(trained)
+    raced, asked, inputs = _race(trained)
     bank = dict(trained[0].bank)
-    full = build_table(trained[0], **settings)
+    full = build_table(trained[0], inputs)
     finished = {row.subnet: row for row in raced.finished}
     assert 0 < len(raced.finished) < len(raced.rows) == len(full.rows)
-    assert asked == [(0, 100), (100, 160), (160, 240)]
+    assert asked == [(0, 100), (100, 160), (0, 400), (400, 800)]
     for row in full.rows:
         pick, best = raced.best(macs=row.macs), full.best(macs=row.macs)
         assert pick.score >= best.score - best.standard_error
@@ -85,26 +92,30 @@ def test_the_picks_are_those_of_the_full_table_within_a_standard_error(trained):
         if row.subnet in finished:
             mine = finished[row.subnet]
             assert (mine.score, mine.num_samples) == (row.score, 800)
-    for key, statistics in bank.items():  # made from all images asked for, none of the few
+            assert mine.standard_error == pytest.approx(row.standard_error)
+    for subnet in finished:  # statistics of all images asked for, none of the few
+        statistics = bank[trained[0].key(subnet)]
         assert statistics.num_samples == 500
-        assert torch.equal(statistics.mean, trained[0].bank[key].mean)
+        assert torch.equal(statistics.mean, trained[0].bank[trained[0].key(subnet)].mean)
 
 
-def test_a_dropped_row_names_a_better_one_that_costs_no_more(trained):
+def test_a_dropped_row_names_a_finished_one_that_costs_no_more(trained):
     raced, _, _ = _race(trained)
     rows = {row.subnet: row for row in raced.rows}
     dropped = [row for row in raced.rows if not row.is_finished]
+    assert dropped
     for row in dropped:
+        assert rows[row.dropped_for].is_finished
         assert rows[row.dropped_for].macs <= row.macs
-        assert row.num_samples in (100, 160, 240)
+        assert row.num_samples in (100, 160, 400, 800)
         assert row.test_score is row.latency_ms is None
     front = {row.subnet for row in raced.front()}
     assert not front & {row.subnet for row in dropped}
     assert {row.subnet for row in raced.rows if row.test_score is not None} == front
-    assert raced.meta["race"] == {"images": [100, 160, 240], "num_dropped": len(dropped)}
+    assert raced.meta["race"] == {"images": [100, 160, 400, 800], "num_dropped": len(dropped)}
 
 
-def test_only_finished_rows_are_timed_and_kept_in_the_bank(trained):
+def test_only_finished_rows_are_timed_and_put_into_the_bank(trained):
     supernet = trained[0]
     for key in list(supernet.bank):
         del supernet.bank._entries[key]
@@ -113,6 +124,37 @@ def test_only_finished_rows_are_timed_and_kept_in_the_bank(trained):
     for row in raced.rows:
         assert (row.latency_ms is not None) == row.is_finished
     assert raced.meta["latency"]["runs"] == 2
+
+
+def test_scores_and_latencies_have_formats_of_their_own(trained, monkeypatch):
+    timed = []
+    inner = full_table.measure_latency
+
+    def measure(module, *args, autocast, **kwargs):
+        weight = next(p for p in module.parameters() if p.dim() == 4 and p.shape[1] > 1)
+        timed.append((autocast, weight.is_contiguous()))
+        return inner(module, *args, autocast=autocast, **kwargs)
+
+    monkeypatch.setattr(full_table, "measure_latency", measure)
+    raced, _, _ = _race(trained, latency_runs=2, scoring=BF16)
+    assert set(timed) == {(None, True)}
+    assert raced.meta["format"] == "fp32 contiguous"
+    assert raced.meta["scoring_format"] == "bf16 channels_last"
+
+
+def test_a_format_that_scores_worse_than_fp32_is_given_up(trained, monkeypatch):
+    inner = MODULE.sample_scores
+
+    def worse(*args, autocast, **kwargs):
+        scores = inner(*args, autocast=autocast, **kwargs)
+        return scores if autocast is None else scores * (np.arange(scores.shape[1]) % 5 > 0)
+
+    plain, _, _ = _race(trained, scoring=ComputeFormat("fp32", "channels_last"))
+    monkeypatch.setattr(MODULE, "sample_scores", worse)
+    raced, asked, _ = _race(trained, scoring=BF16)
+    assert asked[:2] == [(0, 300), (0, 300)]  # two networks in both formats
+    assert raced.meta["scoring_format"] == "fp32 channels_last"
+    assert raced.rows == plain.rows
 
 
 def test_a_score_that_is_no_mean_over_images_gets_the_full_table(trained):
@@ -126,10 +168,12 @@ def test_a_score_that_is_no_mean_over_images_gets_the_full_table(trained):
         select_batches=batches,
         test_batches=None,
         num_calibration_samples=100,
-        progress=lines.append,
+        scoring=BF16,
+        work=WorkProgress(lines.append),
     )
     assert (asked, len(raced.finished)) == ([], len(SPACE.grid()))
     assert "no mean over images" in lines[0]
+    assert raced.meta["scoring_format"] == raced.meta["format"] == "fp32 contiguous"
 
 
 def test_the_bank_is_put_back_after_an_error(trained):
@@ -139,7 +183,17 @@ def test_the_bank_is_put_back_after_an_error(trained):
     assert trained[0].bank is bank
 
 
-def test_rounds_grow_and_end_with_the_images():
-    assert race_ends(5000) == (250, 500, 1000, 1500)
-    assert race_ends(800) == (100, 160, 240)
-    assert race_ends(60) == (60,)
+def test_equal_sub_networks_run_once_and_share_what_is_found(trained):
+    supernet = trained[0]
+    one = Subnet(width_mult=0.5, resolution=8)
+    twins = [one, replace(one, group_widths=((supernet.plan.groups[0].name, 0.5),))]
+    assert supernet.key(twins[0]) == supernet.key(twins[1])
+    raced, _, _ = _race(trained, subnets=twins)
+    first, second = raced.rows
+    assert first.is_finished
+    assert replace(first, subnet=second.subnet) == second
+
+
+def test_a_negative_count_of_passes_is_refused(trained):
+    with pytest.raises(ValueError, match="latency_runs must be >= 0, got -1"):
+        _race(trained, latency_runs=-1)

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from mutualnet.models.cifar import WideResNet
+from mutualnet.precision import PLAIN, ComputeFormat
 from mutualnet.space import ElasticSpace
 from mutualnet.supernet.supernet import Supernet
 from mutualnet.training import autotune
-from mutualnet.training.autotune import PLAIN, ComputeFormat, faster_format
+from mutualnet.training.autotune import TableFormats, table_formats
 
 BF16 = ComputeFormat("bf16", "channels_last")
 SLOW_BF16 = ComputeFormat("bf16", "contiguous")
@@ -32,33 +33,36 @@ def _timed(
     monkeypatch.setattr(autotune, "_seconds_per_pass", seconds)
 
 
-def _choose(supernet, trained: ComputeFormat, *, one_image: bool = False) -> ComputeFormat:
-    return faster_format(supernet, trained, torch.zeros(4, 3, 16, 16), one_image=one_image)
+def _choose(supernet, trained: ComputeFormat, *, one_image: bool = False) -> TableFormats:
+    return table_formats(supernet, trained, torch.zeros(4, 3, 16, 16), one_image=one_image)
 
 
-def test_the_fastest_is_taken_and_bf16_only_if_training_took_it(supernet, monkeypatch):
+def test_the_fastest_is_taken_and_bf16_to_run_in_only_if_training_took_it(supernet, monkeypatch):
     batch = {PLAIN: 4.0, LAST: 3.0, SLOW_BF16: 2.5, BF16: 2.0}
     _timed(monkeypatch, batch, batch)
-    assert _choose(supernet, BF16) == BF16
-    assert _choose(supernet, LAST) == _choose(supernet, PLAIN) == LAST
+    assert _choose(supernet, BF16) == TableFormats(BF16, BF16)
+    for trained in (LAST, PLAIN):
+        assert _choose(supernet, trained) == TableFormats(BF16, LAST)
 
 
 def test_a_machine_slow_at_bf16_stays_with_the_weights_own(supernet, monkeypatch):
     batch = {PLAIN: 4.0, LAST: 3.9, SLOW_BF16: 9.0, BF16: 8.0}
     _timed(monkeypatch, batch, batch)
-    assert _choose(supernet, BF16) == PLAIN  # channels_last saves less than a tenth
+    # channels_last saves less than a tenth
+    assert _choose(supernet, BF16) == TableFormats(PLAIN, PLAIN)
 
 
-def test_what_slows_a_single_image_is_no_format_for_latencies(supernet, monkeypatch):
+def test_what_slows_a_single_image_is_no_format_to_run_in_but_may_score(supernet, monkeypatch):
     batch = {PLAIN: 4.0, LAST: 3.0, SLOW_BF16: 2.5, BF16: 2.0}
     _timed(monkeypatch, batch, {PLAIN: 1.0, LAST: 1.05, SLOW_BF16: 2.0, BF16: 2.0})
-    assert _choose(supernet, BF16, one_image=True) == LAST
-    assert _choose(supernet, BF16) == BF16
+    assert _choose(supernet, BF16, one_image=True) == TableFormats(BF16, LAST)
+    assert _choose(supernet, BF16) == TableFormats(BF16, BF16)
 
 
 def test_the_probe_runs_and_leaves_the_network_alone(supernet):
     before = {name: value.clone() for name, value in supernet.state_dict().items()}
-    assert _choose(supernet, BF16, one_image=True) in (PLAIN, LAST, SLOW_BF16, BF16)
+    found = _choose(supernet, BF16, one_image=True)
+    assert {found.scoring, found.running} <= {PLAIN, LAST, SLOW_BF16, BF16}
     assert all(torch.equal(before[name], value) for name, value in supernet.state_dict().items())
     assert len(supernet.bank) == 0
 

@@ -14,8 +14,8 @@ import torch
 
 from mutualnet.cli import main
 from mutualnet.config.serialization import override, write_recipe
+from mutualnet.precision import ComputeFormat
 from mutualnet.run_directory import load_run, new_run
-from mutualnet.training.autotune import ComputeFormat
 from mutualnet.training.checkpoints import latest_checkpoint, write_checkpoint
 from mutualnet.training.train import train
 from tests.small_runs import (

@@ -20,11 +20,12 @@ from mutualnet.config.transforms import with_method
 from mutualnet.cpu import flush_denormals, peak_memory_mib
 from mutualnet.methods import METHODS
 from mutualnet.models.cifar import wrn16_1
+from mutualnet.precision import ComputeFormat
 from mutualnet.run_directory import load_run, new_run
 from mutualnet.space import ElasticSpace
 from mutualnet.supernet.supernet import Supernet
 from mutualnet.tasks.classification import Classification
-from mutualnet.training.autotune import ComputeFormat, choose_format
+from mutualnet.training.autotune import choose_format
 from mutualnet.training.divergence import TrainingDivergedError
 from mutualnet.training.dry_run import dry_run
 from mutualnet.training.train import train

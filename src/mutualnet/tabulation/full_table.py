@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
-
-import torch
 
 from mutualnet.calibration import calibrate
 from mutualnet.cost import CostModel, Latency, measure_latency
 from mutualnet.distributed import current_ranks, from_first
 from mutualnet.evaluation import evaluate
-from mutualnet.progress import WorkProgress
+from mutualnet.precision import ComputeFormat
 from mutualnet.selection import Selection
 from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable, Row
+from mutualnet.tabulation.inputs import TableInputs
 from mutualnet.tasks.base import Score, Task
-
-logger = logging.getLogger(__name__)
 
 CALIBRATION_WORK = 1.5
 """An image's pass in calibration, over one in scoring: batch statistics are made and pooled."""
@@ -28,119 +24,92 @@ _PASS_WORK = 16
 """A timed pass of one image, in passes of an image in a batch."""
 
 
-def build_table(
-    supernet: Supernet,
-    *,
-    task: Task,
-    train_batches: Iterable[Any],
-    select_batches: Iterable[Any],
-    test_batches: Iterable[Any] | None,
-    data_id: str,
-    subnets: Sequence[Subnet] | None = None,
-    num_calibration_samples: int = 2048,
-    latency_runs: int = 30,
-    autocast: torch.dtype | None = None,
-    meta: Mapping[str, Any] | None = None,
-    progress: Callable[[str], None] = logger.info,
-    work: WorkProgress | None = None,
-) -> QueryTable:
+def build_table(supernet: Supernet, inputs: TableInputs) -> QueryTable:
     """Calibrate, score and time every sub-network of the grid, and find the best per budget.
 
     The select batches alone choose the front; its rows are then scored once on the test split.
     Latency is that of the extracted sub-network, one image at a time. `race_table` makes nearly the
-    same table without finishing the rows that others beat.
+    same table without finishing the rows that others stand in for.
 
     Args:
-        supernet: The trained network. Its BN bank is filled for every row.
-        task: Scales batches and keeps score.
-        train_batches: For BN statistics, with training augmentation and of one size.
-        select_batches: The split that chooses; `meta["select"]` tells where they are not held out.
-        test_batches: The split that is reported, None if there is none.
-        data_id: Hash that names the data.
-        subnets: Which rows; by default the space's grid.
-        num_calibration_samples: Images behind the BN statistics.
-        latency_runs: Timed passes per row, 0 to leave latency out.
-        autocast: Precision of all passes, None for the weights' own.
-        meta: More about the table, as plain values.
-        progress: Told what is being done, a line at a time.
-        work: Told the same, with the work that it takes; by default hands lines to `progress`.
+        supernet: The trained network. Its BN bank is filled for every row, and its model is left in
+            the memory format of `inputs.scoring`.
+        inputs: Data, rows and circumstances.
     """
-    return finished_table(
+    chosen = list(inputs.subnets if inputs.subnets is not None else supernet.space.grid())
+    task, work, costs = inputs.task, inputs.work, CostModel(supernet)
+    supernet.model.to(memory_format=inputs.scoring.layout)  # type: ignore[call-overload]
+    effort = Effort(supernet, chosen, costs, task)
+    num_calibrating, num_select = inputs.num_calibration_samples, num_images(inputs.select_batches)
+    later = effort.all * num_select + work_to_finish(effort, len(chosen), inputs)
+    calibrating = effort.all * CALIBRATION_WORK * num_calibrating
+    work.part(f"calibrating {len(chosen)} sub-networks", calibrating + later)
+    calibrate(
         supernet,
-        list(subnets if subnets is not None else supernet.space.grid()),
-        costs=CostModel(supernet),
+        work.watch(inputs.train_batches, effort.of_batch(CALIBRATION_WORK * current_ranks().size)),
+        chosen,
         task=task,
-        train_batches=train_batches,
-        select_batches=select_batches,
-        test_batches=test_batches,
-        data_id=data_id,
-        num_calibration_samples=num_calibration_samples,
-        latency_runs=latency_runs,
-        autocast=autocast,
-        meta=meta or {},
-        work=work or WorkProgress(progress),
+        data_id=inputs.data_id,
+        num_samples=num_calibrating,
+        autocast=inputs.scoring.autocast,
     )
+    work.part(f"scoring {len(chosen)} sub-networks on {Selection.of(inputs.meta)}", later)
+    watched = work.watch(inputs.select_batches, effort.of_batch())
+    scores = evaluate(supernet, watched, chosen, task=task, autocast=inputs.scoring.autocast)
+    rows = [row_of(subnet, scores[subnet], costs) for subnet in chosen]
+    return finished_table(supernet, rows, inputs, costs=costs)
 
 
 def finished_table(
     supernet: Supernet,
-    chosen: Sequence[Subnet],
+    rows: Sequence[Row],
+    inputs: TableInputs,
     *,
     costs: CostModel,
-    task: Task,
-    train_batches: Iterable[Any],
-    select_batches: Iterable[Any],
-    test_batches: Iterable[Any] | None,
-    data_id: str,
-    num_calibration_samples: int,
-    latency_runs: int,
-    autocast: torch.dtype | None,
-    meta: Mapping[str, Any],
-    work: WorkProgress,
-    dropped: Sequence[Row] = (),
+    meta: Mapping[str, Any] | None = None,
 ) -> QueryTable:
-    """The same for chosen sub-networks, with rows of others that were dropped before."""
-    effort = _Effort(supernet, chosen, costs, task)
-    calibrating = effort.all * CALIBRATION_WORK * num_calibration_samples
-    scoring = effort.all * _num_images(select_batches)
-    timing = effort.all * (_WARMUP + latency_runs) * _PASS_WORK if latency_runs else 0.0
-    # How many of them will be the best for their cost is not known before they are scored.
-    testing = effort.all * _num_images(test_batches) * min(1.0, (3 + len(chosen) / 8) / len(chosen))
-    work.part(f"calibrating {len(chosen)} sub-networks", calibrating + scoring + timing + testing)
-    calibrate(
-        supernet,
-        work.watch(train_batches, effort.of_batch(CALIBRATION_WORK * current_ranks().size)),
-        chosen,
-        task=task,
-        data_id=data_id,
-        num_samples=num_calibration_samples,
-        autocast=autocast,
-    )
-    selection = Selection.of(meta)
-    work.part(f"scoring {len(chosen)} sub-networks on {selection}", scoring + timing + testing)
-    watched = work.watch(select_batches, effort.of_batch())
-    scores = evaluate(supernet, watched, chosen, task=task, autocast=autocast)
-    latencies: dict[Subnet, Latency] = {}
-    if latency_runs:
-        work.part(f"timing {len(chosen)} sub-networks", timing + testing)
-        latencies = time_subnets(supernet, chosen, latency_runs, autocast)
-        work.advance(timing)
-    rows = [_row(subnet, scores[subnet], costs, latencies.get(subnet)) for subnet in chosen]
-    about = {"score_name": task.score_name, "data_id": data_id, **meta}
-    if latencies:
+    """Time scored rows, and score the best of them on the test split.
+
+    Args:
+        supernet: Calibrated for the finished rows.
+        rows: Scored; dropped ones stay as they are.
+        inputs: Data and circumstances.
+        costs: Of the network.
+        meta: More about the table than `inputs.meta`.
+    """
+    chosen = [row.subnet for row in rows if row.is_finished]
+    task, work = inputs.task, inputs.work
+    about = {
+        "score_name": task.score_name,
+        "data_id": inputs.data_id,
+        "format": str(inputs.running),
+        "scoring_format": str(inputs.scoring),
+        **inputs.meta,
+        **(meta or {}),
+    }
+    if inputs.latency_runs:
+        effort = Effort(supernet, chosen, costs, task)
+        left = work_to_finish(effort, len(chosen), inputs)
+        work.part(f"timing {len(chosen)} sub-networks", left)
+        latencies = time_subnets(supernet, chosen, inputs.latency_runs, inputs.running)
+        work.advance(_timing(effort, inputs))
+        rows = [
+            replace(row, latency_ms=latencies[row.subnet].p50_ms) if row.is_finished else row
+            for row in rows
+        ]
         about["latency"] = _circumstances(latencies)
-    table = QueryTable.from_rows([*rows, *dropped], about)
-    if test_batches is None:
+    table = QueryTable.from_rows(rows, about)
+    if inputs.test_batches is None:
         return table
     best = {row.subnet for row in table.front()}
-    if latencies:
+    if inputs.latency_runs:
         best |= {row.subnet for row in table.front("latency_ms")}
     ordered = [subnet for subnet in chosen if subnet in best]
-    effort = _Effort(supernet, ordered, costs, task)
-    testing = effort.all * _num_images(test_batches)
+    effort = Effort(supernet, ordered, costs, task)
+    testing = effort.all * num_images(inputs.test_batches)
     work.part(f"scoring the {len(ordered)} sub-networks of the front on the test split", testing)
-    watched = work.watch(test_batches, effort.of_batch())
-    tested = evaluate(supernet, watched, ordered, task=task, autocast=autocast)
+    watched = work.watch(inputs.test_batches, effort.of_batch())
+    tested = evaluate(supernet, watched, ordered, task=task, autocast=inputs.scoring.autocast)
     rescored = [
         replace(
             row,
@@ -154,7 +123,18 @@ def finished_table(
     return QueryTable.from_rows(rescored, about)
 
 
-class _Effort:
+def work_to_finish(effort: Effort, num_subnets: int, inputs: TableInputs) -> float:
+    """About what timing and testing will take, in multiply-adds."""
+    # How many of them will be the best for their cost is not known before they are scored.
+    share = min(1.0, (3 + num_subnets / 8) / num_subnets)
+    return _timing(effort, inputs) + effort.all * num_images(inputs.test_batches) * share
+
+
+def _timing(effort: Effort, inputs: TableInputs) -> float:
+    return effort.all * (_WARMUP + inputs.latency_runs) * _PASS_WORK if inputs.latency_runs else 0.0
+
+
+class Effort:
     """What passes of some sub-networks cost, in multiply-adds; equal ones run once."""
 
     def __init__(
@@ -169,7 +149,7 @@ class _Effort:
         return lambda batch: self.all * share * self._task.inputs(batch).shape[0]
 
 
-def _num_images(batches: Iterable[Any] | None) -> int:
+def num_images(batches: Iterable[Any] | None) -> int:
     """Images of a loader, and of a list of batches about; 0 if it does not tell."""
     data = getattr(batches, "dataset", None)
     if data is not None and hasattr(data, "__len__"):
@@ -177,7 +157,8 @@ def _num_images(batches: Iterable[Any] | None) -> int:
     return 0
 
 
-def _row(subnet: Subnet, score: Score, costs: CostModel, latency: Latency | None) -> Row:
+def row_of(subnet: Subnet, score: Score, costs: CostModel) -> Row:
+    """A scored row with its counted costs."""
     return Row(
         subnet=subnet,
         score=score.value,
@@ -185,7 +166,6 @@ def _row(subnet: Subnet, score: Score, costs: CostModel, latency: Latency | None
         num_samples=score.num_samples,
         macs=costs.macs(subnet),
         params=costs.params(subnet),
-        latency_ms=latency.p50_ms if latency else None,
     )
 
 
@@ -207,7 +187,7 @@ def time_subnets(
     supernet: Supernet,
     subnets: Sequence[Subnet],
     runs: int,
-    autocast: torch.dtype | None,
+    running: ComputeFormat,
     *,
     warmup: int = _WARMUP,
 ) -> dict[Subnet, Latency]:
@@ -220,7 +200,7 @@ def time_subnets(
         supernet: Calibrated for the sub-networks.
         subnets: Which.
         runs: Timed passes.
-        autocast: Precision of the passes, None for the weights' own.
+        running: What to compute in.
         warmup: Passes before.
     """
     if not current_ranks().is_first:
@@ -229,5 +209,8 @@ def time_subnets(
     for key, subnet in supernet.distinct(subnets).items():
         shape = supernet.plan.input_shape(subnet.resolution)
         module = supernet.extract(subnet)
-        known[key] = measure_latency(module, shape, warmup=warmup, runs=runs, autocast=autocast)
+        module.to(memory_format=running.layout)  # type: ignore[call-overload]
+        known[key] = measure_latency(
+            module, shape, warmup=warmup, runs=runs, autocast=running.autocast
+        )
     return from_first({subnet: known[supernet.key(subnet)] for subnet in subnets})

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
 
 Measure = Callable[[Sequence[int], int, int], np.ndarray]
 """What candidates (M numbers) get for each image from `start` to before `stop`: (M, stop - start),
@@ -20,34 +20,25 @@ class Round:
     stop: int
     """Images that have been run after it."""
     num_errors: float
-    """Standard errors of a paired difference by which a candidate gets the benefit of doubt."""
+    """Standard errors of a paired difference that a candidate is granted in doubt, >= 0."""
     tolerance: float = 0.0
-    """How much less than a dearer candidate its stand-in may score, in the unit of the values."""
+    """How much less than a candidate its stand-in may score, >= 0, in standard errors of a score on
+    all images."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Exit:
-    """How one candidate left a race."""
+class Standing:
+    """How one candidate came out of a race."""
 
-    covered_by: int
-    """A candidate that stayed, costs no more on the first axis and is not worse by more than the
-    round's tolerance."""
     score: float
     """Mean over the images that it ran on."""
     standard_error: float
     """Of that mean."""
     num_images: int
     """Images that it ran on."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RaceResult:
-    """Who is left after a race, and how the others left."""
-
-    survivors: tuple[int, ...]
-    """Candidates by number, ascending."""
-    exits: dict[int, Exit]
-    """All others."""
+    covered_by: int | None = None
+    """None if it is left at the end. Otherwise one that was when this one had to leave, and that
+    costs no more on the first axis."""
 
 
 def covered_by(
@@ -57,14 +48,15 @@ def covered_by(
 
     One covers another on an axis if it costs no more there, and the other's lead, taken at its mean
     plus `num_errors` standard errors, is at most `tolerance`. All ran on the same images, so that
-    the difference is taken image by image: what is hard for both adds no doubt. Those who stay
+    the difference is taken image by image: what is hard for both adds no doubt, but one image more,
+    on which they differ by as much as values do, always remains possible. Those who stay
     cover all candidates on every axis; it need not be the same one for every axis. They are found
     greedily: who covers most for its cost comes first, so that of equals the cheap ones stay, and
     nobody is covered by one that leaves.
 
     Args:
         values: (M, N), what each of M candidates got for each of N images.
-        costs: (M, A), > 0, on each of A axes. The first is what running a candidate takes.
+        costs: (M, A), on each of A axes. The first, > 0, is what running a candidate takes.
         num_errors: Standard errors, >= 0.
         tolerance: In the unit of the values, >= 0.
 
@@ -81,6 +73,8 @@ def covered_by(
     covariance = centred @ centred.T / max(1, num_images - 1)
     own = np.diag(covariance)
     variance = np.clip(own[:, None] + own[None, :] - 2 * covariance, 0, None)
+    # Two that differ on few images or none yet may differ on the next one.
+    variance += np.ptp(values) ** 2 / num_images
     lead = means[:, None] - means[None, :] + num_errors * np.sqrt(variance / num_images)
     # Rounding must not make a difference of two that got the same everywhere.
     rounding = 1e-9 * max(1.0, float(np.abs(values).max(initial=0)))
@@ -108,7 +102,9 @@ def _greedy_cover(covers: np.ndarray, prices: np.ndarray) -> np.ndarray:
     return chosen
 
 
-def race(measure: Measure, costs: np.ndarray, rounds: Sequence[Round]) -> RaceResult:
+def race(
+    measure: Measure, costs: np.ndarray, rounds: Sequence[Round], *, num_images: int
+) -> tuple[Standing, ...]:
     """Run candidates on more and more of the same images; those that others stand in for leave.
 
     After each round those stay that cover all the others (`covered_by`). Early on that asks for a
@@ -117,8 +113,12 @@ def race(measure: Measure, costs: np.ndarray, rounds: Sequence[Round]) -> RaceRe
 
     Args:
         measure: Runs candidates on some images.
-        costs: (M, A), at least one candidate and one axis, > 0.
+        costs: (M, A), at least one candidate and one axis. The first is > 0.
         rounds: At least one, of ascending `stop`.
+        num_images: All images that there are; tolerances are in standard errors of a score on them.
+
+    Returns:
+        M standings.
 
     Raises:
         ValueError: If there is no candidate, no round, or the rounds do not grow.
@@ -134,21 +134,25 @@ def race(measure: Measure, costs: np.ndarray, rounds: Sequence[Round]) -> RaceRe
         raise ValueError(f"rounds must have ascending stops > 0, got {stops}")
     alive = list(range(len(costs)))
     seen = np.zeros((len(costs), 0))
-    exits: dict[int, Exit] = {}
+    standings: dict[int, Standing] = {}
     start = 0
     for number in rounds:
         seen = np.concatenate([seen, measure(alive, start, number.stop)], axis=1)
         start = number.stop
+        spreads = seen.std(1)
         leaving = covered_by(
-            seen, costs[alive], num_errors=number.num_errors, tolerance=number.tolerance
+            seen,
+            costs[alive],
+            num_errors=number.num_errors,
+            tolerance=number.tolerance * float(spreads.mean()) / math.sqrt(num_images),
         )
-        for place, other in leaving.items():
-            exits[alive[place]] = Exit(
-                covered_by=alive[other],
+        for place, candidate in enumerate(alive):
+            standings[candidate] = Standing(
                 score=float(seen[place].mean()),
-                standard_error=float(seen[place].std() / np.sqrt(start)),
+                standard_error=float(spreads[place]) / math.sqrt(start),
                 num_images=start,
+                covered_by=alive[leaving[place]] if place in leaving else None,
             )
         kept = [place for place in range(len(alive)) if place not in leaving]
         alive, seen = [alive[place] for place in kept], seen[kept]
-    return RaceResult(survivors=tuple(alive), exits=exits)
+    return tuple(standings[candidate] for candidate in range(len(costs)))

@@ -1,204 +1,258 @@
-"""The query table by a race: sub-networks that others beat leave early, the rest are finished."""
+"""The query table by a race: sub-networks that others stand in for leave early."""
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from mutualnet.calibration import calibrate
 from mutualnet.cost import CostModel
 from mutualnet.distributed import current_ranks
 from mutualnet.evaluation import sample_scores
-from mutualnet.progress import WorkProgress
+from mutualnet.precision import ComputeFormat
+from mutualnet.selection import Selection
 from mutualnet.space import Subnet
-from mutualnet.supernet import BNBank, Supernet
-from mutualnet.table import QueryTable, Row
-from mutualnet.tabulation.full_table import CALIBRATION_WORK, finished_table, time_subnets
-from mutualnet.tabulation.race import RaceResult, race
-from mutualnet.tasks.base import Task
+from mutualnet.supernet import BankKey, BNBank, Supernet
+from mutualnet.table import QueryTable
+from mutualnet.tabulation.full_table import (
+    CALIBRATION_WORK,
+    Effort,
+    build_table,
+    finished_table,
+    row_of,
+    time_subnets,
+    work_to_finish,
+)
+from mutualnet.tabulation.inputs import TableInputs
+from mutualnet.tabulation.race import Round, Standing, race
+from mutualnet.tasks.base import Score, Task
 
-logger = logging.getLogger(__name__)
+SelectPart = Callable[[int, int], Iterable[Any]]
+"""Gives the select images from one place to before another as batches, in an order in which any
+part is a fair sample."""
 
-_SHARES = (0.05, 0.1, 0.2, 0.3)
-"""Of the select images that have been scored after each round."""
+MOST_IMAGES = 10_000
+"""Select images behind a score of a race, whose standard error is then at most 0.5 points."""
 _LEAST_IMAGES = 100
-"""In a round; fewer say nothing."""
+"""After the first round; fewer say nothing."""
+_PROVISIONAL = ((0.03, 3.0, 0.15), (0.06, 2.4, 0.15), (0.12, 1.8, 0.15), (0.2, 1.3, 0.15))
+"""Share of the images, standard errors of doubt, and tolerance of each round before calibration in
+full; tolerances in standard errors of a score on all images."""
+_FINAL = ((0.5, 0.6, 0.25), (1.0, 0.0, 0.5))
+"""The same after it. The last round has seen all images, which leaves no doubt about the table."""
 _NUM_PROVISIONAL = 256
-"""Training images behind the BN statistics of the race."""
+"""Training images behind the BN statistics of the provisional rounds."""
 _QUICK_RUNS, _QUICK_WARMUP = 5, 2
 """Passes behind the latencies of the race."""
 _SAME_LATENCY = 1.1
 """Latencies from so few passes tell only larger ratios apart."""
+_TRIAL_IMAGES = 300
+"""Select images on which a number format is tried beside fp32."""
+_TRIAL_ERRORS = 2.0
+"""Standard errors by which a score may be lower there than in fp32."""
 
 
-def race_ends(num_images: int) -> tuple[int, ...]:
-    """Images scored after each round of a race: growing shares, at least 100 where there are."""
-    ends = {min(num_images, max(_LEAST_IMAGES, math.ceil(s * num_images))) for s in _SHARES}
-    return tuple(sorted(ends))
+def race_rounds(num_images: int) -> tuple[tuple[Round, ...], tuple[Round, ...]]:
+    """Rounds before and after the calibration in full, on up to `MOST_IMAGES` images."""
+    total = min(num_images, MOST_IMAGES)
+
+    def rounds(settings: tuple[tuple[float, float, float], ...]) -> tuple[Round, ...]:
+        found: list[Round] = []
+        for share, num_errors, tolerance in settings:
+            stop = min(total, max(_LEAST_IMAGES, math.ceil(share * total)))
+            if not found or stop > found[-1].stop:
+                found.append(Round(stop=stop, num_errors=num_errors, tolerance=tolerance))
+        return tuple(found)
+
+    before = (number for number in rounds(_FINAL[:-1]) if number.stop < total)
+    return rounds(_PROVISIONAL), (*before, *rounds(_FINAL[-1:]))
 
 
 def race_table(
-    supernet: Supernet,
-    *,
-    task: Task,
-    train_batches: Iterable[Any],
-    select_part: Callable[[int, int], Iterable[Any]],
-    select_batches: Iterable[Any],
-    test_batches: Iterable[Any] | None,
-    data_id: str,
-    num_select: int,
-    subnets: Sequence[Subnet] | None = None,
-    num_calibration_samples: int = 2048,
-    latency_runs: int = 30,
-    autocast: torch.dtype | None = None,
-    meta: Mapping[str, Any] | None = None,
-    progress: Callable[[str], None] = logger.info,
-    work: WorkProgress | None = None,
+    supernet: Supernet, inputs: TableInputs, *, select_part: SelectPart, num_select: int
 ) -> QueryTable:
-    """Make the table, but leave early what others beat; see `build_table` for the rest.
+    """Make the table, but leave early what others stand in for; see `build_table` for the rest.
 
     All sub-networks are scored on a small, growing share of the select split, with BN statistics
-    from a few training images that are not kept. One is dropped when another has no more
-    multiply-adds, and one (it may be a third) no higher latency if that is measured, and both score
-    better beyond the standard error of the difference on the same images. What is left, the front
-    and its neighbours, is calibrated, scored and timed as in `build_table`; the dropped rows are
-    marked.
+    from a few training images that are not kept. After each round those stay that cover the others:
+    for whatever leaves there is one that stays with no more multiply-adds, and one (it may be
+    another) with no higher latency if that is measured, and neither scores worse, but for a
+    tolerance. What is left is calibrated in full and goes on, on all select images. The rows that
+    still stay are timed as in `build_table`, and the best of them tested; the others are marked.
 
-    A task whose score is not a mean over images gets the whole table.
+    Scores are computed in `inputs.scoring` if the largest and the smallest sub-network score no
+    worse in it than in fp32, but for chance; else in fp32.
+
+    A task whose score is not a mean over images gets the whole table, in `inputs.running`.
 
     Args:
         supernet: The trained network. Its BN bank is filled for every finished row.
-        task: Scales batches and keeps score.
-        train_batches: For BN statistics, with training augmentation and of one size; read twice.
-        select_part: Gives the select images from one place to before another as batches, in an
-            order in which any part is a fair sample.
-        select_batches: The whole split that chooses.
-        test_batches: The split that is reported, None if there is none.
-        data_id: Hash that names the data.
-        num_select: Images of the select split.
-        subnets: Which rows; by default the space's grid.
-        num_calibration_samples: Images behind the BN statistics of finished rows.
-        latency_runs: Timed passes per finished row, 0 to leave latency out of the race as well.
-        autocast: Precision of all passes, None for the weights' own.
-        meta: More about the table, as plain values.
-        progress: Told what is being done, a line at a time.
-        work: Told the same, with the work that it takes; by default hands lines to `progress`.
+        inputs: Data, rows and circumstances.
+        select_part: Parts of the select images.
+        num_select: Images of the select split. A score is over 10,000 of them at most.
     """
-    chosen = list(subnets if subnets is not None else supernet.space.grid())
-    costs, work = CostModel(supernet), work or WorkProgress(progress)
-    about = dict(meta or {})
-    dropped: list[Row] = []
-    if not _is_mean(task):
-        work.part(f"{task.score_name} is no mean over images: all rows are finished", 0)
-    else:
+    if not _is_mean(inputs.task):
+        name = inputs.task.score_name
+        inputs.work.part(f"{name} is no mean over images: all rows are finished", 0)
+        return build_table(supernet, replace(inputs, scoring=inputs.running))
+    chosen = list(inputs.subnets if inputs.subnets is not None else supernet.space.grid())
+    supernet.model.to(memory_format=inputs.scoring.layout)  # type: ignore[call-overload]
+    with _own_bank(supernet) as bank:
+        field = _Field(supernet, inputs, select_part, race_rounds(num_select))
         # Equal sub-networks are one candidate.
-        distinct = list(supernet.distinct(chosen).values())
-        macs = {subnet: float(costs.macs(subnet)) for subnet in distinct}
-        finishing = CALIBRATION_WORK * num_calibration_samples + num_select
-        later = sum(macs.values()) * finishing / 2
-        with _provisional_bank(supernet):
-            found = _race(
-                supernet,
-                distinct,
-                macs,
-                task=task,
-                train_batches=train_batches,
-                select_part=select_part,
-                ends=race_ends(num_select),
-                num_provisional=min(_NUM_PROVISIONAL, num_calibration_samples),
-                is_timed=latency_runs > 0,
-                autocast=autocast,
-                work=work,
-                later=later,
-            )
-        number_of = {supernet.key(subnet): number for number, subnet in enumerate(distinct)}
-        for subnet in chosen:
-            if left := found.exits.get(number_of[supernet.key(subnet)]):
-                row = Row(
-                    subnet=subnet,
-                    score=left.score,
-                    standard_error=left.standard_error,
-                    num_samples=left.num_images,
-                    macs=costs.macs(subnet),
-                    params=costs.params(subnet),
-                    dropped_for=distinct[left.beaten_by],
-                )
-                dropped.append(row)
-        about["race"] = {"images": list(race_ends(num_select)), "num_dropped": len(dropped)}
-    gone = {row.subnet for row in dropped}
-    return finished_table(
-        supernet,
-        [subnet for subnet in chosen if subnet not in gone],
-        costs=costs,
-        task=task,
-        train_batches=train_batches,
-        select_batches=select_batches,
-        test_batches=test_batches,
-        data_id=data_id,
-        num_calibration_samples=num_calibration_samples,
-        latency_runs=latency_runs,
-        autocast=autocast,
-        meta=about,
-        work=work,
-        dropped=dropped,
-    )
+        standings = field.run(list(supernet.distinct(chosen).values()))
+    rows = []
+    for subnet in chosen:
+        key = supernet.key(subnet)
+        standing, stand_in = standings[key]
+        score = Score(
+            value=standing.score,
+            standard_error=standing.standard_error,
+            num_samples=standing.num_images,
+        )
+        rows.append(replace(row_of(subnet, score, field.costs), dropped_for=stand_in))
+        if stand_in is None and key in bank:
+            supernet.bank.put(key, bank[key])
+    about = {
+        "images": [each.stop for each in (*field.provisional, *field.final)],
+        "num_dropped": sum(not row.is_finished for row in rows),
+    }
+    finished = replace(inputs, scoring=field.scoring)
+    return finished_table(supernet, rows, finished, costs=field.costs, meta={"race": about})
 
 
-def _race(
-    supernet: Supernet,
-    distinct: Sequence[Subnet],
-    macs: Mapping[Subnet, float],
-    *,
-    task: Task,
-    train_batches: Iterable[Any],
-    select_part: Callable[[int, int], Iterable[Any]],
-    ends: Sequence[int],
-    num_provisional: int,
-    is_timed: bool,
-    autocast: torch.dtype | None,
-    work: WorkProgress,
-    later: float,
-) -> RaceResult:
-    """Calibrate provisionally, time quickly, and race; `later` is the work that follows."""
-    all_macs, num_ranks = sum(macs.values()), current_ranks().size
-    ahead = all_macs * ends[-1] / 2 + later
+class _Field:
+    """The sub-networks of a race, and what it takes to run them."""
 
-    def of_batch(effort: float) -> Callable[[Any], float]:
-        return lambda batch: effort * task.inputs(batch).shape[0]
+    def __init__(
+        self,
+        supernet: Supernet,
+        inputs: TableInputs,
+        select_part: SelectPart,
+        rounds: tuple[tuple[Round, ...], tuple[Round, ...]],
+    ) -> None:
+        self.costs, self.scoring = CostModel(supernet), inputs.scoring
+        self.provisional, self.final = rounds
+        self._supernet, self._inputs, self._select_part = supernet, inputs, select_part
+        self._num_few = min(_NUM_PROVISIONAL, inputs.num_calibration_samples)
 
-    calibrating = all_macs * CALIBRATION_WORK
-    work.part(f"racing {len(distinct)} sub-networks", calibrating * num_provisional + ahead)
-    calibrate(
-        supernet,
-        work.watch(train_batches, of_batch(calibrating * num_ranks)),
-        distinct,
-        task=task,
-        data_id="provisional",
-        num_samples=num_provisional,
-        autocast=autocast,
-    )
-    axes = [[macs[subnet] for subnet in distinct]]
-    if is_timed:
-        quick = time_subnets(supernet, distinct, _QUICK_RUNS, autocast, warmup=_QUICK_WARMUP)
-        medians = np.array([quick[subnet].p50_ms for subnet in distinct])
-        axes.append(np.floor(np.log(medians) / np.log(_SAME_LATENCY)).tolist())
+    def run(self, subnets: Sequence[Subnet]) -> dict[BankKey, tuple[Standing, Subnet | None]]:
+        """How each came out, and the one among those left that stands in for it, if it left.
 
-    def measure(candidates: Sequence[int], start: int, stop: int) -> np.ndarray:
-        running = [distinct[number] for number in candidates]
-        effort = sum(macs[subnet] for subnet in running)
-        rest = effort * max(0, ends[-1] - start)
-        left = f"{len(running)} on images {start + 1} to {stop}"
-        work.part(f"racing sub-networks: {left}", rest + later * effort / all_macs)
-        batches = work.watch(select_part(start, stop), of_batch(effort))
-        return sample_scores(supernet, batches, running, task=task, autocast=autocast)
+        Args:
+            subnets: No two of them equal.
+        """
+        inputs, effort = self._inputs, self._effort(subnets)
+        num_images = self.final[-1].stop
+        # Typically a third is left when the provisional rounds end.
+        later = effort.all * (CALIBRATION_WORK * inputs.num_calibration_samples + num_images)
+        later = (later + work_to_finish(effort, len(subnets), inputs)) / 3
+        left = effort.all * self.provisional[-1].stop / 2 + later
+        self._calibrate(subnets, self._num_few, f"racing {len(subnets)} sub-networks", left)
+        if self.scoring.autocast is not None and not self._is_harmless(subnets):
+            self.scoring = ComputeFormat("fp32", self.scoring.memory_format)
+            line = "racing in fp32, since the faster format scores worse"
+            self._calibrate(subnets, self._num_few, line, left)
+        axes = self._axes(subnets)
+        found = self._race(subnets, axes, self.provisional, later / effort.all)
+        remaining = [subnet for subnet in subnets if found[subnet][1] is None]
 
-    return race(measure, np.array(axes).T, ends)
+        effort = self._effort(remaining)
+        later = work_to_finish(effort, len(remaining), inputs) / 2
+        line = f"calibrating {len(remaining)} sub-networks"
+        num_samples = inputs.num_calibration_samples
+        self._calibrate(remaining, num_samples, line, effort.all * num_images + later)
+        found |= self._race(remaining, axes, self.final, later / effort.all)
+        standings = {}
+        for subnet, (standing, stand_in) in found.items():
+            while stand_in is not None and (further := found[stand_in][1]) is not None:
+                stand_in = further
+            standings[self._supernet.key(subnet)] = standing, stand_in
+        return standings
+
+    def _effort(self, subnets: Sequence[Subnet]) -> Effort:
+        return Effort(self._supernet, subnets, self.costs, self._inputs.task)
+
+    def _calibrate(
+        self, subnets: Sequence[Subnet], num_samples: int, line: str, later: float
+    ) -> None:
+        inputs, effort = self._inputs, self._effort(subnets)
+        inputs.work.part(line, effort.all * CALIBRATION_WORK * num_samples + later)
+        watched = inputs.work.watch(
+            inputs.train_batches, effort.of_batch(CALIBRATION_WORK * current_ranks().size)
+        )
+        calibrate(
+            self._supernet,
+            watched,
+            subnets,
+            task=inputs.task,
+            data_id=inputs.data_id,
+            num_samples=num_samples,
+            autocast=self.scoring.autocast,
+        )
+
+    def _scores(self, subnets: Sequence[Subnet], start: int, stop: int) -> np.ndarray:
+        work, task = self._inputs.work, self._inputs.task
+        batches = work.watch(self._select_part(start, stop), self._effort(subnets).of_batch())
+        return sample_scores(
+            self._supernet, batches, subnets, task=task, autocast=self.scoring.autocast
+        )
+
+    def _is_harmless(self, subnets: Sequence[Subnet]) -> bool:
+        """Whether the largest and the smallest score no worse than in fp32, but for chance."""
+        ends = list({pick(subnets, key=self.costs.macs): None for pick in (max, min)})
+        stop = min(_TRIAL_IMAGES, self.final[-1].stop)
+        tried, mine = self.scoring, self._scores(ends, 0, stop)
+        self.scoring = ComputeFormat("fp32", tried.memory_format)
+        with _own_bank(self._supernet):
+            self._calibrate(ends, self._num_few, f"trying {tried} beside fp32", 0)
+            gain = mine - self._scores(ends, 0, stop)
+        self.scoring = tried
+        return bool(np.all(gain.mean(1) >= -_TRIAL_ERRORS * gain.std(1) / math.sqrt(stop)))
+
+    def _axes(self, subnets: Sequence[Subnet]) -> dict[Subnet, tuple[float, ...]]:
+        """What each costs on every axis that a budget may be on."""
+        axes: dict[Subnet, tuple[float, ...]] = {
+            subnet: (float(self.costs.macs(subnet)),) for subnet in subnets
+        }
+        if not self._inputs.latency_runs:
+            return axes
+        quick = time_subnets(
+            self._supernet, subnets, _QUICK_RUNS, self._inputs.running, warmup=_QUICK_WARMUP
+        )
+        step = math.log(_SAME_LATENCY)
+        return {
+            s: (*axes[s], float(math.floor(math.log(t.p50_ms) / step))) for s, t in quick.items()
+        }
+
+    def _race(
+        self,
+        subnets: Sequence[Subnet],
+        axes: Mapping[Subnet, tuple[float, ...]],
+        rounds: Sequence[Round],
+        later: float,
+    ) -> dict[Subnet, tuple[Standing, Subnet | None]]:
+        """How each came out, and who covered it; `later` work follows, in passes of all left."""
+        work, selection = self._inputs.work, Selection.of(self._inputs.meta)
+
+        def measure(candidates: Sequence[int], start: int, stop: int) -> np.ndarray:
+            running = [subnets[number] for number in candidates]
+            rest = self._effort(running).all * (rounds[-1].stop - start + later)
+            line = f"racing {len(running)} sub-networks on {selection}"
+            work.part(f"{line}, images {start + 1} to {stop}", rest)
+            return self._scores(running, start, stop)
+
+        costs = np.array([axes[subnet] for subnet in subnets])
+        found = race(measure, costs, rounds, num_images=self.final[-1].stop)
+        return {
+            subnet: (one, None if one.covered_by is None else subnets[one.covered_by])
+            for subnet, one in zip(subnets, found, strict=True)
+        }
 
 
 def _is_mean(task: Task) -> bool:
@@ -207,10 +261,10 @@ def _is_mean(task: Task) -> bool:
 
 
 @contextmanager
-def _provisional_bank(supernet: Supernet) -> Iterator[None]:
+def _own_bank(supernet: Supernet) -> Iterator[BNBank]:
     """Keep BN statistics that are made inside the block out of the network's bank."""
     kept, supernet.bank = supernet.bank, BNBank()
     try:
-        yield
+        yield supernet.bank
     finally:
         supernet.bank = kept

@@ -5,7 +5,7 @@ Read `train` first, then `setup`, `networks`, `module` and `learning`.
 
 from __future__ import annotations
 
-from mutualnet.training.autotune import PLAIN, ComputeFormat, faster_format
+from mutualnet.training.autotune import TableFormats, table_formats
 from mutualnet.training.dry_run import dry_run
 from mutualnet.training.finish import describe_scores
 from mutualnet.training.module import TrainingModule
@@ -13,14 +13,13 @@ from mutualnet.training.setup import load_splits, plain_task, set_up_training
 from mutualnet.training.train import train
 
 __all__ = [
-    "PLAIN",
-    "ComputeFormat",
+    "TableFormats",
     "TrainingModule",
     "describe_scores",
     "dry_run",
-    "faster_format",
     "load_splits",
     "plain_task",
     "set_up_training",
+    "table_formats",
     "train",
 ]

@@ -6,6 +6,7 @@ import copy
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +18,6 @@ from mutualnet.sandwich import sandwich_step
 from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.tasks.base import Task
-
 
 logger = logging.getLogger(__name__)
 
@@ -64,39 +64,55 @@ def choose_format(
     return chosen
 
 
-def faster_format(
+@dataclass(frozen=True, slots=True)
+class TableFormats:
+    """What a query table is made in."""
+
+    scoring: ComputeFormat
+    """Scores and BN statistics, a batch at a time."""
+    running: ComputeFormat
+    """Latencies and predictions, an image at a time."""
+
+
+def table_formats(
     supernet: Supernet,
     trained: ComputeFormat,
     inputs: Tensor,
     *,
     one_image: bool = False,
     margin: float = 0.9,
-) -> ComputeFormat:
-    """The format in which this machine runs batches through the full network fastest.
+) -> TableFormats:
+    """The formats in which this machine runs batches through the full network fastest.
 
-    In a number format other than the weights' own only if it trained so, and only if that saves at
-    least a tenth: another machine may have been faster at it than this one is. The network stays
-    as it is.
+    Another format than `PLAIN` must save at least a tenth. To run in, the number format is the
+    weights' own or that of training. To score in, it may be any; whether scores suffer is for the
+    table to try. The network stays as it is.
 
     Args:
         supernet: Calibrated or not.
         trained: What training computed in.
         inputs: (N, C, H, W) on the network's device.
-        one_image: Leave out what takes over a tenth longer than `PLAIN` for one image in the
-            smallest sub-network, where a format may cost more than it saves.
+        one_image: To run in, leave out what takes over a tenth longer than `PLAIN` for one image in
+            the smallest sub-network, where a format may cost more than it saves.
         margin: Most time that another format than `PLAIN` may take, as a share of PLAIN's.
     """
-    precisions = dict.fromkeys(["fp32", trained.precision])
-    candidates = [ComputeFormat(p, m) for p in precisions for m in ("contiguous", "channels_last")]
+    layouts = ("contiguous", "channels_last")
+    candidates = [ComputeFormat(p, m) for p in ("fp32", "bf16") for m in layouts]
+    known = [found for found in candidates if found.precision in ("fp32", trained.precision)]
     if one_image:
-        candidates = [PLAIN, *_good_for_one_image(supernet, inputs, candidates)]
+        known = [PLAIN, *_good_for_one_image(supernet, inputs, known)]
     seconds = _seconds_per_pass(supernet.model, inputs, candidates)
-    chosen = min(seconds, key=seconds.__getitem__)
-    if seconds[chosen] > margin * seconds[PLAIN]:
-        chosen = PLAIN
-    timings = ", ".join(f"{found} {value:.4f}" for found, value in seconds.items())
-    logger.info("scoring in %s, seconds per pass: %s", chosen, timings)
-    return chosen
+
+    def fastest(formats: Sequence[ComputeFormat]) -> ComputeFormat:
+        chosen = min(formats, key=seconds.__getitem__)
+        return chosen if seconds[chosen] <= margin * seconds[PLAIN] else PLAIN
+
+    found = TableFormats(scoring=fastest(candidates), running=fastest(known))
+    timings = ", ".join(f"{each} {value:.4f}" for each, value in seconds.items())
+    logger.info(
+        "scoring in %s, running in %s, seconds per pass: %s", found.scoring, found.running, timings
+    )
+    return found
 
 
 def _good_for_one_image(

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from mutualnet.config import Recipe
 from mutualnet.cpu import peak_memory_mib
 from mutualnet.distributed import training_device
-from mutualnet.training.autotune import ComputeFormat
+from mutualnet.precision import ComputeFormat
 from mutualnet.training.module import TrainingModule
 from mutualnet.training.setup import set_up_training
 

@@ -19,10 +19,11 @@ from mutualnet.data.noise import NoisyLabels
 from mutualnet.data.splits import hash_data
 from mutualnet.distributed import broadcast_model, current_ranks, from_first, training_device
 from mutualnet.peers import check_apart
+from mutualnet.precision import ComputeFormat
 from mutualnet.seeding import Purpose, generator
 from mutualnet.tasks import Classification, MultiLabel, Task
 from mutualnet.teaching import TeachingGraph
-from mutualnet.training.autotune import ComputeFormat, choose_format
+from mutualnet.training.autotune import choose_format
 from mutualnet.training.networks import Origin, TrainedNetwork, build_network, make_teacher
 from mutualnet.training.optimizer import check_optimizer
 from mutualnet.user_functions import call_function

@@ -21,8 +21,8 @@ from lightning.pytorch.callbacks import Callback
 
 from mutualnet.config import Recipe
 from mutualnet.distributed import current_ranks, from_first, training_device
+from mutualnet.precision import ComputeFormat
 from mutualnet.run_directory import CHECKPOINTS, FORMAT, LOGS, new_run, preprocessing_of
-from mutualnet.training.autotune import ComputeFormat
 from mutualnet.training.callbacks import CapacityGap, CheckpointWriter, EpochEnds, ProgressBar
 from mutualnet.training.checkpoints import latest_checkpoint, write_checkpoint
 from mutualnet.training.divergence import check_learned
