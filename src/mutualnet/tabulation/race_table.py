@@ -154,7 +154,7 @@ class _Field:
         later = (later + work_to_finish(effort, len(subnets), inputs)) / 3
         left = effort.all * self.provisional[-1].stop / 2 + later
         self._calibrate(subnets, self._num_few, f"racing {len(subnets)} sub-networks", left)
-        if self.scoring.autocast is not None and not self._is_harmless(subnets):
+        if self.scoring.autocast is not None and not self._is_harmless(subnets, left):
             self.scoring = ComputeFormat("fp32", self.scoring.memory_format)
             line = "racing in fp32, since the faster format scores worse"
             self._calibrate(subnets, self._num_few, line, left)
@@ -203,14 +203,17 @@ class _Field:
             self._supernet, batches, subnets, task=task, autocast=self.scoring.autocast
         )
 
-    def _is_harmless(self, subnets: Sequence[Subnet]) -> bool:
-        """Whether the largest and the smallest score no worse than in fp32, but for chance."""
+    def _is_harmless(self, subnets: Sequence[Subnet], later: float) -> bool:
+        """Whether the largest and the smallest score no worse than in fp32, but for chance.
+
+        `later` work follows.
+        """
         ends = list({pick(subnets, key=self.costs.macs): None for pick in (max, min)})
         stop = min(_TRIAL_IMAGES, self.final[-1].stop)
         tried, mine = self.scoring, self._scores(ends, 0, stop)
         self.scoring = ComputeFormat("fp32", tried.memory_format)
         with _own_bank(self._supernet):
-            self._calibrate(ends, self._num_few, f"trying {tried} beside fp32", 0)
+            self._calibrate(ends, self._num_few, f"trying {tried} beside fp32", later)
             gain = mine - self._scores(ends, 0, stop)
         self.scoring = tried
         return bool(np.all(gain.mean(1) >= -_TRIAL_ERRORS * gain.std(1) / math.sqrt(stop)))
