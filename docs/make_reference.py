@@ -11,7 +11,7 @@ PAGE = Path(__file__).with_name("reference.md")
 
 MODULES = {
     "mutualnet": mutualnet.__all__,
-    "mutualnet.tabulation": ["TableInputs", "build_table", "race_table", "race", "Round"],
+    "mutualnet.tabulation": ["TableInputs", "build_table", "race_table", "race"],
     "mutualnet.table": ["Row", "SplitScore"],
     "mutualnet.prediction": ["Classifier"],
     "mutualnet.image_paths": ["find_images"],

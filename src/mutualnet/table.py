@@ -65,7 +65,7 @@ class Row:
     dropped_for: Subnet | None = None
     """None for a finished row. Otherwise a sub-network that stands in for this one: it has no more
     MACs, and scored no worse on the `num_samples` images after which this one was dropped, but for
-    the tolerance of the race. The score of a dropped row is provisional."""
+    the tolerance of the race."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.subnet, Subnet):

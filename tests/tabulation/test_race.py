@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mutualnet.tabulation.race import Round, covered_by, race
-from mutualnet.tabulation.race_table import race_rounds
+from mutualnet.tabulation.race import covered_by, race
+from mutualnet.tabulation.race_table import round_stops
 
-ROUNDS = tuple(Round(stop=stop, num_errors=2.5) for stop in (250, 500, 1000))
+STOPS = (250, 500, 1000)
 
 
 def _answers(chances: np.ndarray, num_images: int, seed: int) -> np.ndarray:
@@ -25,7 +25,7 @@ def _front(scores: np.ndarray, costs: np.ndarray) -> set[int]:
     return set(np.flatnonzero(~(better & no_dearer).any(1).all(1)))
 
 
-def _run(answers, costs, rounds=ROUNDS):
+def _run(answers, costs, stops=STOPS, **settings):
     """Who is left, how all came out, and what was asked for."""
     asked = []
 
@@ -33,7 +33,7 @@ def _run(answers, costs, rounds=ROUNDS):
         asked.append((tuple(candidates), start, stop))
         return answers[list(candidates), start:stop]
 
-    standings = race(measure, costs, rounds, num_images=answers.shape[1])
+    standings = race(measure, costs, stops, **settings)
     left = [i for i, one in enumerate(standings) if one.covered_by is None]
     return left, standings, asked
 
@@ -47,33 +47,54 @@ def _grid(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return chances, np.stack([macs, macs ** rng.uniform(0.5, 1)], 1)
 
 
+def _tied_grid(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same with most widths within a point of each other, as in networks trained for long."""
+    rng = np.random.default_rng(seed)
+    width, side = (a.ravel() for a in np.meshgrid(np.linspace(0.25, 1, 16), [20, 24, 28, 32]))
+    chances = 0.62 - 0.03 / width + rng.uniform(0.01, 0.02) * (side - 32) / 4
+    macs = width**2 * side**2
+    costs = np.stack([macs, macs ** rng.uniform(0.5, 1)], 1)
+    return chances + rng.normal(0, 0.003, 64), costs
+
+
 def _error(score: float, num_images: int) -> float:
     return float(np.sqrt(score * (100 - score) / num_images))
 
 
-def test_the_best_within_any_budget_has_a_stand_in_within_a_standard_error_nearly_always():
-    worst, mean, share = [], [], []
-    for seed in range(20):
-        chances, costs = _grid(seed)
-        answers = _answers(chances, 5000, seed)
-        scores, kept, passes = answers.mean(1), np.arange(64), 0
-        for rounds in race_rounds(5000):  # as a table does: it starts anew after calibration
-            left, _, asked = _run(answers[kept], costs[kept], rounds)
-            passes += sum(len(some) * (stop - start) for some, start, stop in asked)
-            kept = kept[left]
-        lost = []
-        for axis in range(2):
-            for budget in costs[:, axis]:
-                best = scores[costs[:, axis] <= budget].max()
-                stand_in = scores[kept[costs[kept, axis] <= budget]].max()
-                lost.append((best - stand_in) / _error(best, 5000))
-        worst.append(max(lost))
-        mean.append(np.mean(lost))
-        share.append(passes / answers.size)
-    assert np.mean(np.array(worst) <= 1) >= 0.9
-    assert max(worst) < 1.5
-    assert np.mean(mean) < 0.05
-    assert np.mean(share) < 0.75
+def _losses(scores: np.ndarray, costs: np.ndarray, left: list[int]) -> list[float]:
+    """What is lost at every budget on every axis, in standard errors of the best score there."""
+    lost = []
+    for axis in range(costs.shape[1]):
+        for budget in costs[:, axis]:
+            best = scores[costs[:, axis] <= budget].max()
+            kept = [number for number in left if costs[number, axis] <= budget]
+            lost.append((best - scores[kept].max()) / _error(best, 5000))
+    return lost
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize(("grid", "most_passes"), [(_grid, 0.85), (_tied_grid, 0.95)])
+def test_the_best_within_any_budget_has_a_stand_in_within_a_standard_error(grid, most_passes, seed):
+    chances, costs = grid(seed)
+    answers = _answers(chances, 5000, seed)
+    left, _, asked = _run(answers, costs, round_stops(5000))
+    lost = _losses(answers.mean(1), costs, left)
+    assert max(lost) <= 1
+    assert np.mean(lost) < 0.2
+    passes = sum(len(some) * (stop - start) for some, start, stop in asked)
+    assert passes < most_passes * answers.size
+    assert len(left) <= len(_front(answers.mean(1), costs)) + 16
+
+
+def test_without_tolerance_the_front_survives_nearly_always():
+    chances, costs = _grid(0)
+    lost = []
+    for seed in range(0, 120, 2):
+        answers = _answers(chances, 1500, seed)
+        front = _front(answers.mean(1), costs)
+        left = _run(answers, costs, round_stops(1500), tolerance=0.0)[0]
+        lost.append(len(front - set(left)) / len(front))
+    assert np.mean(lost) < 0.05
 
 
 def test_what_leaves_has_a_stand_in_on_every_axis():
@@ -98,7 +119,7 @@ def test_with_everything_seen_and_no_tolerance_the_front_is_left():
     for seed in range(5):
         chances, costs = _grid(seed)
         answers = _answers(chances, 1000, seed)
-        left = _run(answers, costs, (Round(stop=1000, num_errors=0.0),))[0]
+        left = _run(answers, costs, (1000,), tolerance=0.0)[0]
         assert set(left) <= _front(answers.mean(1), costs)
         for axis in range(2):
             for budget in costs[:, axis]:
@@ -117,8 +138,9 @@ def test_one_candidate_runs_alone():
 def test_what_answers_alike_stays_while_there_is_doubt_and_then_the_cheapest_does():
     answers = np.tile(_answers(np.array([0.5]), 1000, 0), (5, 1))
     costs = np.arange(5.0, 0, -1)[:, None]
-    assert _run(answers, costs)[0] == [0, 1, 2, 3, 4]
-    assert _run(answers, costs, (Round(stop=1000, num_errors=0.0),))[0] == [4]
+    left, _, asked = _run(answers, costs, tolerance=0.0)
+    assert left == [4]
+    assert asked[-1] == ((0, 1, 2, 3, 4), 500, 1000)
 
 
 def test_of_equal_costs_the_better_stays():
@@ -136,11 +158,10 @@ def test_a_lead_within_the_tolerance_is_given_up_for_the_cheaper_one():
     answers = np.zeros((3, 1000))
     answers[0, :500] = answers[1, :508] = answers[2, :530] = 100.0  # leads of 0.8 and 2.2
     costs = np.array([[1.0], [2.0], [3.0]])
-    sure = {"stop": 1000, "num_errors": 0.0}
-    assert _run(answers, costs, (Round(**sure),))[0] == [0, 1, 2]
+    assert _run(answers, costs, (1000,), tolerance=0.0)[0] == [0, 1, 2]
     # One standard error of a score on 1000 images is 1.58 points.
-    assert _run(answers, costs, (Round(**sure, tolerance=1.0),))[0] == [0, 2]
-    assert _run(answers, costs, (Round(**sure, tolerance=2.0),))[0] == [0]
+    assert _run(answers, costs, (1000,), tolerance=1.0)[0] == [0, 2]
+    assert _run(answers, costs, (1000,), tolerance=2.0)[0] == [0]
 
 
 def test_who_leaves_is_covered_on_every_axis_if_not_by_the_same_one():
@@ -179,16 +200,11 @@ def test_few_images_that_all_speak_for_one_are_not_beyond_doubt():
 
 
 def test_rounds_grow_and_end_with_the_images():
-    def stops(num_images):
-        return [[number.stop for number in part] for part in race_rounds(num_images)]
-
-    assert stops(5000) == [[150, 300, 600, 1000], [2500, 5000]]
-    assert stops(800) == [[100, 160], [400, 800]]
-    assert stops(60) == [[60], [60]]
-    assert stops(128_000) == [[300, 600, 1200, 2000], [5000, 10_000]]
-    for part in (race_rounds(800)[0], race_rounds(60)[0]):  # no image, no more trust in it
-        assert part[0].num_errors == race_rounds(5000)[0][0].num_errors
-    assert race_rounds(60)[1][-1].num_errors == 0
+    assert round_stops(5000) == (500, 1000, 1750, 2500, 3500, 5000)
+    assert round_stops(800) == (100, 160, 280, 400, 560, 800)
+    assert round_stops(150) == (100, 105, 150)
+    assert round_stops(60) == (60,)
+    assert round_stops(128_000) == (1000, 2000, 3500, 5000, 7000, 10_000)
 
 
 @pytest.mark.parametrize(
@@ -196,11 +212,11 @@ def test_rounds_grow_and_end_with_the_images():
     [
         (np.zeros((0, 1)), (5,), "at least 1 x 1"),
         (np.ones(3), (5,), "at least 1 x 1"),
-        (np.ones((3, 1)), (), "rounds must have ascending stops"),
-        (np.ones((3, 1)), (5, 5), "rounds must have ascending stops"),
+        (np.ones((3, 1)), (), "stops must be ascending"),
+        (np.ones((3, 1)), (5, 5), "stops must be ascending"),
+        (np.ones((3, 1)), (0, 5), "stops must be ascending"),
     ],
 )
 def test_a_race_needs_candidates_and_rounds_that_grow(costs, stops, message):
-    rounds = [Round(stop=stop, num_errors=1.0) for stop in stops]
     with pytest.raises(ValueError, match=message):
-        race(lambda *_: np.zeros((3, 5)), costs, rounds, num_images=5)
+        race(lambda *_: np.zeros((3, 5)), costs, stops)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from mutualnet.tasks import Classification, MultiLabel
 MODULE = importlib.import_module("mutualnet.tabulation.race_table")
 """The file; its function has the same name."""
 TASK = Classification()
+STOPS = (100, 160, 280, 400, 560, 800)
 BF16 = ComputeFormat("bf16", "channels_last")
 SPACE = ElasticSpace(widths=(1.0, 0.75, 0.5, 0.25), resolutions=(12, 8, 6))
 
@@ -84,7 +86,7 @@ def test_the_picks_are_those_of_the_full_table_within_a_standard_error(trained):
     full = build_table(trained[0], inputs)
     finished = {row.subnet: row for row in raced.finished}
     assert 0 < len(raced.finished) < len(raced.rows) == len(full.rows)
-    assert asked == [(0, 100), (100, 160), (0, 400), (400, 800)]
+    assert asked == list(pairwise([0, *STOPS]))
     for row in full.rows:
         pick, best = raced.best(macs=row.macs), full.best(macs=row.macs)
         assert pick.score >= best.score - best.standard_error
@@ -107,12 +109,12 @@ def test_a_dropped_row_names_a_finished_one_that_costs_no_more(trained):
     for row in dropped:
         assert rows[row.dropped_for].is_finished
         assert rows[row.dropped_for].macs <= row.macs
-        assert row.num_samples in (100, 160, 400, 800)
+        assert row.num_samples in STOPS
         assert row.test_score is row.latency_ms is None
     front = {row.subnet for row in raced.front()}
     assert not front & {row.subnet for row in dropped}
     assert {row.subnet for row in raced.rows if row.test_score is not None} == front
-    assert raced.meta["race"] == {"images": [100, 160, 400, 800], "num_dropped": len(dropped)}
+    assert raced.meta["race"] == {"images": list(STOPS), "num_dropped": len(dropped)}
 
 
 def test_only_finished_rows_are_timed_and_put_into_the_bank(trained):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mutualnet.tabulation.full_table import build_table
 from mutualnet.tabulation.inputs import TableInputs
-from mutualnet.tabulation.race import Round, race
+from mutualnet.tabulation.race import race
 from mutualnet.tabulation.race_table import race_table
 
-__all__ = ["Round", "TableInputs", "build_table", "race", "race_table"]
+__all__ = ["TableInputs", "build_table", "race", "race_table"]

@@ -26,7 +26,7 @@ class TableInputs:
     task: Task
     """Scales batches and keeps score."""
     train_batches: Iterable[Any]
-    """For BN statistics, with training augmentation and of one size; a race reads them twice."""
+    """For BN statistics, with training augmentation and of one size; a race reads them again."""
     select_batches: Iterable[Any]
     """The split that chooses; `meta["select"]` tells where it is not held out."""
     test_batches: Iterable[Any] | None

@@ -14,19 +14,6 @@ higher is better. The candidate's score is the mean over images."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Round:
-    """One round of a race."""
-
-    stop: int
-    """Images that have been run after it."""
-    num_errors: float
-    """Standard errors of a paired difference that a candidate is granted in doubt, >= 0."""
-    tolerance: float = 0.0
-    """How much less than a candidate its stand-in may score, >= 0, in standard errors of a score on
-    all images."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
     """How one candidate came out of a race."""
 
@@ -103,19 +90,28 @@ def _greedy_cover(covers: np.ndarray, prices: np.ndarray) -> np.ndarray:
 
 
 def race(
-    measure: Measure, costs: np.ndarray, rounds: Sequence[Round], *, num_images: int
+    measure: Measure,
+    costs: np.ndarray,
+    stops: Sequence[int],
+    *,
+    num_errors: float = 3.0,
+    tolerance: float = 0.4,
 ) -> tuple[Standing, ...]:
     """Run candidates on more and more of the same images; those that others stand in for leave.
 
-    After each round those stay that cover all the others (`covered_by`). Early on that asks for a
-    lead beyond doubt, later for less. Whoever is best within a budget on one axis of cost has a
-    stand-in within it that is worse by no more than the tolerances together, but for bad luck.
+    After each round those stay that cover all the others (`covered_by`): beyond doubt as long as
+    there are images to come, by what was seen after the last one. Whoever is best within a budget
+    on one axis of cost then has a stand-in within it that scores less by hardly more than the
+    tolerance.
 
     Args:
         measure: Runs candidates on some images.
         costs: (M, A), at least one candidate and one axis. The first is > 0.
-        rounds: At least one, of ascending `stop`.
-        num_images: All images that there are; tolerances are in standard errors of a score on them.
+        stops: Images that have been run after each round, ascending; the last one is all of them.
+        num_errors: Standard errors of a paired difference that a candidate is granted in doubt,
+            >= 0.
+        tolerance: How much less than a candidate its stand-in may score, >= 0, in standard errors
+            of a score on all images.
 
     Returns:
         M standings.
@@ -129,28 +125,27 @@ def race(
     """
     if costs.ndim != 2 or not costs.size:
         raise ValueError(f"costs must be (candidates, axes), at least 1 x 1, got {costs.shape}")
-    stops = [number.stop for number in rounds]
     if not stops or any(b <= a for a, b in zip([0, *stops], stops, strict=False)):
-        raise ValueError(f"rounds must have ascending stops > 0, got {stops}")
+        raise ValueError(f"stops must be ascending and > 0, got {list(stops)}")
     alive = list(range(len(costs)))
     seen = np.zeros((len(costs), 0))
     standings: dict[int, Standing] = {}
     start = 0
-    for number in rounds:
-        seen = np.concatenate([seen, measure(alive, start, number.stop)], axis=1)
-        start = number.stop
+    for stop in stops:
+        seen = np.concatenate([seen, measure(alive, start, stop)], axis=1)
+        start = stop
         spreads = seen.std(1)
         leaving = covered_by(
             seen,
             costs[alive],
-            num_errors=number.num_errors,
-            tolerance=number.tolerance * float(spreads.mean()) / math.sqrt(num_images),
+            num_errors=num_errors if stop < stops[-1] else 0.0,
+            tolerance=tolerance * float(spreads.mean()) / math.sqrt(stops[-1]),
         )
         for place, candidate in enumerate(alive):
             standings[candidate] = Standing(
                 score=float(seen[place].mean()),
-                standard_error=float(spreads[place]) / math.sqrt(start),
-                num_images=start,
+                standard_error=float(spreads[place]) / math.sqrt(stop),
+                num_images=stop,
                 covered_by=alive[leaving[place]] if place in leaving else None,
             )
         kept = [place for place in range(len(alive)) if place not in leaving]

@@ -29,7 +29,7 @@ from mutualnet.tabulation.full_table import (
     work_to_finish,
 )
 from mutualnet.tabulation.inputs import TableInputs
-from mutualnet.tabulation.race import Round, Standing, race
+from mutualnet.tabulation.race import Standing, race
 from mutualnet.tasks.base import Score, Task
 
 SelectPart = Callable[[int, int], Iterable[Any]]
@@ -40,37 +40,25 @@ MOST_IMAGES = 10_000
 """Select images behind a score of a race, whose standard error is then at most 0.5 points."""
 _LEAST_IMAGES = 100
 """After the first round; fewer say nothing."""
-_PROVISIONAL = ((0.03, 3.0, 0.15), (0.06, 2.4, 0.15), (0.12, 1.8, 0.15), (0.2, 1.3, 0.15))
-"""Share of the images, standard errors of doubt, and tolerance of each round before calibration in
-full; tolerances in standard errors of a score on all images."""
-_FINAL = ((0.5, 0.6, 0.25), (1.0, 0.0, 0.5))
-"""The same after it. The last round has seen all images, which leaves no doubt about the table."""
-_NUM_PROVISIONAL = 256
-"""Training images behind the BN statistics of the provisional rounds."""
+_SHARES = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
+"""Of the images, after each round."""
 _QUICK_RUNS, _QUICK_WARMUP = 5, 2
 """Passes behind the latencies of the race."""
 _SAME_LATENCY = 1.1
 """Latencies from so few passes tell only larger ratios apart."""
 _TRIAL_IMAGES = 300
 """Select images on which a number format is tried beside fp32."""
+_TRIAL_CALIBRATION = 256
+"""Training images behind the BN statistics of that trial."""
 _TRIAL_ERRORS = 2.0
 """Standard errors by which a score may be lower there than in fp32."""
 
 
-def race_rounds(num_images: int) -> tuple[tuple[Round, ...], tuple[Round, ...]]:
-    """Rounds before and after the calibration in full, on up to `MOST_IMAGES` images."""
+def round_stops(num_images: int) -> tuple[int, ...]:
+    """Images after each round, of up to `MOST_IMAGES`."""
     total = min(num_images, MOST_IMAGES)
-
-    def rounds(settings: tuple[tuple[float, float, float], ...]) -> tuple[Round, ...]:
-        found: list[Round] = []
-        for share, num_errors, tolerance in settings:
-            stop = min(total, max(_LEAST_IMAGES, math.ceil(share * total)))
-            if not found or stop > found[-1].stop:
-                found.append(Round(stop=stop, num_errors=num_errors, tolerance=tolerance))
-        return tuple(found)
-
-    before = (number for number in rounds(_FINAL[:-1]) if number.stop < total)
-    return rounds(_PROVISIONAL), (*before, *rounds(_FINAL[-1:]))
+    stops = (min(total, max(_LEAST_IMAGES, math.ceil(share * total))) for share in _SHARES)
+    return tuple(dict.fromkeys(stops))
 
 
 def race_table(
@@ -78,12 +66,12 @@ def race_table(
 ) -> QueryTable:
     """Make the table, but leave early what others stand in for; see `build_table` for the rest.
 
-    All sub-networks are scored on a small, growing share of the select split, with BN statistics
-    from a few training images that are not kept. After each round those stay that cover the others:
-    for whatever leaves there is one that stays with no more multiply-adds, and one (it may be
-    another) with no higher latency if that is measured, and neither scores worse, but for a
-    tolerance. What is left is calibrated in full and goes on, on all select images. The rows that
-    still stay are timed as in `build_table`, and the best of them tested; the others are marked.
+    All sub-networks are calibrated, then scored on a growing share of the select split. After each
+    round those stay that cover the others: for whatever leaves there is one that stays with no more
+    multiply-adds, and one (it may be another) with no higher latency if that is measured, and
+    neither scores less by more than a tolerance, beyond doubt. The rows that have run on all select
+    images and still stay are timed as in `build_table`, and the best of them tested; the others are
+    marked.
 
     Scores are computed in `inputs.scoring` if the largest and the smallest sub-network score no
     worse in it than in fp32, but for chance; else in fp32.
@@ -103,7 +91,7 @@ def race_table(
     chosen = list(inputs.subnets if inputs.subnets is not None else supernet.space.grid())
     supernet.model.to(memory_format=inputs.scoring.layout)  # type: ignore[call-overload]
     with _own_bank(supernet) as bank:
-        field = _Field(supernet, inputs, select_part, race_rounds(num_select))
+        field = _Field(supernet, inputs, select_part, round_stops(num_select))
         # Equal sub-networks are one candidate.
         standings = field.run(list(supernet.distinct(chosen).values()))
     rows = []
@@ -119,7 +107,7 @@ def race_table(
         if stand_in is None and key in bank:
             supernet.bank.put(key, bank[key])
     about = {
-        "images": [each.stop for each in (*field.provisional, *field.final)],
+        "images": list(field.stops),
         "num_dropped": sum(not row.is_finished for row in rows),
     }
     finished = replace(inputs, scoring=field.scoring)
@@ -134,12 +122,10 @@ class _Field:
         supernet: Supernet,
         inputs: TableInputs,
         select_part: SelectPart,
-        rounds: tuple[tuple[Round, ...], tuple[Round, ...]],
+        stops: tuple[int, ...],
     ) -> None:
-        self.costs, self.scoring = CostModel(supernet), inputs.scoring
-        self.provisional, self.final = rounds
+        self.costs, self.scoring, self.stops = CostModel(supernet), inputs.scoring, stops
         self._supernet, self._inputs, self._select_part = supernet, inputs, select_part
-        self._num_few = min(_NUM_PROVISIONAL, inputs.num_calibration_samples)
 
     def run(self, subnets: Sequence[Subnet]) -> dict[BankKey, tuple[Standing, Subnet | None]]:
         """How each came out, and the one among those left that stands in for it, if it left.
@@ -148,31 +134,20 @@ class _Field:
             subnets: No two of them equal.
         """
         inputs, effort = self._inputs, self._effort(subnets)
-        num_images = self.final[-1].stop
-        # Typically a third is left when the provisional rounds end.
-        later = effort.all * (CALIBRATION_WORK * inputs.num_calibration_samples + num_images)
-        later = (later + work_to_finish(effort, len(subnets), inputs)) / 3
-        left = effort.all * self.provisional[-1].stop / 2 + later
-        self._calibrate(subnets, self._num_few, f"racing {len(subnets)} sub-networks", left)
-        if self.scoring.autocast is not None and not self._is_harmless(subnets, left):
-            self.scoring = ComputeFormat("fp32", self.scoring.memory_format)
-            line = "racing in fp32, since the faster format scores worse"
-            self._calibrate(subnets, self._num_few, line, left)
-        axes = self._axes(subnets)
-        found = self._race(subnets, axes, self.provisional, later / effort.all)
-        remaining = [subnet for subnet in subnets if found[subnet][1] is None]
-
-        effort = self._effort(remaining)
-        later = work_to_finish(effort, len(remaining), inputs) / 2
-        line = f"calibrating {len(remaining)} sub-networks"
+        # Typically half of the work of all is run in the rounds, and a quarter of it is left.
+        later = effort.all * self.stops[-1] / 2 + work_to_finish(effort, len(subnets), inputs) / 4
         num_samples = inputs.num_calibration_samples
-        self._calibrate(remaining, num_samples, line, effort.all * num_images + later)
-        found |= self._race(remaining, axes, self.final, later / effort.all)
-        standings = {}
-        for subnet, (standing, stand_in) in found.items():
-            while stand_in is not None and (further := found[stand_in][1]) is not None:
-                stand_in = further
-            standings[self._supernet.key(subnet)] = standing, stand_in
+        if self.scoring.autocast is not None:
+            self._try_format(subnets, effort.all * CALIBRATION_WORK * num_samples + later)
+        self._calibrate(subnets, num_samples, f"calibrating {len(subnets)} sub-networks", later)
+        found = self._race(subnets, self._axes(subnets))
+        standings: dict[BankKey, tuple[Standing, Subnet | None]] = {}
+        for number, subnet in enumerate(subnets):
+            last = number
+            while (further := found[last].covered_by) is not None:
+                last = further
+            stand_in = None if last == number else subnets[last]
+            standings[self._supernet.key(subnet)] = found[number], stand_in
         return standings
 
     def _effort(self, subnets: Sequence[Subnet]) -> Effort:
@@ -203,20 +178,25 @@ class _Field:
             self._supernet, batches, subnets, task=task, autocast=self.scoring.autocast
         )
 
-    def _is_harmless(self, subnets: Sequence[Subnet], later: float) -> bool:
-        """Whether the largest and the smallest score no worse than in fp32, but for chance.
+    def _try_format(self, subnets: Sequence[Subnet], later: float) -> None:
+        """Score in fp32 if the largest or the smallest scores less otherwise, by more than chance.
 
         `later` work follows.
         """
         ends = list({pick(subnets, key=self.costs.macs): None for pick in (max, min)})
-        stop = min(_TRIAL_IMAGES, self.final[-1].stop)
-        tried, mine = self.scoring, self._scores(ends, 0, stop)
-        self.scoring = ComputeFormat("fp32", tried.memory_format)
+        stop = min(_TRIAL_IMAGES, self.stops[-1])
+        num_few = min(_TRIAL_CALIBRATION, self._inputs.num_calibration_samples)
+        fast, plain = self.scoring, ComputeFormat("fp32", self.scoring.memory_format)
+        scores = {}
         with _own_bank(self._supernet):
-            self._calibrate(ends, self._num_few, f"trying {tried} beside fp32", later)
-            gain = mine - self._scores(ends, 0, stop)
-        self.scoring = tried
-        return bool(np.all(gain.mean(1) >= -_TRIAL_ERRORS * gain.std(1) / math.sqrt(stop)))
+            for tried in (plain, fast):
+                self.scoring = tried
+                self._calibrate(ends, num_few, f"trying how {tried} scores", later)
+                scores[tried] = self._scores(ends, 0, stop)
+        gain = scores[fast] - scores[plain]
+        if np.any(gain.mean(1) < -_TRIAL_ERRORS * gain.std(1) / math.sqrt(stop)):
+            self.scoring = plain
+            self._inputs.work.part(f"scoring in {plain}, since {fast} scores worse", later)
 
     def _axes(self, subnets: Sequence[Subnet]) -> dict[Subnet, tuple[float, ...]]:
         """What each costs on every axis that a budget may be on."""
@@ -234,28 +214,21 @@ class _Field:
         }
 
     def _race(
-        self,
-        subnets: Sequence[Subnet],
-        axes: Mapping[Subnet, tuple[float, ...]],
-        rounds: Sequence[Round],
-        later: float,
-    ) -> dict[Subnet, tuple[Standing, Subnet | None]]:
-        """How each came out, and who covered it; `later` work follows, in passes of all left."""
+        self, subnets: Sequence[Subnet], axes: Mapping[Subnet, tuple[float, ...]]
+    ) -> tuple[Standing, ...]:
         work, selection = self._inputs.work, Selection.of(self._inputs.meta)
 
         def measure(candidates: Sequence[int], start: int, stop: int) -> np.ndarray:
             running = [subnets[number] for number in candidates]
-            rest = self._effort(running).all * (rounds[-1].stop - start + later)
-            line = f"racing {len(running)} sub-networks on {selection}"
-            work.part(f"{line}, images {start + 1} to {stop}", rest)
+            effort = self._effort(running)
+            rest = effort.all * (self.stops[-1] - start)
+            line = (
+                f"racing {len(running)} sub-networks on {selection}, images {start + 1} to {stop}"
+            )
+            work.part(line, rest + work_to_finish(effort, len(running), self._inputs))
             return self._scores(running, start, stop)
 
-        costs = np.array([axes[subnet] for subnet in subnets])
-        found = race(measure, costs, rounds, num_images=self.final[-1].stop)
-        return {
-            subnet: (one, None if one.covered_by is None else subnets[one.covered_by])
-            for subnet, one in zip(subnets, found, strict=True)
-        }
+        return race(measure, np.array([axes[subnet] for subnet in subnets]), self.stops)
 
 
 def _is_mean(task: Task) -> bool:
