@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ import torch
 from PIL import Image
 
 from mutualnet.cli import main
+from mutualnet.export.from_run import _provenance
 from mutualnet.run_directory import load_run
 from mutualnet.runtime import AdaptiveRunner, Artifact
+from mutualnet.table import QueryTable
 from mutualnet.training import train
 from tests.small_artifact import picture
 from tests.small_runs import digits
@@ -59,6 +62,16 @@ def test_an_artifact_predicts_what_the_run_does(run_folder, capsys):
     assert about["weights_sha256"] == run.supernet.weights_hash()
     assert about["data_id"] == run.info["data_id"]
     assert runner.artifact.table.select_split == run.table.select_split
+
+
+def test_the_provenance_names_the_format_that_was_scored_in(run_folder):
+    run = load_run(run_folder)
+    other = {"scoring_format": "bf16 channels_last", "format": "fp32 contiguous"}
+    raced = replace(run, table=QueryTable.from_rows(run.table.rows, run.table.meta | other))
+    assert _provenance(raced)["table_scored_in"] == "bf16 channels_last"
+    older = {name: value for name, value in raced.table.meta.items() if name != "scoring_format"}
+    kept = replace(run, table=QueryTable.from_rows(run.table.rows, older))
+    assert _provenance(kept)["table_scored_in"] == "fp32 contiguous"
 
 
 def test_configurations_are_named(run_folder):

@@ -111,6 +111,7 @@ def _images(run: Run, folder: str | None) -> Tensor:
 
 def _provenance(run: Run) -> dict[str, Any]:
     assert run.table is not None
+    scored = run.table.meta
     return {
         "recipe": run.recipe.name,
         "model": run.recipe.model.name,
@@ -118,7 +119,7 @@ def _provenance(run: Run) -> dict[str, Any]:
         "data_id": run.info["data_id"],
         "trained": run.info.get("finished"),
         "weights_sha256": run.supernet.weights_hash(),
-        "table_scored_in": run.table.meta.get("format", "fp32"),
+        "table_scored_in": scored.get("scoring_format", scored.get("format", "fp32")),
         "mutualnet": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
