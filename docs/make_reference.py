@@ -28,7 +28,15 @@ MODULES = {
     "mutualnet.export": ["export_run", "write_artifact", "write_standalone", "choose_rows"],
     "mutualnet.data": ["load_data", "photo_transform", "DataSplits"],
     "mutualnet.data.preprocessing": ["Preprocessing"],
-    "mutualnet.models": ["create_model", "WideResNet", "CifarResNet", "CifarDenseNet"],
+    "mutualnet.models": [
+        "create_model",
+        "WideResNet",
+        "CifarResNet",
+        "CifarDenseNet",
+        "Slow",
+        "SlowFast",
+        "X3D",
+    ],
     "mutualnet.teaching": [
         "independent",
         "deep_supervision",

@@ -23,10 +23,14 @@ from mutualnet.models.cifar_resnet import (
 )
 from mutualnet.models.registry import create_model
 from mutualnet.models.scaled import mobilenet_v1_scaled
+from mutualnet.models.video import X3D, Slow, SlowFast
 
 __all__ = [
+    "X3D",
     "CifarDenseNet",
     "CifarResNet",
+    "Slow",
+    "SlowFast",
     "WideResNet",
     "create_model",
     "densenet40_12",

@@ -12,7 +12,7 @@ import torchvision
 from torch import nn
 
 from mutualnet.messages import first_line
-from mutualnet.models import cifar, cifar_densenet, cifar_resnet, scaled
+from mutualnet.models import cifar, cifar_densenet, cifar_resnet, scaled, video
 from mutualnet.user_functions import find_function
 
 OWN_MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -25,11 +25,14 @@ OWN_MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet56_cifar": cifar_resnet.resnet56_cifar,
     "resnet110_cifar": cifar_resnet.resnet110_cifar,
     "resnet164_cifar": cifar_resnet.resnet164_cifar,
+    "slow_r50": video.Slow,
+    "slowfast_r50": video.SlowFast,
     "wrn16_1": cifar.wrn16_1,
     "wrn16_2": cifar.wrn16_2,
     "wrn16_4": cifar.wrn16_4,
     "wrn28_4": cifar.wrn28_4,
     "wrn28_10": cifar.wrn28_10,
+    "x3d": video.X3D,
 }
 """Networks of this package, which need no prefix."""
 

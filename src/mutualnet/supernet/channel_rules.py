@@ -82,14 +82,16 @@ _BOTTLENECK_RESNET = {
     r"layer\d+\.\d+\.conv[12]": ChannelRule(ratio=0.25),
     r"conv1": ChannelRule(ratio=0.25),
 }
+_SLOWFAST = {r"(fast_stem|fast|laterals)\..+": FIXED}
 _RULES: dict[str, Mapping[str, ChannelRule]] = {
     r"mobilenetv2_\d+": _MOBILENET_V2,
     r"MobileNetV2": _TORCHVISION_MOBILENET_V2,
     r"resnet(50|101|152)": _BOTTLENECK_RESNET,
     r"ResNet\[Bottleneck\]": _BOTTLENECK_RESNET,
+    r"SlowFast": _SLOWFAST,
 }
 """Architecture name (a pattern) to layer name (a pattern) to rule. Source: the MutualNet and US-Net
-papers' networks; their multiply-adds are met to the million."""
+papers' networks; their multiply-adds are met to the million, those of video to 0.01 G."""
 
 
 def architecture_name(model: nn.Module) -> str:
