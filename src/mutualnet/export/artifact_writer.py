@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.nn.modules.conv import _ConvNd
 
 from mutualnet.data.preprocessing import Preprocessing
-from mutualnet.export.graphs import GraphTemplate, set_groups, trace_graph
+from mutualnet.export.graphs import GraphTemplate, resize_graph, set_groups, trace_graph
 from mutualnet.export.shared_weights import SharedWeights
 from mutualnet.export.slicing import attach_weights
 from mutualnet.export.verification import (
+    INPUT_TOLERANCE,
     TOLERANCE,
     check_difference,
     largest_difference,
@@ -190,7 +191,7 @@ class _Exporter:
         self.module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self._slices, self._weights = supernet.weight_slices(subnet), weights
         self._resolution, self._images = subnet.resolution, images
-        self._expected = outputs_of(self.module, preprocessing.last(images, subnet.resolution))
+        self._scaled = preprocessing.last(images, subnet.resolution)
 
     def trace(self) -> GraphTemplate:
         channels = int(self._images.shape[1])
@@ -213,7 +214,23 @@ class _Exporter:
         ir.save(model, path)
         self._weights.write(path.parent)
         found = outputs_of_graph(path, self._images.numpy(), template.batch_size)
-        return largest_difference(found, self._expected)
+        return largest_difference(found, outputs_of(self.module, self._resized(path.parent)))
+
+    def _resized(self, folder: Path) -> Tensor:
+        """What the graph's resize makes of the images, after it has passed for the task's.
+
+        Both round in their own way, which a deep network may amplify beyond the tolerance of its
+        outputs; so the network is compared on the same pixels.
+        """
+        _, channels, side, _ = self._images.shape
+        if side == self._resolution:
+            return self._images
+        path = folder / f"resize-{self._resolution}.onnx"
+        ir.save(resize_graph(channels, side, self._resolution), path)
+        found = outputs_of_graph(path, self._images.numpy(), None)
+        difference = largest_difference(found, self._scaled.numpy())
+        check_difference(difference, "the graph's resize", INPUT_TOLERANCE)
+        return torch.from_numpy(found)
 
 
 def _groups_of(module: torch.nn.Module) -> dict[str, int]:

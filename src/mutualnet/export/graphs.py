@@ -162,16 +162,33 @@ def _set_images(model: ir.Model, channels: int, side: int, resolution: int) -> N
         return
     outer = ir.Value(name=INPUT, shape=shape, type=ir.TensorType(ir.DataType.FLOAT))
     image.name = "full_images"
-    sizes = constant(model, "resized_sides", np.array([resolution, resolution], np.int64))
-    resize = ir.node(
-        "Resize",
-        [outer, None, None, sizes],
-        {"axes": [2, 3], "mode": "linear", "coordinate_transformation_mode": "align_corners"},
-        outputs=[ir.Value(name="resized_images", type=image.type)],
-    )
+    resize = _resize(model, outer, resolution)
     image.replace_all_uses_with(resize.outputs[0])
     model.graph.inputs[list(model.graph.inputs).index(image)] = outer
     model.graph.insert_before(model.graph[0], resize)
+
+
+def _resize(model: ir.Model, images: ir.Value, resolution: int) -> ir.Node:
+    sizes = constant(model, "resized_sides", np.array([resolution, resolution], np.int64))
+    return ir.node(
+        "Resize",
+        [images, None, None, sizes],
+        {"axes": [2, 3], "mode": "linear", "coordinate_transformation_mode": "align_corners"},
+        outputs=[ir.Value(name="resized_images", type=images.type)],
+    )
+
+
+def resize_graph(channels: int, side: int, resolution: int) -> ir.Model:
+    """A graph of the resize alone that stands before a network."""
+    kind = ir.TensorType(ir.DataType.FLOAT)
+    image = ir.Value(name=INPUT, shape=ir.Shape(["N", channels, side, side]), type=kind)
+    graph = ir.Graph([image], [], nodes=[], opset_imports={"": OPSET}, name="resize")
+    model = ir.Model(graph, ir_version=10)
+    resize = _resize(model, image, resolution)
+    resize.outputs[0].name = OUTPUT
+    graph.append(resize)
+    graph.outputs.append(resize.outputs[0])
+    return model
 
 
 def set_groups(model: ir.Model, groups: Mapping[str, int]) -> None:
