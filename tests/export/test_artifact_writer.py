@@ -165,12 +165,23 @@ def test_nothing_is_written_without_statistics(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_graph_that_gives_something_else_is_not_written(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("configuration", r"the graph of .* must give what PyTorch gives within 0\.0001, got a"),
+        ("resize", r"the graph's resize must give what PyTorch gives within 0\.001, got a"),
+    ],
+)
+def test_a_graph_that_gives_something_else_is_not_written(tmp_path, monkeypatch, wrong, message):
     net = small_supernet()
     table, out = small_table(net), tmp_path / "m.mutualnet"
     inner = artifact_module.outputs_of_graph
-    monkeypatch.setattr(artifact_module, "outputs_of_graph", lambda *a: inner(*a) + 1)
-    with pytest.raises(ValueError, match=r"must give what PyTorch gives within 0.0001, got a"):
+    monkeypatch.setattr(
+        artifact_module,
+        "outputs_of_graph",
+        lambda path, *others: inner(path, *others) + path.name.startswith(wrong),
+    )
+    with pytest.raises(ValueError, match=message):
         write_artifact(out, net, table, table.rows, small_info(), small_images())
     assert list(tmp_path.iterdir()) == []
 

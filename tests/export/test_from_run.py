@@ -60,6 +60,7 @@ def test_an_artifact_predicts_what_the_run_does(run_folder, capsys):
         assert kept.latency_ms > 0  # measured by ONNX Runtime on the way
     about = runner.artifact.manifest.provenance
     assert about["weights_sha256"] == run.supernet.weights_hash()
+    assert about["space"]["resolutions"] == list(run.recipe.space.resolutions)
     assert about["data_id"] == run.info["data_id"]
     assert runner.artifact.table.select_split == run.table.select_split
 

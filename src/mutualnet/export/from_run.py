@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,7 @@ def _provenance(run: Run) -> dict[str, Any]:
     return {
         "recipe": run.recipe.name,
         "model": run.recipe.model.name,
+        "space": asdict(run.recipe.space),
         "data": run.recipe.data.name,
         "data_id": run.info["data_id"],
         "trained": run.info.get("finished"),
