@@ -98,10 +98,10 @@ def _cell(
 def _gains(store: Store) -> list[str]:
     """Differences of the mean score, paired by seed."""
     lines = [
-        "Sorted by `l1`, mean of the four configurations, points of difference by seed:",
+        "Sorted by `l1`, mean of the four, points of difference by seed (number of seeds):",
         "",
-        "| training, % | to unsorted | to MutualNet from scratch | seeds |",
-        "|---:|---:|---:|---:|",
+        "| training, % | to unsorted | to MutualNet from scratch |",
+        "|---:|---:|---:|",
     ]
     scratch = _means(store, from_scratch())
     for share, steps in STEPS.items():
@@ -111,14 +111,16 @@ def _gains(store: Store) -> list[str]:
             runs[criterion] = (
                 {} if rate is None else _means(store, elastic_run(criterion, steps, rate))
             )
-        seeds = sorted(runs["l1"].keys() & runs["none"].keys() & scratch.keys())
-        if seeds:
-            cells = [
-                mean_and_interval([runs["l1"][seed] - other[seed] for seed in seeds])
-                for other in (runs["none"], scratch)
-            ]
-            lines.append(f"| {share} | {' | '.join(cells)} | {len(seeds)} |")
+        if runs["l1"]:
+            cells = [_difference(runs["l1"], other) for other in (runs["none"], scratch)]
+            lines.append(f"| {share} | {' | '.join(cells)} |")
     return lines
+
+
+def _difference(ours: dict[int, float], theirs: dict[int, float]) -> str:
+    """Mean, interval and number of the seeds that both have; empty if there are none."""
+    values = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+    return f"{mean_and_interval(values)} ({len(values)})" if values else ""
 
 
 def _means(store: Store, run: StudyRun) -> dict[int, float]:
