@@ -72,7 +72,16 @@ def test_help_and_version_need_nothing(programs):
 
 @pytest.mark.parametrize(
     "words",
-    ["train x", "recipes", "table x", "predict x y", "export x", "info x", "plan x --budgets 1M"],
+    [
+        "train x",
+        "recipes",
+        "table x",
+        "predict x y",
+        "export x",
+        "info x",
+        "report x",
+        "plan x --budgets 1M",
+    ],
 )
 def test_what_needs_more_says_in_one_line_what_to_install(programs, words):
     done = _run(programs / "mutualnet", *words.split())

@@ -23,6 +23,7 @@ from mutualnet.cost import CostModel
 from mutualnet.cpu import flush_denormals, tune_allocator
 from mutualnet.data.feeding import calibration_loader, part_loader, plain_loader
 from mutualnet.distributed import current_ranks, from_first, process_group, training_device
+from mutualnet.html_report import report_page
 from mutualnet.image_paths import find_images
 from mutualnet.models import create_model
 from mutualnet.planning import propose_space
@@ -31,7 +32,16 @@ from mutualnet.prediction import Classifier, Output, choose_row, classify, write
 from mutualnet.progress import WorkProgress
 from mutualnet.recipes import RECIPES, load_recipe
 from mutualnet.report import plot_frontier, print_table
-from mutualnet.run_directory import PLOT, Run, load_run, networks_of, save_plot, save_table
+from mutualnet.run_directory import (
+    PLOT,
+    Run,
+    load_run,
+    logs_of,
+    networks_of,
+    read_record,
+    save_plot,
+    save_table,
+)
 from mutualnet.space import ElasticSpace
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable, Row
@@ -42,6 +52,7 @@ from mutualnet.training import (
     dry_run,
     load_splits,
     plain_task,
+    read_epoch_log,
     table_formats,
     train,
 )
@@ -219,6 +230,29 @@ def _formats(run: Run, batch_size: int) -> TableFormats:
     is_timed = run.recipe.table.latency_runs > 0
     inputs = torch.zeros(shape, device=device)
     return from_first(table_formats(run.supernet, known, inputs, one_image=is_timed))
+
+
+def report(path: Path, out: Path | None = None) -> None:
+    """Write all about a run into one HTML file that any browser shows.
+
+    Args:
+        path: The run.
+        out: File to write; by default `report.html` in the run.
+    """
+    record = read_record(path)
+    page = report_page(record, read_epoch_log(logs_of(path)))
+    place = path / "report.html" if out is None else out
+    partial = place.with_name(f".{place.name}.partial")
+    try:
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(place)
+    except OSError as error:
+        raise ValueError(
+            f"--out must be a file that can be written, got {place} ({error.strerror or error})"
+        ) from None
+    finally:
+        partial.unlink(missing_ok=True)
+    make_console().print(f"written: {place}")
 
 
 def predict(

@@ -48,10 +48,8 @@ def plot_frontier(
     """
     front = table.front(cost)
     on_front = {row.subnet for row in front}
-    split = TEST if all(row.test_score is not None for row in front) else table.select_split
-    points = {
-        row.subnet: found for row in table.finished if (found := _score_on(table, row, split))
-    }
+    split = shown_split(table, cost)
+    points = {row.subnet: found for row in table.finished if (found := score_on(table, row, split))}
     figure = Figure(figsize=(7.2, 4.4), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -103,7 +101,7 @@ def print_table(table: QueryTable, console: Console, only_front: bool = True) ->
         console: Where to.
         only_front: Leave out rows that are dominated in MACs; a line says how many.
     """
-    columns, lines = _cells(table, only_front)
+    columns, lines = table_cells(table, only_front)
     shown = Table(header_style="bold")
     for index, column in enumerate(columns):
         shown.add_column(Text(column), justify="right" if index else "left")
@@ -123,7 +121,13 @@ def print_table(table: QueryTable, console: Console, only_front: bool = True) ->
         console.print(f"Chosen on {chosen}.")
 
 
-def _cells(table: QueryTable, only_front: bool) -> tuple[list[str], list[list[str]]]:
+def table_cells(table: QueryTable, only_front: bool) -> tuple[list[str], list[list[str]]]:
+    """Names of columns and the texts of every row, the most costly row first.
+
+    Args:
+        table: What to show.
+        only_front: Leave out rows that are dominated in MACs.
+    """
     rows = table.front() if only_front else table.finished
     ordered = sorted(rows, key=lambda row: (row.macs, row.score), reverse=True)
     columns: dict[str, Callable[[Row], str]] = {
@@ -151,12 +155,19 @@ def _heading(table: QueryTable, split: str) -> str:
     return f"{table.score_name} on {split}" + (" (chose)" if split == table.select_split else "")
 
 
-def _score_on(table: QueryTable, row: Row, split: str) -> SplitScore | None:
+def shown_split(table: QueryTable, cost: Literal["macs", "latency_ms"]) -> str:
+    """The split of a picture: test if all of the front has scores on it, else what chose."""
+    is_tested = all(row.test_score is not None for row in table.front(cost))
+    return TEST if is_tested else table.select_split
+
+
+def score_on(table: QueryTable, row: Row, split: str) -> SplitScore | None:
+    """A row's score on a split, None if it has none there."""
     return next((score for score in table.scores(row) if score.split == split), None)
 
 
 def _score_column(table: QueryTable, split: str) -> Callable[[Row], str]:
-    return lambda row: _measured(_score_on(table, row, split))
+    return lambda row: _measured(score_on(table, row, split))
 
 
 def _measured(score: SplitScore | None) -> str:

@@ -72,6 +72,20 @@ class TrainedModel:
     """As in `Run`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What a finished run says about itself, without its network."""
+
+    path: Path
+    recipe: Recipe
+    recipe_text: str
+    """As it is written in the run."""
+    info: dict[str, Any]
+    """As in `Run`."""
+    table: QueryTable | None
+    """None until `mutualnet table` has made it."""
+
+
 @contextmanager
 def new_run(out: Path, recipe: Recipe, *, resume: bool = False) -> Iterator[Path | None]:
     """Give a directory to write a run into, which gets its name when the block ends well.
@@ -313,10 +327,7 @@ def load_trained(path: Path, *, trust: bool = False) -> TrainedModel:
     Raises:
         ValueError: As `load_run` does.
     """
-    run_info = _read_run_info(path)
-    if run_info["format"] == _PEERS:
-        places = ", ".join(str(path / name) for name in run_info["networks"])
-        raise ValueError(f"{path} holds several networks; name one of them: {places}")
+    run_info = _info_of_one(path)
     files = whole_files(path, (CONFIG, WEIGHTS))
     recipe = read_recipe(files[CONFIG])
     check_trusted(recipe, path / CONFIG, trust=trust)
@@ -328,6 +339,43 @@ def load_trained(path: Path, *, trust: bool = False) -> TrainedModel:
     )
     _load(model, path / WEIGHTS)
     return TrainedModel(recipe=recipe, model=model.eval(), info=run_info)
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read what a run says about itself; no function that it names is called.
+
+    Args:
+        path: The directory.
+
+    Raises:
+        ValueError: If there is no whole run, a file of it is damaged, or it holds several networks.
+    """
+    run_info = _info_of_one(path)
+    files = whole_files(path, (CONFIG, TABLE))
+    return RunRecord(
+        path=path,
+        recipe=read_recipe(files[CONFIG]),
+        recipe_text=files[CONFIG].read_text("utf-8"),
+        info=run_info,
+        table=QueryTable.load(files[TABLE]) if TABLE in files else None,
+    )
+
+
+def logs_of(path: Path) -> Path:
+    """Folder of a run's logs; several networks that trained together have one in common."""
+    own = path / LOGS
+    common = path.resolve().parent
+    is_shared = not own.exists() and (common / INFO).is_file() and (common / LOGS).is_dir()
+    return common / LOGS if is_shared else own
+
+
+def _info_of_one(path: Path) -> dict[str, Any]:
+    """What `run.json` says of the run of one network."""
+    run_info = _read_run_info(path)
+    if run_info["format"] == _PEERS:
+        places = ", ".join(str(path / name) for name in run_info["networks"])
+        raise ValueError(f"{path} holds several networks; name one of them: {places}")
+    return run_info
 
 
 def _load_run(path: Path, trust: bool, with_table: bool) -> Run:

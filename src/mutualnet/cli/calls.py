@@ -64,6 +64,12 @@ def _predict(words: argparse.Namespace) -> None:
     predict(words.run, words.images, budget=words.budget, output=words.output, trust=words.trust)
 
 
+def _report(words: argparse.Namespace) -> None:
+    from mutualnet.commands import report
+
+    report(words.run, words.out)
+
+
 def _export(words: argparse.Namespace) -> None:
     from mutualnet.commands import export
 
@@ -161,6 +167,7 @@ CALLS: dict[str, Callable[[argparse.Namespace], None]] = {
     "train": _train,
     "table": _table,
     "predict": _predict,
+    "report": _report,
     "export": _export,
     "run": _run,
     "measure": _measure,

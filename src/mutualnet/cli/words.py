@@ -18,6 +18,7 @@ _DESCRIPTION = """Train one network, run it at any budget.
   mutualnet train RECIPE --data DIR --out RUN  train once, for every width and resolution
   mutualnet table RUN                          score and time every sub-network
   mutualnet predict RUN IMAGE --budget 150M    classify with the best one within a budget
+  mutualnet report RUN                         all about a run, as one HTML file
   mutualnet export RUN -o FILE.mutualnet       one file for devices, which need no PyTorch
   mutualnet run FILE.mutualnet IMAGE           classify there, within a --budget too
   mutualnet measure FILE.mutualnet             time every configuration on this device
@@ -228,6 +229,13 @@ def _predict(parser: Parser) -> None:
         )
 
 
+def _report(parser: Parser) -> None:
+    parser.add_argument("run", type=Path, help="directory that `mutualnet train` wrote")
+    parser.add_argument(
+        "-o", "--out", type=Path, help="HTML file to write (report.html in the run)"
+    )
+
+
 def _export(parser: Parser) -> None:
     parser.add_argument("run", type=Path, help="directory with a query table")
     parser.add_argument(
@@ -360,6 +368,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "train": ("train by a recipe", _train),
     "table": ("score and time every sub-network of a run", _table),
     "predict": ("classify images within a budget", _predict),
+    "report": ("write all about a run into one HTML file", _report),
     "export": ("write one file that a device runs at any budget", _export),
     "run": ("classify images with an exported file, without PyTorch", _run),
     "measure": ("time an exported file's configurations on this device", _measure),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from mutualnet.training.autotune import TableFormats, table_formats
 from mutualnet.training.dry_run import dry_run
+from mutualnet.training.epoch_log import read_epoch_log
 from mutualnet.training.finish import describe_scores
 from mutualnet.training.module import TrainingModule
 from mutualnet.training.setup import load_splits, plain_task, set_up_training
@@ -19,6 +20,7 @@ __all__ = [
     "dry_run",
     "load_splits",
     "plain_task",
+    "read_epoch_log",
     "set_up_training",
     "table_formats",
     "train",

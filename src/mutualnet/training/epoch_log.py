@@ -13,6 +13,27 @@ from mutualnet.training.history import History
 CSV = "metrics.csv"
 
 
+def read_epoch_log(folder: Path) -> list[dict[str, float]]:
+    """Rows of the epochs that a folder's `metrics.csv` has, the first one first.
+
+    Values that a row lacks are left out of it. A folder without the file has no rows.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    path = folder / CSV
+    if not path.is_file():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [
+                {name: float(value) for name, value in row.items() if value}
+                for row in csv.DictReader(file)
+            ]
+    except (csv.Error, TypeError, ValueError) as error:
+        raise ValueError(f"{path} must be rows of numbers ({error}). Remove it.") from None
+
+
 class EpochLog:
     """Keeps `metrics.csv` and TensorBoard's events of a run as its history is.
 
