@@ -13,6 +13,7 @@ MODULES = {
     "mutualnet": mutualnet.__all__,
     "mutualnet.tabulation": ["TableInputs", "build_table", "race_table", "race"],
     "mutualnet.table": ["Row", "SplitScore"],
+    "mutualnet.search": ["search_subnets", "SearchResult", "best_finds", "with_finds"],
     "mutualnet.prediction": ["Classifier"],
     "mutualnet.image_paths": ["find_images"],
     "mutualnet.image_steps": ["ImageSteps"],

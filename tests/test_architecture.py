@@ -18,7 +18,17 @@ TABLE = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 ROWS = re.findall(r"^\| [^|`]+ \| ((?:`\w+/?` ?)+)\|", TABLE, re.MULTILINE)
 ORDER = [*re.findall(r"\w+", " ".join(ROWS)), "__main__"]
 """A module imports only from modules before it; inside a folder, from its own too."""
-PRIVATE = ("cli", "config", "export", "heads", "runtime", "supernet", "tabulation", "training")
+PRIVATE = (
+    "cli",
+    "config",
+    "export",
+    "heads",
+    "runtime",
+    "search",
+    "supernet",
+    "tabulation",
+    "training",
+)
 """Folders whose files others reach by the names that the folder hands on."""
 
 NO_TORCH = [*re.findall(r"\w+", ROWS[0]), "checksums", "file_mode"]

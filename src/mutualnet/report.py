@@ -135,6 +135,7 @@ def table_cells(table: QueryTable, only_front: bool) -> tuple[list[str], list[li
         **{_heading(table, split): _score_column(table, split) for split in _splits(table, rows)},
         "M MACs": lambda row: _millions(row.macs),
         "M params": lambda row: _millions(row.params),
+        "found by": lambda row: row.found_by or "",
         "ms (median)": lambda row: "" if row.latency_ms is None else f"{row.latency_ms:.3g}",
     }
     filled = {

@@ -66,6 +66,8 @@ class Row:
     """None for a finished row. Otherwise a sub-network that stands in for this one: it has no more
     MACs, and scored no worse on the `num_samples` images after which this one was dropped, but for
     the tolerance of the race."""
+    found_by: str | None = None
+    """Method of the search that found it; None for rows of the grid."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.subnet, Subnet):
@@ -87,6 +89,8 @@ class Row:
                 raise ValueError(f"{name} must be >= 0, got {value} for {self.subnet}")
         if self.dropped_for is not None and not isinstance(self.dropped_for, Subnet):
             raise TypeError(f"dropped_for must be a Subnet or None, got {self.dropped_for!r}")
+        if self.found_by is not None and not isinstance(self.found_by, str):
+            raise TypeError(f"found_by must be a text or None, got {self.found_by!r}")
         if not isinstance(self.dominated, bool):
             raise TypeError(f"dominated must be true or false, got {self.dominated!r}")
 
@@ -99,6 +103,8 @@ class Row:
         """Plain values, ready for JSON."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         dropped_for = None if self.dropped_for is None else self.dropped_for.to_dict()
+        if self.found_by is None:  # older versions read tables without finds still
+            del values["found_by"]
         return values | {"subnet": self.subnet.to_dict(), "dropped_for": dropped_for}
 
     @classmethod

@@ -58,6 +58,21 @@ def _table(words: argparse.Namespace) -> None:
     make_table(words.run, data=words.data, is_full=words.full, trust=words.trust)
 
 
+def _search(words: argparse.Namespace) -> None:
+    from mutualnet.search_command import SearchOptions, search
+
+    options = SearchOptions(
+        method=words.method,
+        by=words.by,
+        budgets=tuple(words.budgets),
+        evaluations=words.evaluations,
+        num_widths=words.widths,
+        num_images=words.images,
+        seed=words.seed,
+    )
+    search(words.run, options, data=words.data, trust=words.trust)
+
+
 def _predict(words: argparse.Namespace) -> None:
     from mutualnet.commands import predict
 
@@ -166,6 +181,7 @@ CALLS: dict[str, Callable[[argparse.Namespace], None]] = {
     "recipes": _recipes,
     "train": _train,
     "table": _table,
+    "search": _search,
     "predict": _predict,
     "report": _report,
     "export": _export,

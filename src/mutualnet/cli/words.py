@@ -17,6 +17,7 @@ _DESCRIPTION = """Train one network, run it at any budget.
   mutualnet recipes                            what can be trained
   mutualnet train RECIPE --data DIR --out RUN  train once, for every width and resolution
   mutualnet table RUN                          score and time every sub-network
+  mutualnet search RUN                         add sub-networks whose stages differ in width
   mutualnet predict RUN IMAGE --budget 150M    classify with the best one within a budget
   mutualnet report RUN                         all about a run, as one HTML file
   mutualnet export RUN -o FILE.mutualnet       one file for devices, which need no PyTorch
@@ -362,11 +363,48 @@ def _info(parser: Parser) -> None:
     )
 
 
+def _search(parser: Parser) -> None:
+    parser.add_argument("run", type=Path, help="directory with a query table")
+    parser.add_argument(
+        "--method",
+        choices=["greedy", "evolutionary"],
+        default="greedy",
+        help="from the largest step by step to the smallest, or generations within each budget",
+    )
+    parser.add_argument(
+        "--by",
+        choices=["stage", "group"],
+        default="stage",
+        help="whether each stage has a width of its own, or each channel group (%(default)s)",
+    )
+    parser.add_argument(
+        "--budgets",
+        type=str,
+        nargs="+",
+        default=[],
+        help="multiply-adds: 150M 50M; by default the whole range",
+    )
+    for name, default, what in (
+        ("evaluations", 200, "sub-networks that may be tried"),
+        ("widths", 7, "widths between the ends of the space"),
+        ("images", 1000, "select images behind the score of a try"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=positive, default=default, help=f"{what} (%(default)s)"
+        )
+    parser.add_argument("--seed", type=whole, default=0, help="of an evolutionary search (0)")
+    parser.add_argument(
+        "--data", type=str, help="folder of the images, if they are elsewhere now than in training"
+    )
+    _trust(parser, "the run")
+
+
 _COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "demo": ("train, tabulate and predict on embedded images", _demo),
     "recipes": ("list what can be trained", lambda parser: None),
     "train": ("train by a recipe", _train),
     "table": ("score and time every sub-network of a run", _table),
+    "search": ("find sub-networks that beat those of one width, and add them", _search),
     "predict": ("classify images within a budget", _predict),
     "report": ("write all about a run into one HTML file", _report),
     "export": ("write one file that a device runs at any budget", _export),

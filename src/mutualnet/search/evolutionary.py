@@ -1,0 +1,105 @@
+"""Evolutionary search: the best points within a budget are mutated and crossed, again and again."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mutualnet.search.choices import Point
+from mutualnet.search.scoring import Trials
+
+_PARENTS = 0.25
+"""Share of the population that has children."""
+_MUTATION = 0.2
+"""Probability with which an axis of a mutated point moves."""
+_MOST_DRAWS = 200
+"""Draws for one child before the budget is taken to have no more."""
+
+
+def evolve(
+    trials: Trials,
+    macs: float,
+    rng: np.random.Generator,
+    *,
+    evaluations: int,
+    population: int = 16,
+) -> None:
+    """Search within a budget; whatever is tried stays in `trials`.
+
+    The first population is what has one width for all stages and fits, the dearest first, filled
+    up with mutants; of each later one, half are mutants of the best quarter of all that fit, and
+    half are crossings of two of them.
+
+    Args:
+        trials: Tries points.
+        macs: Most multiply-adds of a point.
+        rng: Source of every random choice.
+        evaluations: Networks that may be tried for this budget.
+        population: Points of a round.
+
+    Raises:
+        NoEvaluationsLeftError: If nothing may be tried any more.
+
+    Source: Cai et al. 2020, https://arxiv.org/abs/1908.09791, section 3.4 (the search; its
+        predictor of accuracy is left out).
+    """
+    first = len(trials.tried)
+    uniform = sorted(
+        (p for p in trials.choices.uniform() if trials.macs(p) <= macs), key=trials.macs
+    )[::-1]
+    if not uniform:
+        return
+    points = uniform[: population // 2]
+    scores: dict[Point, float] = {}
+    children: list[Point] = points + _children(trials, points, macs, rng, population - len(points))
+    while children:
+        left = evaluations - (len(trials.tried) - first)
+        fresh = [p for p in children if trials.key(p) not in trials.tried]
+        chosen = [p for p in children if trials.key(p) in trials.tried] + fresh[:left]
+        for point, found in zip(chosen, trials(chosen), strict=True):
+            scores[point] = found.score
+        if len(trials.tried) - first >= evaluations:
+            return
+        best = sorted(scores, key=lambda p: (-scores[p], trials.macs(p), p))
+        parents = best[: max(2, int(_PARENTS * population))]
+        children = _children(trials, parents, macs, rng, population, set(scores))
+
+
+def _children(
+    trials: Trials,
+    parents: list[Point],
+    macs: float,
+    rng: np.random.Generator,
+    count: int,
+    known: set[Point] | frozenset[Point] = frozenset(),
+) -> list[Point]:
+    """New points within the budget, mutants and crossings in turn; fewer if they are hard to find.
+
+    Args:
+        trials: Knows what points cost.
+        parents: At least one.
+        macs: The budget.
+        rng: Source of every random choice.
+        count: How many.
+        known: Points that are not new.
+    """
+    found: dict[Point, None] = {}
+    for _ in range(_MOST_DRAWS * count):
+        if len(found) == count:
+            break
+        one, other = (parents[int(rng.integers(len(parents)))] for _ in range(2))
+        child = _mutant(one, trials, rng) if len(found) % 2 == 0 else _crossing(one, other, rng)
+        if child not in known and child not in found and trials.macs(child) <= macs:
+            found[child] = None
+    return list(found)
+
+
+def _mutant(point: Point, trials: Trials, rng: np.random.Generator) -> Point:
+    levels = trials.choices.num_levels
+    moves = rng.random(len(point)) < _MUTATION
+    drawn = [int(rng.integers(count)) for count in levels]
+    return tuple(new if move else old for old, new, move in zip(point, drawn, moves, strict=True))
+
+
+def _crossing(one: Point, other: Point, rng: np.random.Generator) -> Point:
+    from_one = rng.random(len(one)) < 0.5
+    return tuple(a if first else b for a, b, first in zip(one, other, from_one, strict=True))
