@@ -108,7 +108,7 @@ def _switch() -> list[list[str]]:
     import timm
 
     from benchmarks.switching import creation_ms, switch_ratio
-    from mutualnet.models.cifar import wrn16_4
+    from mutualnet.models import wrn16_4
 
     rows = []
     for name in ("mobilenetv1_100", "resnet50"):

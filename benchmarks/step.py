@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmarks.timing import Ratio, paired, ratio_of
 from mutualnet.losses import distillation_loss
 from mutualnet.methods import SandwichRule
-from mutualnet.models.cifar import wrn16_4
+from mutualnet.models import wrn16_4
 from mutualnet.sandwich import sandwich_step
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet import Supernet

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.study_values import StudyRun
 from mutualnet.calibration import calibrate
 from mutualnet.cost import CostModel
-from mutualnet.data.feeding import calibration_loader, plain_loader
+from mutualnet.data import calibration_loader, plain_loader
 from mutualnet.distributed import training_device
 from mutualnet.evaluation import evaluate
 from mutualnet.precision import ComputeFormat

@@ -10,7 +10,7 @@ import torch
 
 from mutualnet.calibration import calibrate
 from mutualnet.evaluation import evaluate
-from mutualnet.models.cifar import wrn16_4
+from mutualnet.models import wrn16_4
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.tasks.classification import Classification

@@ -21,6 +21,7 @@ ORDER = [*re.findall(r"\w+", " ".join(ROWS)), "__main__"]
 PRIVATE = (
     "cli",
     "config",
+    "data",
     "export",
     "heads",
     "runtime",

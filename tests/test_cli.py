@@ -421,7 +421,7 @@ def test_a_full_disk_is_one_line_and_status_one(tmp_path, capsys, monkeypatch):
     settings = [*SMALL, "checkpoint_minutes=0"]
     line = _line(capsys, [*words, *settings], status=1)
     assert "No space left on device" in line
-    assert "go on with --resume" in line
+    assert "continue with --resume" in line
 
 
 def test_a_task_of_ones_own_is_found_in_the_folder_of_work(tmp_path, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from mutualnet.data import load_data, photo_transform
 from mutualnet.data.load import LOADERS
 from mutualnet.data.preprocessing import Preprocessing
 from mutualnet.run_directory import load_run, preprocessing_of
+from mutualnet.training import setup
 from mutualnet.training.train import train
 from tests.fixtures import WRITERS
 from tests.small_runs import digits
@@ -100,6 +102,16 @@ def test_a_run_holds_its_preprocessing_and_older_ones_load(tmp_path, image):
     (out / "run.json").write_text(json.dumps(facts))
     with pytest.raises(ValueError, match=r"run.json is damaged \(a step of preprocessing must be"):
         load_run(out)
+
+
+def test_a_run_holds_what_the_test_images_of_its_data_go_through(tmp_path, monkeypatch):
+    other = photo_transform("digits", 24)
+    inner = setup.load_data
+    monkeypatch.setattr(
+        setup, "load_data", lambda *a, **k: replace(inner(*a, **k), eval_transform=other)
+    )
+    train(digits(), tmp_path / "run", limit_steps=1)
+    assert load_run(tmp_path / "run").preprocessing == other
 
 
 def test_a_task_of_ones_own_scales_by_itself(image):

@@ -193,7 +193,7 @@ def check_watch() -> None:
         watch(module)
         after = gather(module.networks.state_dict())
         assert all(torch.equal(a[n], b[n]) for a, b in zip(before, after, strict=True) for n in a)
-        first, second = gather(module.history.look)
+        first, second = gather(module.history.validation)
         assert first.scores == second.scores
         assert first.num_images == 100
         assert first.num_calibration_samples in (0, 100)

@@ -21,7 +21,7 @@ from mutualnet.config import Recipe, RecipeChanges
 from mutualnet.console import make_console
 from mutualnet.cost import CostModel
 from mutualnet.cpu import flush_denormals, tune_allocator
-from mutualnet.data.feeding import calibration_loader, part_loader, plain_loader
+from mutualnet.data import calibration_loader, part_loader, plain_loader
 from mutualnet.distributed import current_ranks, from_first, process_group, training_device
 from mutualnet.html_report import report_page
 from mutualnet.image_paths import find_images
@@ -96,7 +96,7 @@ def start_training(
     tune_allocator()
     chosen = (changes or RecipeChanges()).apply(load_recipe(recipe))
     if resume and out is None:
-        raise ValueError("--resume needs the --out of the run to go on with")
+        raise ValueError("--resume needs the --out of the run to resume")
     with process_group() as ranks:
         if is_dry_run:
             _print_dry_run(chosen, limit_steps, trust)

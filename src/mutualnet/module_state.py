@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 def kept_running_statistics(module: nn.Module) -> Iterator[None]:
     """Let a second pass over the same images leave no trace in the running statistics.
 
-    Every BN goes on normalising as its train or eval mode says.
+    Every BN still normalises as its train or eval mode says.
 
     Args:
         module: Its BN layers are meant.

@@ -19,8 +19,7 @@ from torch import nn
 
 from mutualnet.checksums import read_checksums, replaced_files, whole_files, write_checksums
 from mutualnet.config import Recipe, read_recipe, recipe_values, write_recipe
-from mutualnet.data import photo_transform
-from mutualnet.data.preprocessing import Preprocessing, TaskScaling
+from mutualnet.data import Preprocessing, TaskScaling, photo_transform
 from mutualnet.distributed import current_ranks, from_first
 from mutualnet.file_mode import mode_of_new_files
 from mutualnet.messages import ReportedElsewhereError
@@ -98,7 +97,7 @@ def new_run(out: Path, recipe: Recipe, *, resume: bool = False) -> Iterator[Path
     Args:
         out: The directory's name in the end.
         recipe: What is trained.
-        resume: Go on in the directory that an interrupted run of the same recipe left.
+        resume: Continue in the directory that an interrupted run of the same recipe left.
 
     Yields:
         The directory, or None if `resume` finds that the run is finished.
@@ -107,36 +106,47 @@ def new_run(out: Path, recipe: Recipe, *, resume: bool = False) -> Iterator[Path
         ValueError: If something else is at `out`, an unfinished run is in the way or was of another
             recipe, or another process is at it.
     """
-    place: Path | None = None
-    problem: str | None = None
-    is_first = current_ranks().is_first
     with ExitStack() as held:
-        if is_first:
-            try:
-                place = _begin(held, out, recipe, resume)
-            except ValueError as error:
-                problem = str(error)
-        place, problem = from_first((place, problem))
-        if problem is not None:
-            if is_first:
-                raise ValueError(problem)
-            raise ReportedElsewhereError(problem)
-        if place is None or not is_first:
+        place = _begin_in_first(held, out, recipe, resume)
+        if place is None or not current_ranks().is_first:
             yield place
             return
-        try:
+        with _left_if_of_use(place, out):
             yield place
-        except BaseException as error:
-            if _holds_checkpoint(place):
-                error.add_note(f"Its checkpoints are in {place}; go on with --resume --out {out}.")
-            elif [path.name for path in place.iterdir()] == [CONFIG]:
-                shutil.rmtree(place)
-            else:
-                error.add_note(f"What was written so far is in {place}.")
-            raise
         if out.exists():
             out.rmdir()  # an empty directory
         place.rename(out)
+
+
+def _begin_in_first(held: ExitStack, out: Path, recipe: Recipe, resume: bool) -> Path | None:
+    """Begin in the first process; all get the directory, and all end where it could not begin."""
+    place: Path | None = None
+    problem: str | None = None
+    is_first = current_ranks().is_first
+    if is_first:
+        try:
+            place = _begin(held, out, recipe, resume)
+        except ValueError as error:
+            problem = str(error)
+    place, problem = from_first((place, problem))
+    if problem is not None:
+        raise ValueError(problem) if is_first else ReportedElsewhereError(problem)
+    return place
+
+
+@contextmanager
+def _left_if_of_use(place: Path, out: Path) -> Iterator[None]:
+    """After an error say what is in the unfinished directory, or remove it if that is nothing."""
+    try:
+        yield
+    except BaseException as error:
+        if _holds_checkpoint(place):
+            error.add_note(f"Its checkpoints are in {place}; continue with --resume --out {out}.")
+        elif [path.name for path in place.iterdir()] == [CONFIG]:
+            shutil.rmtree(place)
+        else:
+            error.add_note(f"What was written so far is in {place}.")
+        raise
 
 
 def _begin(held: ExitStack, out: Path, recipe: Recipe, resume: bool) -> Path | None:
@@ -405,9 +415,15 @@ def _load_run(path: Path, trust: bool, with_table: bool) -> Run:
     )
 
 
-def preprocessing_of(recipe: Recipe) -> Preprocessing:
-    """What an image goes through before a network that was trained by a recipe."""
-    found = photo_transform(recipe.data.name, recipe.space.resolutions[0])
+def preprocessing_of(recipe: Recipe, evaluation: Preprocessing | None = None) -> Preprocessing:
+    """What an image goes through before a network that was trained by a recipe.
+
+    Args:
+        recipe: What was trained.
+        evaluation: What the test images of its data go through; by default looked up by the name of
+            the data.
+    """
+    found = evaluation or photo_transform(recipe.data.name, recipe.space.resolutions[0])
     return replace(found, last=TaskScaling(task=recipe.task)) if ":" in recipe.task else found
 
 

@@ -14,7 +14,7 @@ from mutualnet.budget import parse_budget
 from mutualnet.config import RecipeChanges
 from mutualnet.console import make_console
 from mutualnet.cpu import flush_denormals, tune_allocator
-from mutualnet.data.feeding import calibration_loader, part_loader, plain_loader
+from mutualnet.data import calibration_loader, part_loader, plain_loader
 from mutualnet.precision import ComputeFormat
 from mutualnet.prediction import table_format
 from mutualnet.progress import WorkProgress

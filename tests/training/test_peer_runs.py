@@ -130,7 +130,7 @@ def test_training_is_not_lost_if_scoring_fails(tmp_path, monkeypatch):
         patch.setattr("mutualnet.training.finish.score_here", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError) as caught:
             train(pair(DCM, "checkpoint_minutes=60"), tmp_path / "run", limit_steps=3)
-    assert "go on with --resume" in caught.value.__notes__[0]
+    assert "continue with --resume" in caught.value.__notes__[0]
     out = train(pair(DCM, "checkpoint_minutes=60"), tmp_path / "run", limit_steps=3, resume=True)
     for name in ("network1", "network2"):
         assert_same_weights(whole / name, out / name)

@@ -61,7 +61,7 @@ def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(
             stop_after(patch, step)
             with pytest.raises(StoppedError) as caught:
                 train(recipe, out, limit_steps=STEPS, resume=True)
-        assert "go on with --resume" in caught.value.__notes__[0]
+        assert "continue with --resume" in caught.value.__notes__[0]
         assert not out.exists()
     train(recipe, out, limit_steps=STEPS, resume=True)
     assert_same_weights(whole, out)
@@ -195,7 +195,7 @@ def test_ctrl_c_ends_as_interrupted_and_says_how_to_go_on(recipe, tmp_path, monk
     )
     words = ["train", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]
     assert main(words) == 130
-    assert "go on with --resume" in capsys.readouterr().err
+    assert "continue with --resume" in capsys.readouterr().err
 
 
 def test_other_data_under_the_same_path_is_refused(recipe, tmp_path, monkeypatch):

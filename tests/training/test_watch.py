@@ -129,10 +129,10 @@ def test_watching_changes_nothing_but_the_history(settings):
     assert same == structure
     for one, other in zip(values, now, strict=True):
         assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
-    look = module.history.look
-    assert [score.role for score in look.scores] == ["largest", "smallest"]
-    assert (look.epoch, look.split, look.num_images) == (1, "select", 100)
-    assert look.num_calibration_samples == 64
+    validation = module.history.validation
+    assert [score.role for score in validation.scores] == ["largest", "smallest"]
+    assert (validation.epoch, validation.split, validation.num_images) == (1, "select", 100)
+    assert validation.num_calibration_samples == 64
 
 
 def test_runs_end_with_the_same_bits_watched_or_not_and_resumed(tmp_path, monkeypatch):
@@ -226,11 +226,11 @@ def test_a_full_network_alone_is_scored_as_it_is_used(tmp_path):
     """By its running statistics, as on the test split."""
     module = _ended_epoch(pair("teaching.method=dml"))
     watch(module)
-    look = module.history.look
-    assert look.num_calibration_samples == 0
+    validation = module.history.validation
+    assert validation.num_calibration_samples == 0
     select = module.training_setup.data.select
     images = torch.stack([select[i][0] for i in range(len(select))])
-    for own, score in zip(module.training_setup.networks, look.scores, strict=True):
+    for own, score in zip(module.training_setup.networks, validation.scores, strict=True):
         with torch.no_grad():
             right = own.supernet.model.eval()(images).argmax(1).numpy() == select.labels
         assert score.value == pytest.approx(100 * right.mean())
@@ -317,7 +317,7 @@ def test_a_failure_to_score_says_how_to_do_without(tmp_path, monkeypatch):
             train(recipe, tmp_path / "run", limit_steps=2)
         assert "watch.every_epochs=0 trains without" in caught.value.__notes__[0]
         # The steps are not lost with it.
-        assert "go on with --resume" in caught.value.__notes__[1]
+        assert "continue with --resume" in caught.value.__notes__[1]
         without = override(recipe, ["watch.every_epochs=0"])
         train(without, tmp_path / "run", limit_steps=2, resume=True)
     assert load_run(tmp_path / "run").info["resumed_after_step"] == 2

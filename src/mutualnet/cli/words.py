@@ -75,7 +75,7 @@ def _train(parser: Parser) -> None:
     )
     parser.add_argument("--seed", type=whole, help="of every random choice (seed)")
     parser.add_argument(
-        "--resume", action="store_true", help="go on with the unfinished run of --out, if any"
+        "--resume", action="store_true", help="resume the unfinished run of --out, if any"
     )
     parser.add_argument(
         "--method",

@@ -35,11 +35,11 @@ class WatchConfig:
     """Scores of the largest and the smallest sub-network on the way, and at the end of training."""
 
     every_epochs: int = 5
-    """Epochs between two looks; 0 for none, at the end neither."""
+    """Epochs between two validations; 0 for none, at the end neither."""
     num_images: int = 2048
-    """Most images of the select split that a look scores."""
+    """Most images of the select split that a validation scores."""
     num_calibration_samples: int = 256
-    """Training images behind the BN statistics of a look."""
+    """Training images behind the BN statistics of a validation."""
 
     def __post_init__(self) -> None:
         if self.every_epochs < 0:

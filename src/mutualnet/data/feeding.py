@@ -27,7 +27,7 @@ class TrainBatches(Sampler[list[Place]]):
         batch_size: Images of a step, over all processes.
         seed: Of the run.
         stop: Step to end before.
-        start: Step to begin with, to go on with an interrupted run.
+        start: Step to begin with, to resume an interrupted run.
         rank: Index of this process.
         num_ranks: Processes.
         accumulate: Micro-batches that each process cuts its share of a batch into; a last batch

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.conv import _ConvNd
 
-from mutualnet.data.preprocessing import Preprocessing
+from mutualnet.data import Preprocessing
 from mutualnet.export.graphs import GraphTemplate, resize_graph, set_groups, trace_graph
 from mutualnet.export.shared_weights import SharedWeights
 from mutualnet.export.slicing import attach_weights

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mutualnet import __version__
 from mutualnet.config import RecipeChanges
-from mutualnet.data.feeding import plain_loader
+from mutualnet.data import plain_loader
 from mutualnet.export.artifact_writer import ArtifactInfo, choose_rows, write_artifact
 from mutualnet.export.standalone import SUFFIXES, write_standalone
 from mutualnet.run_directory import Run

@@ -19,7 +19,7 @@ from mutualnet.supernet.depth_plan import is_inside
 from mutualnet.supernet.meta_copy import meta_copy
 from mutualnet.supernet.products import Products, find_products
 from mutualnet.supernet.shared_gradients import ignore_layout_warning
-from mutualnet.supernet.supernet import Supernet, WeightSlice
+from mutualnet.supernet.supernet import Supernet, WeightSlice, temporary_bank
 
 __all__ = [
     "BNBank",
@@ -35,5 +35,6 @@ __all__ = [
     "index_length",
     "is_inside",
     "meta_copy",
+    "temporary_bank",
     "tracked_norms",
 ]

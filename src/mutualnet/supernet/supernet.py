@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -506,3 +507,13 @@ def _own_buffer(_: str, full: Tensor, dims: dict[int, Index]) -> Tensor:
 
 def _with_version(statistics: BNStatistics, version: int) -> BNStatistics:
     return replace(statistics, weights_version=version)
+
+
+@contextmanager
+def temporary_bank(supernet: Supernet) -> Iterator[BNBank]:
+    """An empty BN bank inside the block; the network's own is back after it, after an error too."""
+    kept, supernet.bank = supernet.bank, BNBank()
+    try:
+        yield supernet.bank
+    finally:
+        supernet.bank = kept

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +16,7 @@ from mutualnet.evaluation import sample_scores
 from mutualnet.precision import ComputeFormat
 from mutualnet.selection import Selection
 from mutualnet.space import Subnet
-from mutualnet.supernet import BankKey, BNBank, Supernet
+from mutualnet.supernet import BankKey, Supernet, temporary_bank
 from mutualnet.table import QueryTable
 from mutualnet.tabulation.full_table import (
     CALIBRATION_WORK,
@@ -90,7 +89,7 @@ def race_table(
         return build_table(supernet, replace(inputs, scoring=inputs.running))
     chosen = list(inputs.subnets if inputs.subnets is not None else supernet.space.grid())
     supernet.model.to(memory_format=inputs.scoring.layout)  # type: ignore[call-overload]
-    with _own_bank(supernet) as bank:
+    with temporary_bank(supernet) as bank:
         field = _Field(supernet, inputs, select_part, round_stops(num_select))
         # Equal sub-networks are one candidate.
         standings = field.run(list(supernet.distinct(chosen).values()))
@@ -188,7 +187,7 @@ class _Field:
         num_few = min(_TRIAL_CALIBRATION, self._inputs.num_calibration_samples)
         fast, plain = self.scoring, ComputeFormat("fp32", self.scoring.memory_format)
         scores = {}
-        with _own_bank(self._supernet):
+        with temporary_bank(self._supernet):
             for tried in (plain, fast):
                 self.scoring = tried
                 self._calibrate(ends, num_few, f"trying how {tried} scores", later)
@@ -234,13 +233,3 @@ class _Field:
 def _is_mean(task: Task) -> bool:
     """Whether the task tells what each image adds to the score."""
     return type(task).sample_scores is not Task.sample_scores
-
-
-@contextmanager
-def _own_bank(supernet: Supernet) -> Iterator[BNBank]:
-    """Keep BN statistics that are made inside the block out of the network's bank."""
-    kept, supernet.bank = supernet.bank, BNBank()
-    try:
-        yield supernet.bank
-    finally:
-        supernet.bank = kept

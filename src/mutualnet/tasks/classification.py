@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mutualnet.data.preprocessing import ResizeToConfiguration
+from mutualnet.data import ResizeToConfiguration
 from mutualnet.losses import distillation_loss
 from mutualnet.space import Subnet
 from mutualnet.tasks.base import Score, ScoreAccumulator, Task

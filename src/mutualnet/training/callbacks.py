@@ -52,8 +52,8 @@ class CapacityGap(Callback):
     A network that lags far behind has little to teach, and targets far above its own capacity.
 
     Args:
-        every: Steps between two looks; a look waits for an accelerator.
-        ratio: Of the larger loss to the smaller, both averaged over the last looks.
+        every: Steps between two comparisons; each waits for an accelerator.
+        ratio: Of the larger loss to the smaller, both averaged over the last comparisons.
     """
 
     def __init__(self, every: int = 20, ratio: float = 2.0) -> None:
@@ -64,7 +64,7 @@ class CapacityGap(Callback):
         self._warned = False
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        """Look, and warn if it is so."""
+        """Compare, and warn if it is so."""
         assert isinstance(pl_module, TrainingModule)
         if self._warned or pl_module.done % self.every:
             return
@@ -139,7 +139,7 @@ class ProgressBar(Callback):
             epoch=f"{pl_module.epoch_of(pl_module.done)}/{pl_module.num_epochs}",
             # Until the first step of the next epoch has come, those of the last one are shown.
             losses=pl_module.describe_losses(history.means() or history.rows[-1]),
-            scores="" if history.look is None else history.look.shortly(),
+            scores="" if history.validation is None else history.validation.shortly(),
         )
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -193,5 +193,5 @@ class EpochEnds(Callback):
             rates,
             row["images_per_s"],
         )
-        if history.look is not None and history.look.epoch == row["epoch"]:
+        if history.validation is not None and history.validation.epoch == row["epoch"]:
             logger.info("%s", describe_watch(module))

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mutualnet.config import ModelConfig, Recipe
-from mutualnet.data import DataSplits
-from mutualnet.data.feeding import calibration_loader
+from mutualnet.data import DataSplits, calibration_loader
 from mutualnet.distributed import current_ranks
 from mutualnet.module_state import mode_of
 from mutualnet.pretrained import Initialized

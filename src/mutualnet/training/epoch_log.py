@@ -37,7 +37,7 @@ def read_epoch_log(folder: Path) -> list[dict[str, float]]:
 class EpochLog:
     """Keeps `metrics.csv` and TensorBoard's events of a run as its history is.
 
-    A resumed run goes on in the same files: what an interrupted one wrote after the checkpoint that
+    A resumed run continues the same files: what an interrupted one wrote after the checkpoint that
     it is resumed from is taken back.
 
     Args:

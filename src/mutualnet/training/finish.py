@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mutualnet.config import write_recipe
-from mutualnet.data.feeding import plain_loader
+from mutualnet.data import plain_loader
 from mutualnet.distributed import current_ranks, gather, training_device
 from mutualnet.evaluation import score_here
 from mutualnet.run_directory import (
@@ -24,7 +24,7 @@ from mutualnet.run_directory import (
     seal_run,
 )
 from mutualnet.tasks import Classification, Score, Task
-from mutualnet.training.history import Look
+from mutualnet.training.history import Validation
 from mutualnet.training.setup import TrainingSetup, plain_task
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def save_networks(
     place: Path,
     run_info: dict[str, Any],
     scores: Sequence[Score | None],
-    look: Look | None = None,
+    validation: Validation | None = None,
 ) -> None:
     """Write a run of one network, or one run for each of several.
 
@@ -80,15 +80,15 @@ def save_networks(
         place: Directory of the run.
         run_info: For `run.json`.
         scores: Of each full network on the test split.
-        look: Scores of the largest and the smallest sub-networks at the end.
+        validation: Scores of the largest and the smallest sub-networks at the end.
     """
     indices = range(len(setup.networks))
     for index, trained, score in zip(indices, setup.networks, scores, strict=True):
         trained.supernet.cpu()
         trained.supernet.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         found = {**run_info, "sorted_channels": trained.origin.sorted_by}
-        if look is not None:
-            found["scores"] = look.of_network(index)
+        if validation is not None:
+            found["scores"] = validation.of_network(index)
         if score is not None:
             found["test"] = _score_values(score, setup.task)
         path = place

@@ -26,7 +26,7 @@ class SubnetScore:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Look:
+class Validation:
     """Scores of a run's networks at the end of one epoch, and what they were taken on."""
 
     epoch: int
@@ -76,7 +76,7 @@ class History:
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
         """Of the epochs that have ended, the oldest first."""
-        self.look: Look | None = None
+        self.validation: Validation | None = None
         """The latest scores."""
         self._sums: dict[str, Tensor | float] = {}
         self._num_images = 0
@@ -126,14 +126,14 @@ class History:
         self._sums, self._num_images, self._seconds = {}, 0, 0.0
         self.start_clock()
 
-    def add_look(self, look: Look) -> None:
+    def add_validation(self, validation: Validation) -> None:
         """Put scores into the row of the epoch that has just ended; their time is not its time."""
-        self.look = look
-        self.rows[-1] |= look.columns() | {"watch_seconds": look.seconds}
+        self.validation = validation
+        self.rows[-1] |= validation.columns() | {"watch_seconds": validation.seconds}
         self.start_clock()
 
     def watch_share(self) -> float:
-        """Time that looks took, as a share of that of training."""
+        """Time that validation took, as a share of that of training."""
         training = sum(row["seconds"] for row in self.rows)
         return sum(row.get("watch_seconds", 0.0) for row in self.rows) / training
 
@@ -145,7 +145,7 @@ class History:
         """All of it, as plain values."""
         return {
             "rows": [dict(row) for row in self.rows],
-            "look": None if self.look is None else _plain(self.look),
+            "look": None if self.validation is None else _plain(self.validation),
             "sums": {name: float(total) for name, total in self._sums.items()},
             "num_images": self._num_images,
             "seconds": self._seconds_so_far(),
@@ -154,13 +154,13 @@ class History:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state()` gave."""
         self.rows = [dict(row) for row in state["rows"]]
-        look = state["look"]
-        if look is not None:
-            scores = tuple(SubnetScore(**score) for score in look["scores"])
-            self.look = Look(**{**look, "scores": scores})
+        validation = state["look"]
+        if validation is not None:
+            scores = tuple(SubnetScore(**score) for score in validation["scores"])
+            self.validation = Validation(**{**validation, "scores": scores})
         self._sums = dict(state["sums"])
         self._num_images, self._seconds = state["num_images"], state["seconds"]
 
 
-def _plain(look: Look) -> dict[str, Any]:
-    return {**asdict(look), "scores": [asdict(score) for score in look.scores]}
+def _plain(validation: Validation) -> dict[str, Any]:
+    return {**asdict(validation), "scores": [asdict(score) for score in validation.scores]}

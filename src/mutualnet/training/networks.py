@@ -15,7 +15,8 @@ from mutualnet.data import DataSplits
 from mutualnet.distributed import current_ranks, synchronise_norms
 from mutualnet.heads import HEAD_PRESETS, AuxiliaryHeads, Head, as_variant, head_preset
 from mutualnet.messages import first_line
-from mutualnet.models.registry import create_model, names_function
+from mutualnet.models import create_model
+from mutualnet.models.registry import names_function
 from mutualnet.module_state import kept_running_statistics, mode_of
 from mutualnet.pretrained import Initialized, copy_weights, pretrained_model
 from mutualnet.run_directory import load_trained

@@ -214,7 +214,7 @@ def keep_frozen(groups: list[dict[str, Any]]) -> None:
 def forget_momentum(
     optimizer: torch.optim.Optimizer, fresh: Mapping[str, Any], network: int
 ) -> None:
-    """Let one network's part of an optimizer go on as if it had not moved before.
+    """Reset what an optimizer remembers of one network, as if it had not been updated before.
 
     Args:
         optimizer: Of one network or of several. Its learning rates stay.

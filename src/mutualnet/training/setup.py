@@ -13,10 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mutualnet.config import DataConfig, Recipe
-from mutualnet.data import DataSplits, load_data
-from mutualnet.data.feeding import TrainBatches, train_loader
-from mutualnet.data.noise import NoisyLabels
-from mutualnet.data.splits import hash_data
+from mutualnet.data import DataSplits, NoisyLabels, TrainBatches, hash_data, load_data, train_loader
 from mutualnet.distributed import broadcast_model, current_ranks, from_first, training_device
 from mutualnet.peers import check_apart
 from mutualnet.precision import ComputeFormat
@@ -159,7 +156,7 @@ def set_up_training(
         compute_format: Number format and memory layout; by default what the recipe says or a probe
             finds.
         limit_steps: Most steps, at which cosine and linear schedules end then.
-        origins: What each network of an interrupted run began with; it goes on from its own
+        origins: What each network of an interrupted run began with; it resumes from its own
             checkpoint, and nothing is read from `init` again.
         trust: As for `load_run`, of the teacher's run.
 

@@ -103,7 +103,7 @@ def train(
         run_info = _run_info(module, started, seconds)
         scores = final_scores(setup)
         if current_ranks().is_first:
-            save_networks(setup, partial, run_info, scores, module.history.look)
+            save_networks(setup, partial, run_info, scores, module.history.validation)
             shutil.rmtree(partial / CHECKPOINTS, ignore_errors=True)  # a whole run needs none
     return out
 
@@ -141,7 +141,7 @@ def _checkpoint_of(partial: Path) -> dict[str, Any] | None:
             f"the checkpoints in {partial / CHECKPOINTS} were written by another version of "
             "mutualnet. Resume with that version, or remove the unfinished run."
         )
-    logger.info("going on after step %d", found[0])
+    logger.info("resuming after step %d", found[0])
     return found[1]
 
 
@@ -175,7 +175,7 @@ def _module(setup: TrainingSetup, state: dict[str, Any] | None) -> TrainingModul
         )
     if state["num_ranks"] != current_ranks().size:
         logger.warning(
-            "the run began with %d processes and goes on with %d: BN will see other batches, so "
+            "the run began with %d processes and continues with %d: BN will see other batches, so "
             "its weights will not be those of an uninterrupted run",
             state["num_ranks"],
             current_ranks().size,
@@ -194,7 +194,7 @@ def _run_info(module: TrainingModule, started: float, seconds: float) -> dict[st
         "in_channels": setup.data.in_channels,
         "mean": list(setup.data.mean),
         "std": list(setup.data.std),
-        "preprocessing": preprocessing_of(recipe).to_values(),
+        "preprocessing": preprocessing_of(recipe, setup.data.eval_transform).to_values(),
         "data_id": setup.data.data_id,
         "select": setup.data.selection.to_dict(),
         "training_format": str(setup.compute_format),

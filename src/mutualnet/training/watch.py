@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -12,14 +10,13 @@ from torch.utils.data import Subset
 
 from mutualnet.calibration import calibrate
 from mutualnet.config import Recipe
-from mutualnet.data.feeding import calibration_loader, plain_loader
-from mutualnet.data.splits import LabelledImages
+from mutualnet.data import LabelledImages, calibration_loader, plain_loader
 from mutualnet.distributed import current_ranks
 from mutualnet.evaluation import evaluate
 from mutualnet.space import Subnet
-from mutualnet.supernet import BankKey, BNBank, Supernet
+from mutualnet.supernet import BankKey, Supernet, temporary_bank
 from mutualnet.tasks import Score
-from mutualnet.training.history import Look, SubnetScore
+from mutualnet.training.history import SubnetScore, Validation
 from mutualnet.training.module import TrainingModule
 from mutualnet.training.setup import TrainingSetup, plain_task
 
@@ -45,13 +42,13 @@ def watch(module: TrainingModule) -> None:
         module: Whose epoch has just ended.
     """
     try:
-        module.history.add_look(_look(module))
+        module.history.add_validation(_validate(module))
     except Exception as error:
         error.add_note("The networks were being scored; watch.every_epochs=0 trains without.")
         raise
 
 
-def _look(module: TrainingModule) -> Look:
+def _validate(module: TrainingModule) -> Validation:
     setup, supernets = module.training_setup, module.shipped()
     began = time.perf_counter()
     split, images = setup.data.selection.split, setup.data.select
@@ -71,7 +68,7 @@ def _look(module: TrainingModule) -> Look:
                 for role, subnet in roles.items()
             ]
             num_images = found[supernet.space.largest].num_samples
-    return Look(
+    return Validation(
         epoch=module.epoch_of(module.done),
         split=split,
         score_name=setup.task.score_name,
@@ -100,7 +97,7 @@ def _score(
     task, workers = plain_task(recipe), recipe.data.num_workers
     # What a step runs at once fits into memory.
     size = max(2, recipe.data.batch_size // ranks.size // recipe.optimizer.accumulate)
-    with _throwaway_bank(supernet) as bank:
+    with temporary_bank(supernet) as bank:
         if len(subnets) > 1 or not supernet.is_full(subnets[0]):
             num_samples = min(recipe.watch.num_calibration_samples, len(setup.data.calibration))
             loader = calibration_loader(
@@ -132,35 +129,26 @@ def _some_of(images: LabelledImages, count: int) -> LabelledImages | Subset[tupl
     return Subset(images, np.linspace(0, len(images) - 1, count).round().astype(int).tolist())
 
 
-@contextmanager
-def _throwaway_bank(supernet: Supernet) -> Iterator[BNBank]:
-    """An empty BN bank inside of the block; the supernet's own is back after it."""
-    own, supernet.bank = supernet.bank, BNBank()
-    try:
-        yield supernet.bank
-    finally:
-        supernet.bank = own
-
-
 def describe_watch(module: TrainingModule) -> str:
     """The latest scores for people: on which images, how often, and what share of time it takes."""
-    look = module.history.look
-    if look is None:
+    validation = module.history.validation
+    if validation is None:
         raise ValueError("a run must have been watched to describe its scores, got none yet")
     parts = []
-    for score in look.scores:
+    for score in validation.scores:
         name = f"network {score.network + 1} " if len(module.networks) > 1 else ""
         parts.append(
             f"{name}{score.role} {score.subnet} {score.value:.2f} ± {score.standard_error:.2f}"
         )
     norms = (
-        f"BN statistics of {look.num_calibration_samples} train images"
-        if look.num_calibration_samples
+        f"BN statistics of {validation.num_calibration_samples} train images"
+        if validation.num_calibration_samples
         else "running BN statistics"
     )
     return (
-        f"scores after epoch {look.epoch}: {look.split} {look.score_name} {', '.join(parts)} "
-        f"({look.num_images} of {look.num_available} images, {norms}; every "
+        f"scores after epoch {validation.epoch}: {validation.split} {validation.score_name} "
+        f"{', '.join(parts)} "
+        f"({validation.num_images} of {validation.num_available} images, {norms}; every "
         f"{module.recipe.watch.every_epochs} epochs, "
         f"{100 * module.history.watch_share():.2g} % of the training time)"
     )
