@@ -79,7 +79,7 @@ class Subnet:
         assert self.group_widths is not None  # asked for only where there are some
         texts = [f"{name}={width:.4g}" for name, width in self.group_widths]
         if len(texts) <= _MOST_SHOWN:
-            return ", ".join(texts)
+            return " ".join(texts)  # no commas: these part the names of sub-networks
         digest = hashlib.sha256(repr(self.group_widths).encode()).hexdigest()[:6]
         return f"{len(texts)} widths #{digest}"
 

@@ -183,7 +183,7 @@ def test_a_width_outside_of_the_space_is_refused():
 
 def test_a_short_name_tells_sub_networks_apart():
     few = Subnet(width_mult=1.0, resolution=16, group_widths={"a.*": 0.5, "b": 0.25})
-    assert str(few) == "1x16 (a.*=0.5, b=0.25)"
+    assert str(few) == "1x16 (a.*=0.5 b=0.25)"
     names = [
         str(Subnet(group_widths={f"layer{i}": width for i in range(9)})) for width in (0.5, 0.6)
     ]
