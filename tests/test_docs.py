@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shlex
 from itertools import takewhile
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import ship
 from mutualnet.cli.parser import join_negative_values
 from mutualnet.cli.words import make_parser
 
@@ -64,3 +66,8 @@ def test_the_reference_is_current():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert (ROOT / "docs" / "reference.md").read_text() == module.page(), "run make docs"
+
+
+def test_shipping_costs_are_those_that_were_measured():
+    results = json.loads(ship.RESULTS.read_text())
+    assert ship.PAGE.read_text() == ship.page(results), "run benchmarks/ship.py --page"
