@@ -196,11 +196,12 @@ def _cost(entry: Entry, store: Store) -> str:
 
 def _curves(claims: Sequence[Claim], store: Store) -> dict[str, Curve]:
     curves: dict[str, Curve] = {}
+    budgets = dict.fromkeys(budget for claim in claims for budget in claim.budgets)
     for title, (entry, claim) in _entries(claims).items():
         if len(claim.budgets) < 2:
             continue
         points: dict[float, list[float]] = {}
-        for config in claim.budgets:
+        for config in budgets:
             values = store.at(entry, claim, config)
             if values:
                 rows = [row for found in store.rows(entry).values() for row in found]
