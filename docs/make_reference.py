@@ -27,8 +27,7 @@ MODULES = {
         "score_images",
     ],
     "mutualnet.export": ["export_run", "write_artifact", "write_standalone", "choose_rows"],
-    "mutualnet.data": ["load_data", "photo_transform", "DataSplits"],
-    "mutualnet.data.preprocessing": ["Preprocessing"],
+    "mutualnet.data": ["load_data", "photo_transform", "DataSplits", "Preprocessing"],
     "mutualnet.models": [
         "create_model",
         "WideResNet",

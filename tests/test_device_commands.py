@@ -208,3 +208,14 @@ def test_mistakes_of_evaluate_are_one_line(place, labelled, capsys, words, messa
     assert message in found.err
     assert found.err.count("\n") == 1
     assert found.out == ""
+
+
+def test_measured_times_are_shown_even_where_they_cannot_be_kept(place, capsys, monkeypatch):
+    def refuse(self, table):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Artifact, "with_table", refuse)
+    assert main(["measure", "m.mutualnet", "--runs", "5"]) == 2
+    found = capsys.readouterr()
+    assert "\n1x32 " in found.out
+    assert "which must be writable, got Permission denied. Copy it to a folder" in found.err

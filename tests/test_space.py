@@ -28,11 +28,32 @@ def test_a_subnet_is_a_hashable_value_that_survives_a_round_trip():
         ({"num_frames": 0}, "num_frames must be >= 1, got 0"),
         ({"depth_mult": 1.5}, r"depth_mult must lie in \(0, 1\], got 1.5"),
         ({"group_widths": (("a", -1),)}, "group_widths must be > 0, got -1.0 for 'a'"),
+        ({"group_widths": (("a", 1), ("a", 0.5))}, "group_widths must name each once"),
     ],
 )
 def test_a_subnet_checks_itself(values, message):
     with pytest.raises(ValueError, match=message):
         Subnet(**values)
+
+
+def test_different_sub_networks_have_different_names():
+    """Latencies, and what is to be exported, go by names."""
+    several = [
+        Subnet(width_mult=1.0, resolution=32),
+        Subnet(width_mult=1.0002, resolution=32),
+        Subnet(width_mult=0.90001, resolution=32),
+        Subnet(width_mult=0.9, resolution=32),
+        Subnet(resolution=32, depth_mult=0.5),
+        Subnet(resolution=32, depth_mult=0.50001),
+        Subnet(resolution=32, group_widths={"layer[1,2].*": 0.5}),
+        Subnet(resolution=32, group_widths={"layer[1,2].*": 0.6}),
+        Subnet(resolution=32, group_widths={"a": 0.5}),
+        Subnet(resolution=32, group_widths={"a": 0.50001}),
+    ]
+    names = [str(subnet) for subnet in several]
+    assert len(set(names)) == len(several)
+    assert not any("," in name for name in names)  # they part names on the command line
+    assert Subnet(resolution=32, group_widths={}) == Subnet(resolution=32)
 
 
 def test_an_unknown_field_is_refused():

@@ -213,12 +213,17 @@ def _make_table(path: Path, folder: str | None, is_full: bool, trust: bool) -> Q
     if not ranks.is_first:
         return table
     save_table(run, table)
-    model = recipe.model.name.rpartition(":")[2]
-    title = f"{model} on {recipe.data.name}: one network, every budget"
-    picture = save_plot(run, lambda path: plot_frontier(table, path, title=title))
+    picture = save_frontier(run, table)
     print_table(table, console)
     console.print(f"table: {path / 'table.json'}\nplot: {picture}")
     return table
+
+
+def save_frontier(run: Run, table: QueryTable) -> Path:
+    """Draw a table of a run into its picture, and return that one's place."""
+    model = run.recipe.model.name.rpartition(":")[2]
+    title = f"{model} on {run.recipe.data.name}: one network, every budget"
+    return save_plot(run, lambda path: plot_frontier(table, path, title=title))
 
 
 def _formats(run: Run, batch_size: int) -> TableFormats:

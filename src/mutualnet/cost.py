@@ -12,6 +12,7 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -144,14 +145,18 @@ def measure_latency(
         runs=runs,
         batch_size=int(input_shape[0]),
         dtype=str(autocast or first.dtype).removeprefix("torch."),
-        device=_device_name(first.device),
-        threads=torch.get_num_threads(),
+        **latency_circumstances(first.device),
         versions=(
             ("python", platform.python_version()),
             ("torch", str(torch.__version__)),
             ("torchvision", str(torchvision.__version__)),
         ),
     )
+
+
+def latency_circumstances(device: torch.device) -> dict[str, Any]:
+    """What times in one table must have in common: the device's name and the threads."""
+    return {"device": _device_name(device), "threads": torch.get_num_threads()}
 
 
 def _device_name(device: torch.device) -> str:

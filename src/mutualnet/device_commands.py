@@ -57,7 +57,7 @@ def run(
     runner = AdaptiveRunner(path, threads=threads)
     artifact = runner.artifact
     row = artifact.choose(limit)
-    note_other_device(artifact, limit)
+    _note_other_device(artifact, limit)
     if not as_json:
         cost = f"{row.macs / 1e6:.4g} M multiply-adds"
         cost += "" if row.latency_ms is None else f", {row.latency_ms:.3g} ms"
@@ -101,7 +101,7 @@ def _all_of(budgets: Sequence[str]) -> Budget:
     return limit
 
 
-def note_other_device(artifact: Artifact, limit: Budget) -> None:
+def _note_other_device(artifact: Artifact, limit: Budget) -> None:
     """Say so where a budget of latency goes by what was measured on another processor."""
     there = artifact.table.meta.get("latency", {}).get("device")
     if limit.latency_ms is not None and there != device_name():
@@ -148,8 +148,7 @@ def evaluate(
     limit = _all_of(budget)
     runner = AdaptiveRunner(path, threads=threads)
     artifact = runner.artifact
-    if budget:
-        note_other_device(artifact, limit)
+    _note_other_device(artifact, limit)
     subnets = [artifact.choose(limit).subnet] if budget else _named(artifact, configurations)
     images = read_labelled(data, artifact.manifest)
     if images.empty_classes:
@@ -267,7 +266,6 @@ def time_artifact(
     artifact = Artifact.open(path)
     found = measure(artifact, threads=threads, batch_size=batch_size, runs=runs)
     table = with_latencies(artifact, found, threads=threads, batch_size=batch_size, runs=runs)
-    artifact.with_table(table)
     _say(f"{device_name()}, threads: {threads}, {_count(batch_size, 'image')} at a time")
     _say(f"{'configuration':<20}{'score':>8}{'M macs':>10}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}")
     by_subnet = {latency.subnet: latency for latency in found}
@@ -279,6 +277,13 @@ def time_artifact(
         )
     for line in findings(table):
         _say(line)
+    try:
+        artifact.with_table(table)
+    except OSError as error:
+        raise ValueError(
+            f"latencies are written into {path}, which must be writable, got "
+            f"{error.strerror or error}. Copy it to a folder of yours."
+        ) from None
     _say(f"written into {path}")
     return table
 

@@ -170,7 +170,7 @@ class Scale:
 
 @dataclass(frozen=True, kw_only=True)
 class Normalize:
-    """Subtract the mean of each channel and divide by its deviation."""
+    """Subtract the mean of each channel and divide by its standard deviation."""
 
     name: ClassVar[str] = "normalize"
     mean: tuple[float, ...]
@@ -183,7 +183,7 @@ class Normalize:
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleAndNormalize:
-    """Divide by 255, subtract the mean and divide by the deviation, in one go."""
+    """Divide by 255, subtract the mean and divide by the standard deviation, in one go."""
 
     name: ClassVar[str] = "scale_and_normalize"
     mean: tuple[float, ...]

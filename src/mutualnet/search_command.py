@@ -11,16 +11,24 @@ from typing import Any, Literal
 import numpy as np
 
 from mutualnet.budget import parse_budget
+from mutualnet.commands import save_frontier
 from mutualnet.config import RecipeChanges
 from mutualnet.console import make_console
 from mutualnet.cpu import flush_denormals, tune_allocator
 from mutualnet.data import calibration_loader, part_loader, plain_loader
+from mutualnet.distributed import training_device
 from mutualnet.precision import ComputeFormat
 from mutualnet.prediction import table_format
 from mutualnet.progress import WorkProgress
 from mutualnet.report import print_table
 from mutualnet.run_directory import load_run, save_table
-from mutualnet.search import Evaluation, best_finds, search_subnets, with_finds
+from mutualnet.search import (
+    Evaluation,
+    best_finds,
+    check_same_machine,
+    search_subnets,
+    with_finds,
+)
 from mutualnet.table import QueryTable
 from mutualnet.tabulation import TableInputs, build_table
 from mutualnet.training import load_splits, plain_task
@@ -42,6 +50,7 @@ class SearchOptions:
     evaluations: int = 200
     """Networks that may be tried."""
     num_widths: int = 7
+    """Widths between the ends of the space, with both."""
     num_images: int = 1000
     """Select images behind the score of a try, of all at most."""
     num_calibration_samples: int = 256
@@ -51,6 +60,10 @@ class SearchOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.num_widths < 2:
+            raise ValueError(
+                f"--widths must be >= 2, both ends of the space, got {self.num_widths}"
+            )
         for name in ("num_images", "most_finds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
@@ -84,6 +97,8 @@ def search(
     macs = _budgets(options, table)
     running = table_format(table)
     made_in = ComputeFormat.parse(table.meta.get("scoring_format", str(running)))
+    supernet.to(training_device())
+    check_same_machine(table, supernet)
     supernet.model.to(memory_format=made_in.layout)  # type: ignore[call-overload]
     size, workers = recipe.table.batch_size or recipe.data.batch_size, recipe.data.num_workers
     num_images = min(options.num_images, len(splits.select))
@@ -153,6 +168,7 @@ def search(
             found = build_table(supernet, inputs)
     new = with_finds(table, found, options.method, about | {"finished": len(chosen)})
     save_table(run, new)
+    save_frontier(run, new)
     print_table(new, console)
     added = len(new.rows) - len(table.rows)
     console.print(

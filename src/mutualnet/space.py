@@ -62,14 +62,16 @@ class Subnet:
             for name, width in clean:
                 if not width > 0:
                     raise ValueError(f"group_widths must be > 0, got {width} for {name!r}")
-            object.__setattr__(self, "group_widths", clean)
+            if len({name for name, _ in clean}) < len(clean):
+                raise ValueError(f"group_widths must name each once, got {clean}")
+            object.__setattr__(self, "group_widths", clean or None)
 
     def __str__(self) -> str:
-        parts = [f"{self.width_mult:.4g}x{self.resolution}"]
+        parts = [f"{self.width_mult:.9g}x{self.resolution}"]
         if self.num_frames is not None:
             parts.append(f"x{self.num_frames}f")
         if self.depth_mult is not None:
-            parts.append(f" depth {self.depth_mult:.4g}")
+            parts.append(f" depth {self.depth_mult:.9g}")
         if self.group_widths:
             parts.append(f" ({self._short_widths()})")
         return "".join(parts)
@@ -77,9 +79,10 @@ class Subnet:
     def _short_widths(self) -> str:
         """All group widths where they are few; else their number and what tells them apart."""
         assert self.group_widths is not None  # asked for only where there are some
-        texts = [f"{name}={width:.4g}" for name, width in self.group_widths]
-        if len(texts) <= _MOST_SHOWN:
-            return " ".join(texts)  # no commas: these part the names of sub-networks
+        texts = [f"{name}={width:.9g}" for name, width in self.group_widths]
+        # No commas: these part the names of sub-networks.
+        if len(texts) <= _MOST_SHOWN and not any("," in text for text in texts):
+            return " ".join(texts)
         digest = hashlib.sha256(repr(self.group_widths).encode()).hexdigest()[:6]
         return f"{len(texts)} widths #{digest}"
 

@@ -108,6 +108,8 @@ def test_one_configuration_goes_by_itself(run_folder, place, kind, name, others)
         (["--configs", "best"], "--configs must be front, all, a count, or names"),
         (["--configs", "0.3x12"], "--configs must be front, all, a count, or names"),
         (["--configs", "0"], "at least one configuration must be exported, got 0"),
+        (["--configs", "²"], "--configs must be front, all, a count, or names"),
+        (["--configs=--5"], "--configs must be front, all, a count, or names"),
         (["--configs", ","], "--configs must be front, all, a count, or names"),
         (["-o", "m.onnx"], "--out must end in .mutualnet, got m.onnx"),
         (["-o", "no/m.mutualnet"], "--out must lie in a folder that is there"),

@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 import stat
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,6 +182,25 @@ def test_a_damaged_cache_is_made_anew(artifact_file, cache):
     (folder / "weights.bin").write_bytes(content[:-1])
     again = Artifact.open(artifact_file).folder
     assert (again / "weights.bin").read_bytes() == content
+
+
+def test_a_damaged_cache_that_cannot_be_replaced_is_done_without(artifact_file, cache, monkeypatch):
+    """As where another user owns the folder."""
+    folder = Artifact.open(artifact_file).folder
+    (folder / "weights.bin").write_bytes(b"damaged")
+    rename = Path.rename
+
+    def refuse(self, target):
+        if folder in (self, Path(target)):
+            raise PermissionError(13, "not yours")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    artifact = Artifact.open(artifact_file)
+    assert artifact.folder != folder
+    assert AdaptiveRunner(artifact).run(picture()) is not None
+    assert (folder / "weights.bin").read_bytes() == b"damaged"
+    assert [path for path in cache.iterdir() if path.name.startswith(".")] == []
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(artifact_file, tmp_path, monkeypatch):

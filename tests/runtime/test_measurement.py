@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mutualnet.runtime import Latency, findings, measure, measurement, with_latencies
+from mutualnet.runtime import ArtifactError, Latency, findings, measure, measurement, with_latencies
 from mutualnet.table import QueryTable
 from tests.small_artifact import SUBNETS
 
@@ -25,6 +25,7 @@ class _Session:
         # The first run after another configuration is ten times slower.
         is_first = len(self.log) == 1 or self.log[-2][0] != self.number
         self.clock.now += self.seconds * (10 if is_first else 1)
+        return [np.zeros((2, 10))]
 
 
 class _Clock:
@@ -101,3 +102,13 @@ def test_a_graph_of_single_images_is_measured_so(artifact):
 def test_values_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Latency(subnet=SUBNETS[0], p50=1, p90=1, p99=1).p50 = 2
+
+
+def test_a_graph_that_fails_while_it_is_timed_is_named(artifact, monkeypatch):
+    class Failing:
+        def run(self, names, feed):
+            raise RuntimeError("no kernel\nmore")
+
+    monkeypatch.setattr(measurement, "load_session", lambda *a: Failing())
+    with pytest.raises(ArtifactError, match=r"does not run in ONNX Runtime \(no kernel\)"):
+        measure(artifact, runs=5)

@@ -7,10 +7,10 @@ import json
 import pytest
 import torch
 
-from mutualnet.cost import CostModel
+from mutualnet.cost import CostModel, latency_circumstances
 from mutualnet.models.cifar import wrn16_1
 from mutualnet.search.choices import Choices
-from mutualnet.search.finds import best_finds, with_finds
+from mutualnet.search.finds import best_finds, check_same_machine, with_finds
 from mutualnet.search.scoring import Evaluation, Trials
 from mutualnet.search.search import search_subnets
 from mutualnet.space import ElasticSpace, Subnet
@@ -208,6 +208,44 @@ def _row(width: float, score: float, macs: int, **more) -> Row:
 
 def _mixed(score: float, macs: int, width: float) -> Row:
     return _row(1.0, score, macs, subnet={"group_widths": {"stem": width}})
+
+
+@pytest.mark.timeout(60)
+def test_evolution_ends_where_many_points_are_few_networks(net, rounds, monkeypatch):
+    """At a budget that only the smallest networks meet, draws must not go on for ever."""
+    costs = CostModel(net)
+    smallest = costs.macs(net.space.smallest)
+    result = _search(net, method="evolutionary", budgets=[smallest * 1.001], num_widths=7)
+    assert 1 <= len(result.evaluations) < 20
+    assert all(found.macs <= smallest * 1.001 for found in result.evaluations)
+
+
+def test_slimmable_networks_are_refused(rounds):
+    space = ElasticSpace(widths=(0.5, 1.0), resolutions=(16,))
+    slimmable = Supernet(wrn16_1(4), space, own_norms=True)
+    with pytest.raises(ValueError, match=r"some for each listed width alone \(s_net\)"):
+        _search(slimmable)
+
+
+def test_finds_are_timed_where_the_table_was(net):
+    here = latency_circumstances(torch.device("cpu"))
+    row = _row(0.5, 80, 50)
+    check_same_machine(QueryTable.from_rows([row], {"latency": here}), net)
+    check_same_machine(QueryTable.from_rows([row]), net)
+    other = QueryTable.from_rows([row], {"latency": {**here, "device": "another"}})
+    with pytest.raises(ValueError, match="which had device another, here it is cpu"):
+        check_same_machine(other, net)
+
+
+def test_tails_of_finds_are_kept_beside_those_of_the_table():
+    table = QueryTable.from_rows(
+        [_row(1.0, 90, 100), _row(0.5, 80, 50)], {"latency": {"threads": 1, "p90_ms": {"1x16": 2}}}
+    )
+    find = _mixed(85, 60, 0.5)
+    found = QueryTable.from_rows([find], {"latency": {"p90_ms": {str(find.subnet): 3, "x": 4}}})
+    latency = with_finds(table, found, "greedy", {}).meta["latency"]
+    assert latency["p90_ms"] == {"1x16": 2, str(find.subnet): 3}
+    assert latency["threads"] == 1
 
 
 def test_finds_that_beat_every_row_are_added_and_marked():

@@ -31,8 +31,12 @@ def test_finds_go_into_the_table_and_a_second_search_runs_nothing_again(run, cap
     before = make_table(run, is_full=True)
     assert main(["search", str(run), "--budgets", "5ms"]) == 2
     assert "budgets of multiply-adds, such as 150M, got '5ms'" in capsys.readouterr().err
+    assert main(["search", str(run), "--widths", "1"]) == 2
+    assert "--widths must be >= 2" in capsys.readouterr().err
     words = ["search", str(run), "--widths", "3", "--images", "100"]
+    drawn = (run / "frontier.png").stat().st_mtime_ns
     assert main([*words, "--evaluations", "14"]) == 0
+    assert (run / "frontier.png").stat().st_mtime_ns > drawn
     out = capsys.readouterr().out
     assert "greedy search: 14 sub-networks tried, each on 100 images of select" in out
     loaded = load_run(run)

@@ -23,7 +23,7 @@ from mutualnet.data.splits import (
 
 MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)
 STD = (63.0 / 255, 62.1 / 255, 66.7 / 255)
-"""Mean and deviation that the papers use for both data sets."""
+"""Mean and standard deviation that the papers use for both data sets."""
 SIDE = 32
 
 

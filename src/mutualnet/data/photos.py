@@ -40,7 +40,7 @@ from mutualnet.selection import Selection
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-"""Mean and deviation of ImageNet."""
+"""Mean and standard deviation of ImageNet."""
 CROP_SCALES = {"standard": (0.25, 1.0), "wide_crop": (0.08, 1.0)}
 """Share of the area that a random crop covers, by the name of the augmentation."""
 

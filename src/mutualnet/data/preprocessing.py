@@ -53,7 +53,7 @@ class Scale(image_steps.Scale):
 
 @dataclass(frozen=True, kw_only=True)
 class Normalize(image_steps.Normalize):
-    """Subtract the mean of each channel and divide by its deviation."""
+    """Subtract the mean of each channel and divide by its standard deviation."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map floats to floats."""
@@ -62,7 +62,7 @@ class Normalize(image_steps.Normalize):
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleAndNormalize(image_steps.ScaleAndNormalize):
-    """Divide by 255, subtract the mean and divide by the deviation, in one go."""
+    """Divide by 255, subtract the mean and divide by the standard deviation, in one go."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map numbers 0-255 to floats."""

@@ -132,19 +132,21 @@ def write_artifact(
     side = int(images.shape[-1])
     weights = SharedWeights(WEIGHTS)
     configurations: list[Configuration] = []
-    template: GraphTemplate | None = None
+    # By depth: networks of other blocks have other graphs.
+    templates: dict[tuple[int, ...] | None, GraphTemplate] = {}
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
         folder = Path(name)
         for number, row in enumerate(rows):
             exporter = _Exporter(supernet, row.subnet, weights, info.preprocessing, images)
             file = folder / f"configuration-{number:03d}.onnx"
-            difference = math.inf
+            difference, depths = math.inf, supernet.depths(row.subnet)
+            template = templates.get(depths)
             if template is not None:
                 with suppress(ValueError):
                     difference = exporter.write(template, file)
             if template is None or not difference <= TOLERANCE:
                 # The first one, or its code computes with sizes that are not those of the last one.
-                template = exporter.trace()
+                template = templates[depths] = exporter.trace()
                 difference = exporter.write(template, file)
                 check_difference(difference, f"the graph of {row.subnet}")
             configurations.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -84,7 +85,7 @@ def export_run(
 def _parse_configurations(table: QueryTable, text: str) -> tuple[Row, ...]:
     if text in ("front", "all"):
         return choose_rows(table, text)
-    if text.strip().lstrip("+-").isdigit():
+    if re.fullmatch(r"[+-]?[0-9]+", text.strip()):
         return choose_rows(table, int(text))
     by_name = {str(row.subnet): row for row in table.rows}
     names = [name.strip() for name in text.split(",") if name.strip()]

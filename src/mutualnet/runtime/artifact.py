@@ -193,24 +193,37 @@ def _unpacked(
         parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{key.hexdigest()[:16]}-", dir=parent))
     except (OSError, RuntimeError) as error:  # no home, or one that cannot be written
-        temporary = _TemporaryFolder()
-        logger.info(
-            "unpacking to a temporary folder: the cache cannot be written (%s); %s names another",
-            error,
-            CACHE_VARIABLE,
-        )
-        _unpack(archive, manifest, names, temporary.path)
-        return temporary.path, temporary
+        return _unpacked_elsewhere(archive, manifest, names, str(error))
+    broken = partial.with_name(f"{partial.name}-broken")
     try:
         _unpack(archive, manifest, names, partial)
         if folder.exists() and not _is_whole(folder, names, manifest):
-            shutil.rmtree(folder, ignore_errors=True)
+            # Moved before it is removed, so that nothing is removed that another process has just
+            # put there.
+            with suppress(OSError):
+                folder.rename(broken)
         # Another process may have been faster; its content is the same.
         with suppress(OSError):
             partial.rename(folder)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        for path in (partial, broken):
+            shutil.rmtree(path, ignore_errors=True)
+    if not _is_whole(folder, names, manifest):
+        return _unpacked_elsewhere(archive, manifest, names, f"{folder} is damaged")
     return folder, None
+
+
+def _unpacked_elsewhere(
+    archive: Archive, manifest: Manifest, names: Iterable[str], reason: str
+) -> tuple[Path, _TemporaryFolder]:
+    temporary = _TemporaryFolder()
+    logger.info(
+        "unpacking to a temporary folder: the cache cannot be used (%s); %s names another",
+        reason,
+        CACHE_VARIABLE,
+    )
+    _unpack(archive, manifest, names, temporary.path)
+    return temporary.path, temporary
 
 
 def _is_whole(folder: Path, names: Iterable[str], manifest: Manifest) -> bool:

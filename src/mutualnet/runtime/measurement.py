@@ -14,7 +14,7 @@ import numpy as np
 
 from mutualnet.runtime.artifact import Artifact
 from mutualnet.runtime.device import device_name, num_cores
-from mutualnet.runtime.sessions import INPUT, OUTPUT, load_session
+from mutualnet.runtime.sessions import load_session, run_session
 from mutualnet.space import Subnet
 from mutualnet.table import QueryTable, Row
 
@@ -70,15 +70,15 @@ def measure(
             )
     rng = np.random.default_rng(0)
     shape = (batch_size, manifest.input_channels, manifest.resolution, manifest.resolution)
-    feed = {INPUT: rng.standard_normal(shape).astype(np.float32)}
+    images = rng.standard_normal(shape).astype(np.float32)
     sessions = [load_session(artifact, c, threads) for c in manifest.configurations]
     times: list[list[float]] = [[] for _ in sessions]
     for _ in range(-(-runs // _RUNS_PER_VISIT)):
         for position in rng.permutation(len(sessions)):
-            session = sessions[position]
+            session, configuration = sessions[position], manifest.configurations[position]
             for run in range(_WARM_UP + _RUNS_PER_VISIT):
                 start = clock()
-                session.run([OUTPUT], feed)
+                run_session(artifact, configuration, session, images)
                 if run >= _WARM_UP:
                     times[position].append(1e3 * (clock() - start))
     return tuple(

@@ -16,7 +16,7 @@ from mutualnet.image_files import read_image
 from mutualnet.runtime.artifact import Artifact
 from mutualnet.runtime.manifest import Configuration
 from mutualnet.runtime.predictions import Prediction, probabilities
-from mutualnet.runtime.sessions import INPUT, OUTPUT, Sessions
+from mutualnet.runtime.sessions import Sessions, run_session
 from mutualnet.space import Subnet
 
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray
@@ -128,7 +128,7 @@ class AdaptiveRunner:
         configuration = self.artifact.configuration(subnet)
         session = self.sessions.get(configuration)
         found = [
-            session.run([OUTPUT], {INPUT: batch})[0][:count]
+            run_session(self.artifact, configuration, session, batch)[:count]
             for batch, count in _batches(inputs, configuration)
         ]
         return np.concatenate(found)

@@ -84,10 +84,7 @@ class Sessions:
         manifest = self.artifact.manifest
         side, size = manifest.resolution, configuration.batch_size or 1
         zeros = np.zeros((size, manifest.input_channels, side, side), np.float32)
-        try:
-            outputs = session.run([OUTPUT], {INPUT: zeros})[0]
-        except Exception as error:
-            raise _failed(self.artifact, configuration, error) from None
+        outputs = run_session(self.artifact, configuration, session, zeros)
         expected = (size, len(manifest.class_names))
         if outputs.shape != expected:
             raise ArtifactError(
@@ -118,6 +115,30 @@ def load_session(
         )
     except Exception as error:  # ONNX Runtime has a class for each of its codes
         raise _failed(artifact, configuration, error) from None
+
+
+def run_session(
+    artifact: Artifact, configuration: Configuration, session: InferenceSession, images: np.ndarray
+) -> np.ndarray:
+    """Run a loaded configuration.
+
+    Args:
+        artifact: For errors.
+        configuration: For errors.
+        session: Of the configuration.
+        images: float32 (N, C, H, W).
+
+    Returns:
+        Outputs (N, K).
+
+    Raises:
+        ArtifactError: If its graph does not run.
+    """
+    try:
+        outputs: np.ndarray = session.run([OUTPUT], {INPUT: images})[0]
+    except Exception as error:  # ONNX Runtime has a class for each of its codes
+        raise _failed(artifact, configuration, error) from None
+    return outputs
 
 
 def _failed(artifact: Artifact, configuration: Configuration, error: Any) -> ArtifactError:

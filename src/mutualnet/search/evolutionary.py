@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from mutualnet.search.choices import Point
 from mutualnet.search.scoring import Trials
+from mutualnet.supernet import BankKey
 
 _PARENTS = 0.25
 """Share of the population that has children."""
@@ -26,8 +29,8 @@ def evolve(
     """Search within a budget; whatever is tried stays in `trials`.
 
     The first population is what has one width for all stages and fits, the dearest first, filled
-    up with mutants; of each later one, half are mutants of the best quarter of all that fit, and
-    half are crossings of two of them.
+    up with mutants and crossings of these; of each later one, half are mutants of the best quarter
+    of all that fit, and half are crossings of two of them.
 
     Args:
         trials: Tries points.
@@ -61,7 +64,8 @@ def evolve(
             return
         best = sorted(scores, key=lambda p: (-scores[p], trials.macs(p), p))
         parents = best[: max(2, int(_PARENTS * population))]
-        children = _children(trials, parents, macs, rng, population, set(scores))
+        known = {trials.key(point) for point in scores}
+        children = _children(trials, parents, macs, rng, population, known)
 
 
 def _children(
@@ -70,7 +74,7 @@ def _children(
     macs: float,
     rng: np.random.Generator,
     count: int,
-    known: set[Point] | frozenset[Point] = frozenset(),
+    known: Collection[BankKey] = frozenset(),
 ) -> list[Point]:
     """New points within the budget, mutants and crossings in turn; fewer if they are hard to find.
 
@@ -80,17 +84,18 @@ def _children(
         macs: The budget.
         rng: Source of every random choice.
         count: How many.
-        known: Points that are not new.
+        known: Networks that are not new. Many points may be one network, as where groups are small.
     """
-    found: dict[Point, None] = {}
+    found: dict[BankKey, Point] = {}
     for _ in range(_MOST_DRAWS * count):
         if len(found) == count:
             break
         one, other = (parents[int(rng.integers(len(parents)))] for _ in range(2))
         child = _mutant(one, trials, rng) if len(found) % 2 == 0 else _crossing(one, other, rng)
-        if child not in known and child not in found and trials.macs(child) <= macs:
-            found[child] = None
-    return list(found)
+        key = trials.key(child)
+        if key not in known and key not in found and trials.macs(child) <= macs:
+            found[key] = child
+    return list(found.values())
 
 
 def _mutant(point: Point, trials: Trials, rng: np.random.Generator) -> Point:

@@ -13,7 +13,7 @@ from mutualnet.cost import CostModel
 from mutualnet.evaluation import evaluate
 from mutualnet.search.choices import Choices, Point
 from mutualnet.space import Subnet
-from mutualnet.supernet import BankKey, BNBank, Supernet
+from mutualnet.supernet import BankKey, Supernet, temporary_bank
 from mutualnet.tasks.base import Task
 
 
@@ -110,8 +110,7 @@ class Trials:
 
     def _run(self, subnets: dict[BankKey, Subnet]) -> dict[BankKey, Evaluation]:
         supernet, chosen = self.supernet, list(subnets.values())
-        kept, supernet.bank = supernet.bank, BNBank()
-        try:
+        with temporary_bank(supernet):
             calibrate(
                 supernet,
                 self._train,
@@ -124,8 +123,6 @@ class Trials:
             scores = evaluate(
                 supernet, self._select, chosen, task=self._task, autocast=self._autocast
             )
-        finally:
-            supernet.bank = kept
         return {
             key: Evaluation(
                 subnet=subnet, macs=self._costs.macs(subnet), score=scores[subnet].value

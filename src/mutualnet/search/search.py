@@ -73,11 +73,16 @@ def search_subnets(
         save: Called after each round with all that was tried so far.
 
     Raises:
-        ValueError: If there is no such method, `evaluations` is below 1, or the evolutionary search
-            has no budgets.
+        ValueError: If there is no such method, `evaluations` is below 1, the evolutionary search
+            has no budgets, or every width has BN weights of its own.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    if supernet.own_norms is not None:
+        raise ValueError(
+            "a search needs BN weights that fit any width, but this network has some for each "
+            "listed width alone (s_net). Train by another method, such as mutualnet."
+        )
     if evaluations < 1:
         raise ValueError(f"evaluations must be >= 1, got {evaluations}")
     if method == "evolutionary" and not budgets:

@@ -150,7 +150,7 @@ class Effort:
 
 
 def num_images(batches: Iterable[Any] | None) -> int:
-    """Images of a loader, and of a list of batches about; 0 if it does not tell."""
+    """Images of a loader; 0 if it does not tell."""
     data = getattr(batches, "dataset", None)
     if data is not None and hasattr(data, "__len__"):
         return len(data)

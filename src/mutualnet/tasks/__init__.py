@@ -1,4 +1,4 @@
-"""What a network learns: one file a task, all behind one seam."""
+"""What a network learns: one file a task, all behind one interface."""
 
 from __future__ import annotations
 

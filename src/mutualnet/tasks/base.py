@@ -1,4 +1,4 @@
-"""The seam between a task and everything else."""
+"""The interface between a task and everything else."""
 
 from __future__ import annotations
 
