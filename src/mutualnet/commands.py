@@ -312,6 +312,7 @@ def export(
     kind: str | None = None,
     data: str | None = None,
     is_measured: bool = True,
+    int8: bool = False,
     trust: bool = False,
 ) -> None:
     """Export a run to one file that a device runs at any budget, or one configuration by itself.
@@ -323,21 +324,39 @@ def export(
         kind: As for `export_run`.
         data: As for `export_run`.
         is_measured: Whether to time the artifact's configurations on this machine.
+        int8: Add quantised variants of the configurations, and keep those that are worth it.
         trust: As for `load_run`.
     """
     from mutualnet.device_commands import time_artifact
-    from mutualnet.export import SUFFIX, SUFFIXES, export_run
+    from mutualnet.export import SUFFIX, SUFFIXES, export_run, keep_front
+    from mutualnet.runtime import Artifact
 
     flush_denormals()
     if kind is not None and kind not in SUFFIXES:
         raise ValueError(f"--format must be one of {', '.join(SUFFIXES)}, got {kind!r}")
+    if int8 and not is_measured:
+        raise ValueError(
+            "--int8 keeps the variants that are on the front of score over latency, so it must "
+            "measure: leave --no-measure out"
+        )
     run, console = load_run(path, trust=trust), make_console()
     suffix = SUFFIX if kind is None else SUFFIXES[kind]
     place = out or Path(f"{path.resolve().name}{suffix}")
-    export_run(run, place, configurations=configurations, kind=kind, data=data, say=console.print)
+    export_run(
+        run,
+        place,
+        configurations=configurations,
+        kind=kind,
+        data=data,
+        int8=int8,
+        say=console.print,
+    )
     console.print(f"written: {place}, {place.stat().st_size / 2**20:.2f} MiB")
     if kind is None and is_measured:
         time_artifact(place)
+    if int8:
+        keep_front(Artifact.open(place), console.print)
+        console.print(f"written: {place}, {place.stat().st_size / 2**20:.2f} MiB")
 
 
 def _describe(run: Run, row: Row, limit: Budget) -> str:

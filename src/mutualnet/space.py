@@ -18,6 +18,10 @@ _MAX_WIDTH, _MAX_SIDE, _MAX_GRID = 64.0, 4096, 4096
 """What a space may have at most: width multiplier, pixels of a side, sub-networks of the grid."""
 
 
+INT8 = "int8"
+"""The precision of quantised configurations."""
+
+
 def _is_side(value: float) -> bool:
     return 1 <= value < math.inf and value == int(value)
 
@@ -43,6 +47,8 @@ class Subnet:
     as `Supernet.report()` shows them, by names of layers, or by patterns of these such as
     `layer1.*`. For a layer that several match, its own name counts, then the pattern with the most
     characters that are no wildcards."""
+    precision: str | None = None
+    """`int8` for a quantised configuration of an artifact; None for the weights' own format."""
 
     def __post_init__(self) -> None:
         if not self.width_mult > 0:
@@ -65,6 +71,8 @@ class Subnet:
             if len({name for name, _ in clean}) < len(clean):
                 raise ValueError(f"group_widths must name each once, got {clean}")
             object.__setattr__(self, "group_widths", clean or None)
+        if self.precision not in (None, INT8):
+            raise ValueError(f"precision must be {INT8!r} or None, got {self.precision!r:.80}")
 
     def __str__(self) -> str:
         parts = [f"{self.width_mult:.9g}x{self.resolution}"]
@@ -74,6 +82,8 @@ class Subnet:
             parts.append(f" depth {self.depth_mult:.9g}")
         if self.group_widths:
             parts.append(f" ({self._short_widths()})")
+        if self.precision is not None:
+            parts.append(f" {self.precision}")
         return "".join(parts)
 
     def _short_widths(self) -> str:
@@ -261,6 +271,11 @@ class ElasticSpace:
             )
         if subnet.num_frames is not None:
             raise ValueError("num_frames is not elastic in this space, leave it None")
+        if subnet.precision is not None:
+            raise ValueError(
+                f"precision must be None for a network in PyTorch, got {subnet.precision!r}: "
+                "quantised configurations are in artifacts (`mutualnet export --int8`)"
+            )
         self._check_depth(subnet.depth_mult)
 
     def _check_depth(self, depth_mult: float | None) -> None:

@@ -380,13 +380,16 @@ class QueryTable:
         measured = [f.name for f in fields(Row) if f.name != "subnet"]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*_SUBNET_FIELDS, *measured, "score_split"])
+        # A column that only artifacts fill.
+        has_precision = any(row.subnet.precision is not None for row in self.rows)
+        names = (*_SUBNET_FIELDS, *(["precision"] if has_precision else []))
+        writer.writerow([*names, *measured, "score_split"])
         for row in self.rows:
             subnet = row.subnet.to_dict()
             if "group_widths" in subnet:
                 subnet["group_widths"] = json.dumps(subnet["group_widths"])
             writer.writerow(
-                [subnet.get(name) for name in _SUBNET_FIELDS]
+                [subnet.get(name) for name in names]
                 + [getattr(row, name) for name in measured]
                 + [self.select_split]
             )

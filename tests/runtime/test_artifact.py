@@ -245,3 +245,24 @@ def test_another_table_is_written_into_a_folder(artifact_file, tmp_path):
     rows = [dataclasses.replace(row, latency_ms=2.0) for row in artifact.table.rows]
     artifact.with_table(QueryTable.from_rows(rows, artifact.table.meta))
     assert {row.latency_ms for row in Artifact.open(folder).table.rows} == {2.0}
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_configurations_can_be_removed(artifact_file, tmp_path, is_folder):
+    path = tmp_path / "m.mutualnet"
+    if is_folder:
+        with zipfile.ZipFile(artifact_file) as archive:
+            archive.extractall(path)
+    else:
+        path.write_bytes(artifact_file.read_bytes())
+    artifact = Artifact.open(path)
+    first, *others = artifact.manifest.configurations
+    artifact.without([first.subnet])
+    found = Artifact.open(path)
+    assert found.manifest.configurations == tuple(others)
+    assert {row.subnet for row in found.table.rows} == {c.subnet for c in others}
+    assert set(artifact.manifest.files) - set(found.manifest.files) == {first.graph}
+    if is_folder:
+        assert not (path / first.graph).exists()
+    with pytest.raises(ValueError, match="at least one configuration, got none left"):
+        found.without([c.subnet for c in others])

@@ -95,6 +95,7 @@ def _export(words: argparse.Namespace) -> None:
         kind=words.format,
         data=words.data,
         is_measured=words.measure,
+        int8=words.int8,
         trust=words.trust,
     )
 

@@ -260,6 +260,12 @@ def _export(parser: Parser) -> None:
         help="folder of the images, if they are elsewhere now; a few of them verify the export",
     )
     parser.add_argument(
+        "--int8",
+        action="store_true",
+        help="add quantised variants, scored and timed like the others, and keep those on the "
+        "front of score over latency",
+    )
+    parser.add_argument(
         "--no-measure",
         dest="measure",
         action="store_false",

@@ -18,6 +18,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from mutualnet.data import Preprocessing
 from mutualnet.export.graphs import GraphTemplate, resize_graph, set_groups, trace_graph
+from mutualnet.export.quantization import QuantizationData, quantized_variants
 from mutualnet.export.shared_weights import SharedWeights
 from mutualnet.export.slicing import attach_weights
 from mutualnet.export.verification import (
@@ -113,6 +114,8 @@ def write_artifact(
     info: ArtifactInfo,
     images: Tensor,
     say: Callable[[str], None] = lambda line: None,
+    *,
+    int8: QuantizationData | None = None,
 ) -> None:
     """Export configurations into one file, after each has given in ONNX Runtime what PyTorch gives.
 
@@ -124,6 +127,7 @@ def write_artifact(
         info: Task, classes, preprocessing.
         images: Normalised real images float32 (N, C, H, W) at the top resolution, to verify with.
         say: Told what was exported, a line each.
+        int8: To add a quantised variant of each configuration, with its scores.
 
     Raises:
         ValueError: If a network cannot be exported, or its graph gives other outputs.
@@ -159,6 +163,11 @@ def write_artifact(
                 )
             )
             say(f"exported {row.subnet} ({number + 1} of {len(rows)})")
+        if int8 is not None:
+            pairs = list(zip(configurations, rows, strict=True))
+            variants = quantized_variants(folder, pairs, int8, say)
+            configurations += [variant for variant, _ in variants]
+            rows = [*rows, *(row for _, row in variants)]
         names = [*(c.graph for c in configurations), WEIGHTS]
         content = {name: folder / name for name in names}
         table_text = _table_of(table, rows).to_json().encode()

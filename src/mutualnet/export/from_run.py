@@ -6,6 +6,7 @@ import platform
 import re
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from torch import Tensor
 
 from mutualnet import __version__
 from mutualnet.config import RecipeChanges
-from mutualnet.data import plain_loader
+from mutualnet.data import DataSplits, calibration_loader, plain_loader
 from mutualnet.export.artifact_writer import ArtifactInfo, choose_rows, write_artifact
+from mutualnet.export.quantization import NUM_CALIBRATION_IMAGES, QuantizationData
 from mutualnet.export.standalone import SUFFIXES, write_standalone
 from mutualnet.run_directory import Run
-from mutualnet.table import QueryTable, Row
+from mutualnet.table import TEST, QueryTable, Row
 from mutualnet.training import load_splits, plain_task
 
 SUFFIX = ".mutualnet"
@@ -34,6 +36,7 @@ def export_run(
     configurations: str = "front",
     kind: str | None = None,
     data: str | None = None,
+    int8: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Export configurations of a run, after each has given there what PyTorch gives.
@@ -46,6 +49,7 @@ def export_run(
         kind: `onnx`, `openvino` or `torch` for one configuration by itself; None for an artifact.
         data: Folder of the images, where they are elsewhere now than when it was trained. Some of
             the images that choose are what exports are verified with.
+        int8: Add a quantised variant of each configuration to an artifact.
         say: Told what was exported, a line each.
 
     Raises:
@@ -67,16 +71,24 @@ def export_run(
             f"--format {kind} is for one configuration by itself, got {len(rows)}. Name it: "
             f"--configs {rows[-1].subnet}"
         )
+    if kind is not None and int8:
+        raise ValueError(f"--int8 is for artifacts, got --format {kind}")
+    provenance = _provenance(run)
+    splits = _splits(run, data)
+    images = _images(run, splits)
+    quantization = None
+    if int8:
+        quantization = _quantization(run, splits)
+        provenance["int8_calibration_images"] = len(quantization.calibration)
     info = ArtifactInfo(
         task=run.recipe.task,
         class_names=tuple(run.info["class_names"]),
         preprocessing=run.preprocessing,
-        provenance=_provenance(run),
+        provenance=provenance,
     )
-    images = _images(run, data)
     # Fused kernels of one thread and of several round alike only by chance; the check allows both.
     if kind is None:
-        write_artifact(out, run.supernet, run.table, rows, info, images, say)
+        write_artifact(out, run.supernet, run.table, rows, info, images, say, int8=quantization)
     else:
         write_standalone(out, kind, run.supernet, rows[0].subnet, info, images)
         say(f"exported {rows[0].subnet}")
@@ -98,17 +110,43 @@ def _parse_configurations(table: QueryTable, text: str) -> tuple[Row, ...]:
     return choose_rows(table, [by_name[name].subnet for name in names])
 
 
-def _images(run: Run, folder: str | None) -> Tensor:
-    """Some of the images that choose, as the network sees them."""
+def _splits(run: Run, folder: str | None) -> DataSplits:
     recipe = RecipeChanges(data=folder).apply(run.recipe)
     data = load_splits(recipe)
     if data.data_id != run.info["data_id"]:
         raise ValueError(
             f"{recipe.data.place} must hold the data that {run.path} was trained on, got others"
         )
-    task = plain_task(recipe)
+    return data
+
+
+def _images(run: Run, data: DataSplits) -> Tensor:
+    """Some of the images that choose, as the network sees them."""
     batch = next(iter(plain_loader(data.select, _NUM_IMAGES, num_workers=0)))
-    return task.inputs(batch).float().contiguous()
+    return plain_task(run.recipe).inputs(batch).float().contiguous()
+
+
+def _quantization(run: Run, data: DataSplits) -> QuantizationData:
+    recipe, task = run.recipe, plain_task(run.recipe)
+    size, workers = recipe.table.batch_size or recipe.data.batch_size, recipe.data.num_workers
+    loader = calibration_loader(
+        data.calibration,
+        size,
+        num_samples=NUM_CALIBRATION_IMAGES,
+        seed=recipe.seed,
+        num_workers=workers,
+    )
+    images = torch.cat([task.inputs(batch).float() for batch in loader])
+    splits = {data.selection.split: data.select}
+    splits.setdefault(TEST, data.test)
+    return QuantizationData(
+        calibration=images.numpy(),
+        splits={
+            name: partial(plain_loader, images, size, num_workers=workers)
+            for name, images in splits.items()
+        },
+        task=task,
+    )
 
 
 def _provenance(run: Run) -> dict[str, Any]:

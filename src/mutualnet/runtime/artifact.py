@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -114,9 +114,33 @@ class Artifact:
             ValueError: If it has other configurations.
             OSError: If the artifact cannot be written.
         """
+        return self._rewritten(self.manifest, table)
+
+    def without(self, subnets: Collection[Subnet]) -> Artifact:
+        """Write the artifact without some of its configurations, their graphs and their rows.
+
+        Raises:
+            ValueError: If none is left.
+            OSError: If the artifact cannot be written.
+        """
+        kept = tuple(c for c in self.manifest.configurations if c.subnet not in subnets)
+        if not kept:
+            raise ValueError("an artifact must hold at least one configuration, got none left")
+        graphs = {c.graph for c in self.manifest.configurations} - {c.graph for c in kept}
+        files = {n: digest for n, digest in self.manifest.files.items() if n not in graphs}
+        rows = [row for row in self.table.rows if row.subnet not in subnets]
+        manifest = replace(self.manifest, configurations=kept, files=files)
+        changed = self._rewritten(manifest, QueryTable.from_rows(rows, self.table.meta))
+        if self.path.is_dir():
+            for name in graphs:
+                (self.path / name).unlink(missing_ok=True)
+        return changed
+
+    def _rewritten(self, manifest: Manifest, table: QueryTable) -> Artifact:
+        """Write manifest and table; all other files stay as they are."""
         content = table.to_json().encode()
-        files = {**self.manifest.files, TABLE: hashlib.sha256(content).hexdigest()}
-        manifest = replace(self.manifest, files=files)
+        files = {**manifest.files, TABLE: hashlib.sha256(content).hexdigest()}
+        manifest = replace(manifest, files=files)
         _check_rows(table, manifest)
         text = manifest.to_json().encode()
         if self.path.is_dir():
