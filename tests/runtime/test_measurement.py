@@ -79,7 +79,9 @@ def test_findings_name_what_time_says_otherwise(artifact):
     found = findings(table)
     first, second = rows[0].subnet, rows[1].subnet
     assert len(found) == 2
-    assert found[0].startswith(f"{first} takes 5 ms and scores 50.0: {second} scores 51.0 in 2 ms")
+    assert found[0].startswith(
+        f"{first} takes 5 ms and scores 50.0 on select: {second} scores 51.0 in 2 ms"
+    )
     assert found[1].startswith(f"{first} has fewer multiply-adds than {second}")
     even = [dataclasses.replace(r, latency_ms=t) for r, t in zip(rows, (1, 2, 3, 4), strict=True)]
     assert findings(QueryTable.from_rows(even)) == []

@@ -145,7 +145,8 @@ def findings(table: QueryTable) -> list[str]:
         if better:
             best = min(better, key=_milliseconds)
             lines.append(
-                f"{row.subnet} takes {_milliseconds(row):.3g} ms and scores {row.score:.1f}: "
+                f"{row.subnet} takes {_milliseconds(row):.3g} ms and scores {row.score:.1f} on "
+                f"{table.select_split}: "
                 f"{best.subnet} scores {best.score:.1f} in {_milliseconds(best):.3g} ms"
             )
     for small, large in pairwise(rows):
