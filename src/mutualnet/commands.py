@@ -313,6 +313,7 @@ def export(
     data: str | None = None,
     is_measured: bool = True,
     int8: bool = False,
+    private_key: Path | None = None,
     trust: bool = False,
 ) -> None:
     """Export a run to one file that a device runs at any budget, or one configuration by itself.
@@ -325,11 +326,12 @@ def export(
         data: As for `export_run`.
         is_measured: Whether to time the artifact's configurations on this machine.
         int8: Add quantised variants of the configurations, and keep those that are worth it.
+        private_key: File with an Ed25519 key to sign the artifact by.
         trust: As for `load_run`.
     """
     from mutualnet.device_commands import time_artifact
     from mutualnet.export import SUFFIX, SUFFIXES, export_run, keep_front
-    from mutualnet.runtime import Artifact
+    from mutualnet.runtime import Artifact, sign
 
     flush_denormals()
     if kind is not None and kind not in SUFFIXES:
@@ -339,6 +341,10 @@ def export(
             "--int8 keeps the variants that are on the front of score over latency, so it must "
             "measure: leave --no-measure out"
         )
+    if private_key is not None:
+        if kind is not None:
+            raise ValueError(f"--sign is for artifacts, got --format {kind}")
+        sign(b"", private_key)  # a wrong key is told before anything is exported
     run, console = load_run(path, trust=trust), make_console()
     suffix = SUFFIX if kind is None else SUFFIXES[kind]
     place = out or Path(f"{path.resolve().name}{suffix}")
@@ -356,6 +362,9 @@ def export(
         time_artifact(place)
     if int8:
         keep_front(Artifact.open(place), console.print)
+    if private_key is not None:
+        Artifact.open(place).signed(private_key)
+    if int8 or private_key is not None:
         console.print(f"written: {place}, {place.stat().st_size / 2**20:.2f} MiB")
 
 

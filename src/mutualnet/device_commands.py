@@ -39,6 +39,7 @@ def run(
     budget: Sequence[str] = (),
     threads: int | None = None,
     as_json: bool = False,
+    public_key: Path | None = None,
 ) -> None:
     """Classify images with the best configuration of an artifact within a budget.
 
@@ -48,13 +49,14 @@ def run(
         budget: All must hold; none for the best of all.
         threads: That an inference uses; None for one a core.
         as_json: Write one document for programs.
+        public_key: File with the key of whoever must have signed the artifact.
 
     Raises:
         ValueError: If nothing meets the budget, or, once all others are classified, if some of the
             images cannot be read. It names them.
     """
     limit = _all_of(budget)
-    runner = AdaptiveRunner(path, threads=threads)
+    runner = AdaptiveRunner(path, threads=threads, public_key=public_key)
     artifact = runner.artifact
     row = artifact.choose(limit)
     _note_other_device(artifact, limit)
@@ -129,6 +131,7 @@ def evaluate(
     configurations: str | None = None,
     threads: int | None = None,
     as_json: bool = False,
+    public_key: Path | None = None,
 ) -> None:
     """Score configurations on labelled images here, and compare with the table's scores.
 
@@ -140,13 +143,14 @@ def evaluate(
             the budget.
         threads: That an inference uses; None for one a core.
         as_json: Write one document for programs.
+        public_key: File with the key of whoever must have signed the artifact.
 
     Raises:
         ValueError: If data or words do not fit the artifact, or, once all others are scored, if
             some of the images cannot be read.
     """
     limit = _all_of(budget)
-    runner = AdaptiveRunner(path, threads=threads)
+    runner = AdaptiveRunner(path, threads=threads, public_key=public_key)
     artifact = runner.artifact
     _note_other_device(artifact, limit)
     subnets = [artifact.choose(limit).subnet] if budget else _named(artifact, configurations)
@@ -298,6 +302,7 @@ def describe_artifact(path: Path) -> None:
     )
     for name, value in manifest.provenance.items():
         _say(f"  {name}: {value}")
+    _say(f"  signed: {'no' if artifact.signature is None else 'yes (run --public-key checks it)'}")
     latency = table.meta.get("latency")
     if latency:
         _say(

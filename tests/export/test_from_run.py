@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from cryptography.hazmat.primitives import serialization as formats
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image
 
 from mutualnet.cli import main
@@ -140,3 +142,23 @@ def test_other_data_is_refused(run_folder, place, capsys, monkeypatch):
 
     with pytest.raises(ValueError, match=r"must hold the data that .* was trained on, got others"):
         export_run(run, place / "m.mutualnet")
+
+
+def test_an_artifact_is_signed_by_its_maker(run_folder, place, capsys):
+    key = Ed25519PrivateKey.generate()
+    (place / "maker").write_bytes(
+        key.private_bytes(
+            formats.Encoding.PEM, formats.PrivateFormat.OpenSSH, formats.NoEncryption()
+        )
+    )
+    (place / "maker.pub").write_bytes(
+        key.public_key().public_bytes(formats.Encoding.OpenSSH, formats.PublicFormat.OpenSSH)
+    )
+    words = ["export", str(run_folder), "-o", "m.mutualnet", "--configs", "1", "--no-measure"]
+    assert main([*words, "--sign", "maker.pub"]) == 2
+    assert "maker.pub must hold a private Ed25519 key" in capsys.readouterr().err
+    assert not (place / "m.mutualnet").exists()
+    assert main([*words, "--sign", "maker"]) == 0
+    assert Artifact.open("m.mutualnet", public_key=place / "maker.pub").signature is not None
+    assert main([*words[:2], "--format", "onnx", "--configs", "1x8", "--sign", "maker"]) == 2
+    assert "--sign is for artifacts, got --format onnx" in capsys.readouterr().err

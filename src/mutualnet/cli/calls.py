@@ -96,6 +96,7 @@ def _export(words: argparse.Namespace) -> None:
         data=words.data,
         is_measured=words.measure,
         int8=words.int8,
+        private_key=words.sign,
         trust=words.trust,
     )
 
@@ -109,6 +110,7 @@ def _run(words: argparse.Namespace) -> None:
         budget=words.budget,
         threads=words.threads,
         as_json=words.json,
+        public_key=words.public_key,
     )
 
 
@@ -128,6 +130,7 @@ def _evaluate(words: argparse.Namespace) -> None:
         configurations=words.configs,
         threads=words.threads,
         as_json=words.json,
+        public_key=words.public_key,
     )
 
 

@@ -20,6 +20,7 @@ _NO_MEMORY = "out of memory|alloc.* memory"
 
 _EXTRAS = {
     "runtime": ("onnxruntime", "PIL"),
+    "signing": ("cryptography",),
     "export": ("onnx", "onnx_ir", "onnxscript", "openvino"),
 }
 """Packages of the extras that devices and exports need."""

@@ -266,6 +266,12 @@ def _export(parser: Parser) -> None:
         "front of score over latency",
     )
     parser.add_argument(
+        "--sign",
+        type=Path,
+        metavar="KEY",
+        help="sign the artifact by this Ed25519 key (`ssh-keygen -t ed25519 -N '' -f KEY`)",
+    )
+    parser.add_argument(
         "--no-measure",
         dest="measure",
         action="store_false",
@@ -278,8 +284,18 @@ def _artifact(parser: Parser) -> None:
     parser.add_argument("artifact", type=Path, help="file that `mutualnet export` wrote")
 
 
+def _public_key(parser: Parser) -> None:
+    parser.add_argument(
+        "--public-key",
+        type=Path,
+        metavar="FILE",
+        help="Ed25519 key of whoever must have signed the artifact",
+    )
+
+
 def _run(parser: Parser) -> None:
     _artifact(parser)
+    _public_key(parser)
     parser.add_argument(
         "images",
         type=str,
@@ -293,6 +309,7 @@ def _run(parser: Parser) -> None:
 
 def _evaluate(parser: Parser) -> None:
     _artifact(parser)
+    _public_key(parser)
     parser.add_argument(
         "data",
         type=Path,

@@ -23,6 +23,7 @@ from mutualnet.runtime.predictions import Prediction, probabilities
 from mutualnet.runtime.runner import AdaptiveRunner
 from mutualnet.runtime.scoring import Scores, score_images
 from mutualnet.runtime.sessions import INPUT, OUTPUT, Sessions, load_session
+from mutualnet.runtime.signature import sign
 
 __all__ = [
     "INPUT",
@@ -49,6 +50,7 @@ __all__ = [
     "probabilities",
     "read_labelled",
     "score_images",
+    "sign",
     "with_latencies",
     "write_archive",
 ]

@@ -68,6 +68,12 @@ class Archive:
         """Whether its files are already files."""
         return self._zip is None
 
+    def holds(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+        if self._zip is None:
+            return (self.path / name).is_file()
+        return name in self._zip.namelist()
+
     def read(self, name: str) -> bytes:
         """Content of a small file.
 

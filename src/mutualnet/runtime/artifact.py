@@ -16,6 +16,7 @@ from pathlib import Path
 from mutualnet.budget import Budget
 from mutualnet.runtime.archive import Archive, write_archive
 from mutualnet.runtime.manifest import MANIFEST, TABLE, ArtifactError, Configuration, Manifest
+from mutualnet.runtime.signature import SIGNATURE, check_signature, sign, signed_content
 from mutualnet.space import Subnet
 from mutualnet.table import QueryTable, Row
 
@@ -44,11 +45,15 @@ class Artifact:
     """What its configurations score and cost; latencies are those of `mutualnet measure`."""
     folder: Path
     """Where its graphs and weights lie as files."""
+    signature: bytes | None = None
+    """Of all but the latencies; None if nobody signed it."""
     _temporary: _TemporaryFolder | None = None
     """Keeps a folder that is not in the cache for as long as the artifact lives."""
 
     @classmethod
-    def open(cls, path: Path | str, *, cache: Path | None = None) -> Artifact:
+    def open(
+        cls, path: Path | str, *, cache: Path | None = None, public_key: Path | None = None
+    ) -> Artifact:
         """Check an artifact and make it ready to run. Nothing in it is executed.
 
         A file's graphs and weights are unpacked into the cache, once for each content; a folder
@@ -58,27 +63,46 @@ class Artifact:
             path: What `mutualnet export` wrote, or a folder that it was unpacked into.
             cache: Folder to unpack into; by default that of `MUTUALNET_CACHE`, or `mutualnet` in
                 the user's cache.
+            public_key: File with the key of whoever must have signed it; None to take any.
 
         Raises:
-            ArtifactError: If anything in it is damaged, missing or does not fit the rest.
+            ArtifactError: If anything in it is damaged, missing or does not fit the rest, or was
+                signed by another.
+            ValueError: If the file holds no public key.
         """
         path = Path(path)
         try:
             with Archive(path) as archive:
                 manifest = Manifest.from_json(_text(archive, MANIFEST))
                 table = _read_table(archive, manifest)
+                signature = archive.read(SIGNATURE) if archive.holds(SIGNATURE) else None
+                if public_key is not None:
+                    check_signature(signed_content(manifest, table), signature, public_key)
                 names = [name for name in manifest.files if name != TABLE]
                 if archive.is_folder:
                     for name in names:
                         _check_content(archive.path / name, name, manifest)
-                    return cls(path=path, manifest=manifest, table=table, folder=path)
+                    return cls(
+                        path=path,
+                        manifest=manifest,
+                        table=table,
+                        folder=path,
+                        signature=signature,
+                    )
                 folder, temporary = _unpacked(archive, manifest, names, cache)
         except ArtifactError as error:
             raise ArtifactError(
                 f"{path} must be an artifact of `mutualnet export`: {error}. Copy it again, or "
                 "export it again."
             ) from None
-        return cls(path=path, manifest=manifest, table=table, folder=folder, _temporary=temporary)
+        return cls(
+            path=path,
+            manifest=manifest,
+            table=table,
+            folder=folder,
+            signature=signature,
+            _temporary=temporary,
+        )
 
     def configuration(self, subnet: Subnet) -> Configuration:
         """The configuration of a sub-network.
@@ -142,18 +166,41 @@ class Artifact:
         files = {**manifest.files, TABLE: hashlib.sha256(content).hexdigest()}
         manifest = replace(manifest, files=files)
         _check_rows(table, manifest)
-        text = manifest.to_json().encode()
+        same = signed_content(manifest, table) == signed_content(self.manifest, self.table)
+        return self._written(manifest, table, content, self.signature if same else None)
+
+    def signed(self, private_key: Path) -> Artifact:
+        """Write a signature into the artifact, which holds whatever latencies are measured.
+
+        Args:
+            private_key: File with an Ed25519 key, see `sign`.
+
+        Raises:
+            ValueError: If the file holds no such key.
+            OSError: If the artifact cannot be written.
+        """
+        signature = sign(signed_content(self.manifest, self.table), private_key)
+        content = self.table.to_json().encode()
+        return self._written(self.manifest, self.table, content, signature)
+
+    def _written(
+        self, manifest: Manifest, table: QueryTable, content: bytes, signature: bytes | None
+    ) -> Artifact:
+        small = {TABLE: content, MANIFEST: manifest.to_json().encode()}
+        small |= {} if signature is None else {SIGNATURE: signature}
         if self.path.is_dir():
             # The old table stays whole until the new one is; in between the two do not fit, which
             # a reader is told.
-            for name, new in ((TABLE, content), (MANIFEST, text)):
+            for name, new in small.items():
                 partial = self.path / f".{name}.{os.getpid()}.partial"
                 partial.write_bytes(new)
                 partial.replace(self.path / name)
+            if signature is None:
+                (self.path / SIGNATURE).unlink(missing_ok=True)
         else:
-            rest = {name: self.folder / name for name in files if name != TABLE}
-            write_archive(self.path, {MANIFEST: text, TABLE: content, **rest})
-        return replace(self, manifest=manifest, table=table)
+            rest = {name: self.folder / name for name in manifest.files if name != TABLE}
+            write_archive(self.path, {**small, **rest})
+        return replace(self, manifest=manifest, table=table, signature=signature)
 
 
 def digest_of(path: Path) -> str:

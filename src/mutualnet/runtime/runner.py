@@ -32,6 +32,8 @@ class AdaptiveRunner:
         max_loaded: Most configurations in memory; the least recently used leave first.
         max_bytes: Most bytes of their weights; None for any.
         batch_size: Most images in one inference.
+        public_key: File with the Ed25519 key of whoever must have signed an artifact that is given
+            by its path (`pip install 'mutualnet[signing]'`); None to take any.
 
     Raises:
         ArtifactError: If the artifact is damaged, or of a version that this one cannot read.
@@ -46,10 +48,14 @@ class AdaptiveRunner:
         max_loaded: int = 8,
         max_bytes: int | None = None,
         batch_size: int = 16,
+        public_key: Path | str | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
-        self.artifact = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
+        if not isinstance(artifact, Artifact):
+            key = None if public_key is None else Path(public_key)
+            artifact = Artifact.open(artifact, public_key=key)
+        self.artifact = artifact
         self.batch_size = batch_size
         self.sessions = Sessions(
             self.artifact, threads=threads, max_loaded=max_loaded, max_bytes=max_bytes
