@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mutualnet.budget import Budget, parse_budget
+from mutualnet.budget import Budget, parse_budget, parse_budgets
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,8 @@ def test_costs_fit_a_budget_up_to_its_bounds():
     assert not both.fits(10, None)
     assert Budget(macs=10).fits(10, None)
     assert not Budget(latency_ms=2).fits(1, None)
+
+
+def test_several_budgets_must_all_hold():
+    assert parse_budgets(["150M", "8ms", "1G"]) == Budget(macs=150e6, latency_ms=8)
+    assert parse_budgets([]) == Budget()

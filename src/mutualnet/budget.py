@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 _MACS = {"K": 1e3, "M": 1e6, "G": 1e9}
@@ -67,3 +68,15 @@ def parse_budget(text: str) -> Budget:
     if unit in _MACS:
         return Budget(macs=value * _MACS[unit])
     return Budget(latency_ms=value * _MILLISECONDS[unit])
+
+
+def parse_budgets(texts: Iterable[str]) -> Budget:
+    """Read budgets that must all hold; without any there is no limit.
+
+    Raises:
+        ValueError: As `parse_budget` does.
+    """
+    limit = Budget()
+    for text in texts:
+        limit &= parse_budget(text)
+    return limit

@@ -16,7 +16,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from torch.utils.data import DataLoader
 
-from mutualnet.budget import Budget, parse_budget
+from mutualnet.budget import Budget, parse_budget, parse_budgets
 from mutualnet.config import Recipe, RecipeChanges
 from mutualnet.console import make_console
 from mutualnet.cost import CostModel
@@ -281,9 +281,7 @@ def predict(
         ValueError: If nothing meets the budget, or, once all others are classified, if some of the
             images cannot be read. It names them.
     """
-    limit = Budget()
-    for text in [budget] if isinstance(budget, str) else budget or ():
-        limit &= parse_budget(text)
+    limit = parse_budgets([budget] if isinstance(budget, str) else budget or ())
     flush_denormals()
     run = load_run(path, trust=trust)
     classifier = Classifier(run, choose_row(run, limit))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mutualnet.budget import Budget, parse_budget
+from mutualnet.budget import Budget, parse_budgets
 from mutualnet.image_paths import find_images, shown
 from mutualnet.messages import printable, shorten
 from mutualnet.progress import WorkProgress
@@ -55,7 +55,7 @@ def run(
         ValueError: If nothing meets the budget, or, once all others are classified, if some of the
             images cannot be read. It names them.
     """
-    limit = _all_of(budget)
+    limit = parse_budgets(budget)
     runner = AdaptiveRunner(path, threads=threads, public_key=public_key)
     artifact = runner.artifact
     row = artifact.choose(limit)
@@ -94,13 +94,6 @@ def run(
     if errors:
         count = f"{len(errors)} of {len(paths)} images cannot be read: "
         raise ValueError(f"{count if len(paths) > 1 else ''}{'; '.join(errors)}")
-
-
-def _all_of(budgets: Sequence[str]) -> Budget:
-    limit = Budget()
-    for text in budgets:
-        limit &= parse_budget(text)
-    return limit
 
 
 def _note_other_device(artifact: Artifact, limit: Budget) -> None:
@@ -149,7 +142,7 @@ def evaluate(
         ValueError: If data or words do not fit the artifact, or, once all others are scored, if
             some of the images cannot be read.
     """
-    limit = _all_of(budget)
+    limit = parse_budgets(budget)
     runner = AdaptiveRunner(path, threads=threads, public_key=public_key)
     artifact = runner.artifact
     _note_other_device(artifact, limit)

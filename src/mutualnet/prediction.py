@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mutualnet.budget import Budget
 from mutualnet.image_paths import shown
+from mutualnet.messages import first_line
 from mutualnet.precision import PLAIN, ComputeFormat, autocast_to
 from mutualnet.run_directory import Run
 from mutualnet.table import QueryTable, Row
@@ -96,7 +97,7 @@ class Classifier:
             with Image.open(path) as image:
                 pixels = self.run.preprocessing(image)
         except Exception as error:  # Pillow's decoders raise anything on a broken file
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error) or type(error).__name__
             text = f"{file} must be an image that can be read, got {reason}"
             return Prediction(file=file, error=text)
         outputs = self._run(pixels)

@@ -22,6 +22,7 @@ from mutualnet.export.verification import (
     outputs_of,
     outputs_of_graph,
 )
+from mutualnet.messages import first_line
 from mutualnet.runtime import INPUT
 from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet
@@ -126,7 +127,7 @@ def _write_torch(module: nn.Module, images: Tensor, about: str, path: Path) -> n
         try:
             program = torch.export.export(module, (images,), dynamic_shapes=dims)
         except Exception as error:  # it passes on whatever the network's code raises
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error) or type(error).__name__
             raise ValueError(
                 f"torch.export cannot follow {type(module).__name__}: {reason}"
             ) from None

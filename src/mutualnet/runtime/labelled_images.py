@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mutualnet.image_paths import images_below, shown
-from mutualnet.messages import shorten
+from mutualnet.messages import first_line, shorten
 from mutualnet.runtime.manifest import Manifest
 
 _SPLITS = (("test",), ("val", "valid", "validation"))
@@ -155,7 +155,7 @@ def _read_arrays(path: Path, manifest: Manifest) -> LabelledImages:
                     raise ValueError(f"it must hold the arrays images and labels, has no {name}")
                 arrays[name] = file[name]
     except _DAMAGED as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error) or type(error).__name__
         raise ValueError(f"{shown(path)} must be an .npz that can be read: {reason}") from None
     images, labels = arrays["images"], arrays["labels"]
     is_grey, is_rgb = images.ndim == 3, images.ndim == 4 and images.shape[-1] == 3

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mutualnet.messages import first_line
 from mutualnet.runtime.artifact import Artifact
 from mutualnet.runtime.manifest import ArtifactError, Configuration
 
@@ -142,7 +143,7 @@ def run_session(
 
 
 def _failed(artifact: Artifact, configuration: Configuration, error: Any) -> ArtifactError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = first_line(error) or type(error).__name__
     return ArtifactError(
         f"{artifact.path}: the graph of {configuration.subnet} does not run in ONNX Runtime "
         f"({reason}). Update onnxruntime, or export again."
