@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from mutualnet.commands import make_table
+from mutualnet.commands import SearchOptions, make_table, search
 from mutualnet.config import override
 from mutualnet.recipes import load_recipe
-from mutualnet.search_command import SearchOptions, search
 from mutualnet.table import QueryTable, Row
 from mutualnet.training import train
 

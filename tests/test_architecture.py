@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import mutualnet
+from mutualnet import runtime
 
 ROOT = Path(mutualnet.__file__).parent
 
@@ -20,6 +21,7 @@ ORDER = [*re.findall(r"\w+", " ".join(ROWS)), "__main__"]
 """A module imports only from modules before it; inside a folder, from its own too."""
 PRIVATE = (
     "cli",
+    "commands",
     "config",
     "data",
     "export",
@@ -149,3 +151,14 @@ def test_an_old_public_name_works_and_says_the_new_one():
     with pytest.warns(DeprecationWarning, match=r"mutualnet.RULES is now mutualnet.METHODS"):
         rules = mutualnet.RULES
     assert rules == {name: method.rule for name, method in mutualnet.METHODS.items()}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("Latency", "LatencyPercentiles"), ("LabelledImages", "EvaluationImages")]
+)
+def test_old_names_of_the_runtime_work_and_say_the_new_ones(old, new):
+    with pytest.warns(DeprecationWarning, match=rf"{old} is now mutualnet.runtime.{new}"):
+        found = getattr(runtime, old)
+    assert found is getattr(runtime, new)
+    with pytest.raises(AttributeError, match="has no attribute 'Latencyy'"):
+        runtime.Latencyy  # noqa: B018

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from mutualnet.cli import main
 from mutualnet.console import make_console
-from mutualnet.messages import LogFormatter, printable
+from mutualnet.messages import LogFormatter, printable, reason_of, unreadable_images
 from mutualnet.training.train import train
 from tests.small_runs import digits
 
@@ -39,6 +39,17 @@ def test_control_characters_and_bytes_that_are_no_text_are_made_visible(capsys):
     assert capsys.readouterr().out == "a\\x1b[31m\\r\\udcff.png\n"
     record = logging.LogRecord("x", logging.INFO, "x", 1, "image %s", (name,), None)
     assert LogFormatter().format(record) == "image a\\x1b[31m\\r\\udcff.png"
+
+
+def test_an_error_without_text_is_told_by_its_type():
+    assert reason_of(OSError("  no space\nleft")) == "no space"
+    assert reason_of(EOFError()) == reason_of(EOFError(" \n")) == "EOFError"
+
+
+def test_unreadable_images_are_counted_where_there_are_several():
+    assert unreadable_images(["no a.png"], 1) == "no a.png"
+    several = unreadable_images(["no a.png", "no b.png"], 3)
+    assert several == "2 of 3 images cannot be read: no a.png; no b.png"
 
 
 @pytest.fixture(scope="module")

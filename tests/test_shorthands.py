@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from mutualnet import commands
 from mutualnet.cli import main
+from mutualnet.commands import train as train_command
 from mutualnet.config.serialization import override
 from mutualnet.config.transforms import with_lr, with_model
 from mutualnet.recipes import load_recipe
@@ -21,8 +21,8 @@ def asked(monkeypatch):
     """The recipes that `train` was told to train or to try, without doing it."""
     recipes = []
     for name in ("train", "_print_dry_run"):
-        monkeypatch.setattr(commands, name, lambda recipe, *_, **__: recipes.append(recipe))
-    monkeypatch.setattr(commands, "networks_of", lambda path: [])
+        monkeypatch.setattr(train_command, name, lambda recipe, *_, **__: recipes.append(recipe))
+    monkeypatch.setattr(train_command, "networks_of", lambda path: [])
     return recipes
 
 

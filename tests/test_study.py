@@ -21,8 +21,8 @@ from benchmarks.study_store import Store
 from benchmarks.study_train import perform, place_of
 from benchmarks.study_values import Claim, Entry, StudyRun
 from benchmarks.study_verdict import best_within, differences, judge
-from mutualnet import commands
 from mutualnet.cli import main
+from mutualnet.commands import train as train_command
 from tests.small_runs import StoppedError, assert_same_weights, stop_after
 
 SETTINGS = (
@@ -136,8 +136,8 @@ def test_runs_are_known_by_their_complete_settings():
 
 def test_a_command_line_trains_what_the_study_trains(monkeypatch):
     found = []
-    monkeypatch.setattr(commands, "train", lambda recipe, out, **_: found.append(recipe))
-    monkeypatch.setattr(commands, "networks_of", lambda out: [])
+    monkeypatch.setattr(train_command, "train", lambda recipe, out, **_: found.append(recipe))
+    monkeypatch.setattr(train_command, "networks_of", lambda out: [])
     run = tiny_run(
         "data.cutout=4", method="us_net", width_range=(0.5, 1.0), teaching="dks", epochs=3
     )

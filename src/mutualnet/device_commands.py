@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mutualnet.budget import Budget, parse_budgets
 from mutualnet.image_paths import find_images, shown
-from mutualnet.messages import printable, shorten
+from mutualnet.messages import printable, shorten, unreadable_images
 from mutualnet.progress import WorkProgress
 from mutualnet.runtime import (
     AdaptiveRunner,
@@ -92,8 +92,7 @@ def run(
         json.dump(document, sys.stdout, indent=1, allow_nan=False)
         sys.stdout.write("\n")
     if errors:
-        count = f"{len(errors)} of {len(paths)} images cannot be read: "
-        raise ValueError(f"{count if len(paths) > 1 else ''}{'; '.join(errors)}")
+        raise ValueError(unreadable_images(errors, len(paths)))
 
 
 def _note_other_device(artifact: Artifact, limit: Budget) -> None:

@@ -27,10 +27,26 @@ def first_line(error: BaseException | None) -> str:
     return lines[0] if lines else ""
 
 
+def reason_of(error: BaseException) -> str:
+    """What an exception says in one line, or its type where it says nothing."""
+    return first_line(error) or type(error).__name__
+
+
 def shorten(items: Sequence[str], num_shown: int = 3) -> str:
     """List the first items and count the others."""
     rest = len(items) - num_shown
     return ", ".join(items[:num_shown]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def unreadable_images(errors: Sequence[str], num_images: int) -> str:
+    """What is wrong with some of the images that were asked for, counted if there are several.
+
+    Args:
+        errors: One for each image that cannot be read; it names the image.
+        num_images: All that were asked for.
+    """
+    count = f"{len(errors)} of {num_images} images cannot be read: " if num_images > 1 else ""
+    return f"{count}{'; '.join(errors)}"
 
 
 class ReportedElsewhereError(ValueError):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mutualnet.budget import Budget
 from mutualnet.image_paths import shown
-from mutualnet.messages import first_line
+from mutualnet.messages import reason_of
 from mutualnet.precision import PLAIN, ComputeFormat, autocast_to
 from mutualnet.run_directory import Run
 from mutualnet.table import QueryTable, Row
@@ -33,7 +33,7 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prediction:
+class FilePrediction:
     """What a network says about an image file, or why it was not asked."""
 
     file: str
@@ -87,29 +87,29 @@ class Classifier:
         with torch.inference_mode(), autocast_to(self.compute_format.autocast, pixels.device):
             return self._module(self.task.inputs(batch))
 
-    def predict(self, path: Path) -> Prediction:
+    def predict(self, path: Path) -> FilePrediction:
         """Classify a file. One that cannot be read gives an `error` that names it."""
         file = shown(path)
         if not path.is_file():
             kind = "image in" if path.is_dir() else "image file"
-            return Prediction(file=file, error=f"no {kind} {file}")
+            return FilePrediction(file=file, error=f"no {kind} {file}")
         try:
             with Image.open(path) as image:
                 pixels = self.run.preprocessing(image)
         except Exception as error:  # Pillow's decoders raise anything on a broken file
-            reason = first_line(error) or type(error).__name__
+            reason = reason_of(error)
             text = f"{file} must be an image that can be read, got {reason}"
-            return Prediction(file=file, error=text)
+            return FilePrediction(file=file, error=text)
         outputs = self._run(pixels)
         shares = self.task.probabilities(outputs)
-        return Prediction(
+        return FilePrediction(
             file=file,
             lines=tuple(self.task.describe(outputs, self.run.info["class_names"])),
             probabilities=None if shares is None else tuple(_rounded(shares[0])),
         )
 
 
-def classify(classifier: Classifier, paths: Sequence[Path]) -> Iterator[Prediction]:
+def classify(classifier: Classifier, paths: Sequence[Path]) -> Iterator[FilePrediction]:
     """Classify files one after the other; long work is counted in the log."""
     told = began = time.monotonic()
     for number, path in enumerate(paths):
@@ -129,7 +129,7 @@ def write(
     output: Literal["json", "csv"],
     classifier: Classifier,
     limit: Budget,
-    predictions: Iterator[Prediction],
+    predictions: Iterator[FilePrediction],
 ) -> list[str]:
     """Write one document to standard output, and return what is wrong with some files."""
     errors: list[str] = []
@@ -141,14 +141,16 @@ def write(
     return errors
 
 
-def _noting(predictions: Iterator[Prediction], errors: list[str]) -> Iterator[Prediction]:
+def _noting(predictions: Iterator[FilePrediction], errors: list[str]) -> Iterator[FilePrediction]:
     for prediction in predictions:
         if prediction.error is not None:
             errors.append(prediction.error)
         yield prediction
 
 
-def _write_json(classifier: Classifier, limit: Budget, predictions: Iterator[Prediction]) -> None:
+def _write_json(
+    classifier: Classifier, limit: Budget, predictions: Iterator[FilePrediction]
+) -> None:
     run, row = classifier.run, classifier.row
     assert run.table is not None
     scores = [
@@ -174,7 +176,7 @@ def _write_json(classifier: Classifier, limit: Budget, predictions: Iterator[Pre
     sys.stdout.write("\n")
 
 
-def _plain(prediction: Prediction, class_names: Sequence[str]) -> dict[str, Any]:
+def _plain(prediction: FilePrediction, class_names: Sequence[str]) -> dict[str, Any]:
     if prediction.error is not None:
         return {"file": prediction.file, "error": prediction.error}
     shares = prediction.probabilities
@@ -189,7 +191,7 @@ def _plain(prediction: Prediction, class_names: Sequence[str]) -> dict[str, Any]
     }
 
 
-def _write_csv(classifier: Classifier, predictions: Iterator[Prediction]) -> None:
+def _write_csv(classifier: Classifier, predictions: Iterator[FilePrediction]) -> None:
     run, row = classifier.run, classifier.row
     assert run.table is not None
     names = run.info["class_names"]

@@ -16,13 +16,12 @@ from torch import Tensor, nn
 
 from mutualnet.checksums import whole_files
 from mutualnet.config import read_recipe
-from mutualnet.messages import first_line, shorten
+from mutualnet.messages import first_line, reason_of, shorten
+from mutualnet.run_directory import CONFIG, WEIGHTS
 from mutualnet.slimmable_releases import is_release, renamed_release
 
 logger = logging.getLogger(__name__)
 
-_CONFIG, _WEIGHTS = "config.yaml", "weights.safetensors"
-"""Files of a run."""
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "module")
 """Names under which training codes keep the weights in their checkpoints."""
 
@@ -55,9 +54,9 @@ def pretrained_model(name: str, **kwargs: Any) -> nn.Module:
     try:
         return timm.create_model(name, pretrained=True, **kwargs)
     except Exception as error:  # the hub's client raises errors of many libraries
-        reason = str(error).strip().splitlines() or [type(error).__name__]
+        reason = reason_of(error)
         raise ValueError(
-            f"the pretrained weights of timm:{name} could not be had ({reason[0]}). Fetch them "
+            f"the pretrained weights of timm:{name} could not be had ({reason}). Fetch them "
             "where there is a network; --init takes the file too."
         ) from None
 
@@ -76,10 +75,10 @@ def read_weights(source: str) -> dict[str, Tensor]:
         return dict(pretrained_model(source.removeprefix("timm:")).state_dict())
     path = Path(source).expanduser()
     if path.is_dir():
-        inner = sorted(str(file.parent) for file in path.glob(f"*/{_WEIGHTS}"))
-        if inner and not (path / _WEIGHTS).is_file():
+        inner = sorted(str(file.parent) for file in path.glob(f"*/{WEIGHTS}"))
+        if inner and not (path / WEIGHTS).is_file():
             raise ValueError(f"{path} holds several networks; name one of them: {', '.join(inner)}")
-        path = whole_files(path, [_WEIGHTS]).get(_WEIGHTS, path / _WEIGHTS)
+        path = whole_files(path, [WEIGHTS]).get(WEIGHTS, path / WEIGHTS)
     if not path.is_file():
         raise ValueError(
             f"weights must come from timm:NAME, a run directory or a file, got {source!r}, where "
@@ -162,9 +161,9 @@ def _trained_from(source: str) -> float | None:
     if source.startswith("timm:"):
         return 1.0
     path = Path(source).expanduser()
-    folder = path.parent if path.name == _WEIGHTS else path
+    folder = path.parent if path.name == WEIGHTS else path
     try:
-        space = read_recipe(folder / _CONFIG).space
+        space = read_recipe(folder / CONFIG).space
     except (ValueError, OSError):  # no run, or one of another version
         return None
     return space.width_range[0] / space.full_width_mult

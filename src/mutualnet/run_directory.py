@@ -22,7 +22,7 @@ from mutualnet.config import Recipe, read_recipe, recipe_values, write_recipe
 from mutualnet.data import Preprocessing, TaskScaling, photo_transform
 from mutualnet.distributed import current_ranks, from_first
 from mutualnet.file_mode import mode_of_new_files
-from mutualnet.messages import ReportedElsewhereError
+from mutualnet.messages import ReportedElsewhereError, first_line
 from mutualnet.models import create_model
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable
@@ -442,9 +442,8 @@ def _load(module: nn.Module, file: Path) -> None:
     try:
         load_model(module, str(file))
     except (SafetensorError, OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            f"{file} does not hold this network's weights ({reason}). Train again."
+            f"{file} does not hold this network's weights ({first_line(error)}). Train again."
         ) from None
 
 

@@ -7,7 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mutualnet.runtime import ArtifactError, Latency, findings, measure, measurement, with_latencies
+from mutualnet.runtime import (
+    ArtifactError,
+    LatencyPercentiles,
+    findings,
+    measure,
+    measurement,
+    with_latencies,
+)
 from mutualnet.table import QueryTable
 from tests.small_artifact import SUBNETS
 
@@ -103,7 +110,7 @@ def test_a_graph_of_single_images_is_measured_so(artifact):
 
 def test_values_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Latency(subnet=SUBNETS[0], p50=1, p90=1, p99=1).p50 = 2
+        LatencyPercentiles(subnet=SUBNETS[0], p50=1, p90=1, p99=1).p50 = 2
 
 
 def test_a_graph_that_fails_while_it_is_timed_is_named(artifact, monkeypatch):

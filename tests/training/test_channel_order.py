@@ -13,8 +13,8 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from mutualnet import commands
 from mutualnet.cli import main
+from mutualnet.commands import train as train_command
 from mutualnet.config import ModelConfig
 from mutualnet.config.serialization import override
 from mutualnet.data.feeding import calibration_loader
@@ -227,8 +227,8 @@ def test_a_wrong_value_is_one_line(words, message, tmp_path, monkeypatch, capsys
 
 def test_the_option_is_short_for_the_key(monkeypatch):
     recipes = []
-    monkeypatch.setattr(commands, "train", lambda recipe, *_, **__: recipes.append(recipe))
-    monkeypatch.setattr(commands, "networks_of", lambda path: [])
+    monkeypatch.setattr(train_command, "train", lambda recipe, *_, **__: recipes.append(recipe))
+    monkeypatch.setattr(train_command, "networks_of", lambda path: [])
     assert main(["train", "digits_demo", "--init", "timm:x", "--sort-channels", "taylor"]) == 0
     assert recipes[0].model.sort_channels == "taylor"
 

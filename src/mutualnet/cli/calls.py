@@ -59,7 +59,7 @@ def _table(words: argparse.Namespace) -> None:
 
 
 def _search(words: argparse.Namespace) -> None:
-    from mutualnet.search_command import SearchOptions, search
+    from mutualnet.commands import SearchOptions, search
 
     options = SearchOptions(
         method=words.method,

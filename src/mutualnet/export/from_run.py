@@ -14,14 +14,13 @@ import torch
 from torch import Tensor
 
 from mutualnet import __version__
-from mutualnet.config import RecipeChanges
-from mutualnet.data import DataSplits, calibration_loader, plain_loader
+from mutualnet.data import plain_loader
 from mutualnet.export.artifact_writer import ArtifactInfo, choose_rows, write_artifact
 from mutualnet.export.quantization import NUM_CALIBRATION_IMAGES, QuantizationData
 from mutualnet.export.standalone import SUFFIXES, write_standalone
 from mutualnet.run_directory import Run
 from mutualnet.table import TEST, QueryTable, Row
-from mutualnet.training import load_splits, plain_task
+from mutualnet.training import RunData, load_run_data, plain_task
 
 SUFFIX = ".mutualnet"
 """Ending of an artifact's name."""
@@ -74,11 +73,11 @@ def export_run(
     if kind is not None and int8:
         raise ValueError(f"--int8 is for artifacts, got --format {kind}")
     provenance = _provenance(run)
-    splits = _splits(run, data)
-    images = _images(run, splits)
+    run_data = load_run_data(run, data)
+    images = _images(run_data)
     quantization = None
     if int8:
-        quantization = _quantization(run, splits)
+        quantization = _quantization(run_data)
         provenance["int8_calibration_images"] = len(quantization.calibration)
     info = ArtifactInfo(
         task=run.recipe.task,
@@ -110,41 +109,21 @@ def _parse_configurations(table: QueryTable, text: str) -> tuple[Row, ...]:
     return choose_rows(table, [by_name[name].subnet for name in names])
 
 
-def _splits(run: Run, folder: str | None) -> DataSplits:
-    recipe = RecipeChanges(data=folder).apply(run.recipe)
-    data = load_splits(recipe)
-    if data.data_id != run.info["data_id"]:
-        raise ValueError(
-            f"{recipe.data.place} must hold the data that {run.path} was trained on, got others"
-        )
-    return data
-
-
-def _images(run: Run, data: DataSplits) -> Tensor:
+def _images(data: RunData) -> Tensor:
     """Some of the images that choose, as the network sees them."""
-    batch = next(iter(plain_loader(data.select, _NUM_IMAGES, num_workers=0)))
-    return plain_task(run.recipe).inputs(batch).float().contiguous()
+    batch = next(iter(plain_loader(data.splits.select, _NUM_IMAGES, num_workers=0)))
+    return plain_task(data.recipe).inputs(batch).float().contiguous()
 
 
-def _quantization(run: Run, data: DataSplits) -> QuantizationData:
-    recipe, task = run.recipe, plain_task(run.recipe)
-    size, workers = recipe.table.batch_size or recipe.data.batch_size, recipe.data.num_workers
-    loader = calibration_loader(
-        data.calibration,
-        size,
-        num_samples=NUM_CALIBRATION_IMAGES,
-        seed=recipe.seed,
-        num_workers=workers,
-    )
-    images = torch.cat([task.inputs(batch).float() for batch in loader])
-    splits = {data.selection.split: data.select}
-    splits.setdefault(TEST, data.test)
+def _quantization(data: RunData) -> QuantizationData:
+    task, splits = plain_task(data.recipe), data.splits
+    batches = data.calibration(NUM_CALIBRATION_IMAGES)
+    images = torch.cat([task.inputs(batch).float() for batch in batches])
+    scored = {splits.selection.split: splits.select}
+    scored.setdefault(TEST, splits.test)
     return QuantizationData(
         calibration=images.numpy(),
-        splits={
-            name: partial(plain_loader, images, size, num_workers=workers)
-            for name, images in splits.items()
-        },
+        splits={name: partial(data.whole, images) for name, images in scored.items()},
         task=task,
     )
 

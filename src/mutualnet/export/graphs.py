@@ -16,7 +16,7 @@ import onnxscript.optimizer
 import torch
 from torch import nn
 
-from mutualnet.messages import first_line
+from mutualnet.messages import reason_of
 from mutualnet.runtime import INPUT, OUTPUT
 from mutualnet.supernet import tracked_norms
 
@@ -78,7 +78,7 @@ def trace_graph(module: nn.Module, *, channels: int, resolution: int) -> GraphTe
                     output_names=[OUTPUT],
                 )
         except Exception as error:  # the exporter passes on whatever the network's code raises
-            reason = first_line(error.__cause__ or error) or type(error).__name__
+            reason = reason_of(error.__cause__ or error)
             continue
         assert program is not None
         model = program.model

@@ -22,7 +22,7 @@ from mutualnet.export.verification import (
     outputs_of,
     outputs_of_graph,
 )
-from mutualnet.messages import first_line
+from mutualnet.messages import reason_of
 from mutualnet.runtime import INPUT
 from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet
@@ -127,7 +127,7 @@ def _write_torch(module: nn.Module, images: Tensor, about: str, path: Path) -> n
         try:
             program = torch.export.export(module, (images,), dynamic_shapes=dims)
         except Exception as error:  # it passes on whatever the network's code raises
-            reason = first_line(error) or type(error).__name__
+            reason = reason_of(error)
             raise ValueError(
                 f"torch.export cannot follow {type(module).__name__}: {reason}"
             ) from None

@@ -5,10 +5,13 @@ numpy, Pillow and ONNX Runtime do all of it: `pip install 'mutualnet[runtime]'`.
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
 from mutualnet.runtime.archive import write_archive
 from mutualnet.runtime.artifact import Artifact, digest_of
 from mutualnet.runtime.device import device_name
-from mutualnet.runtime.labelled_images import LabelledImages, read_labelled
+from mutualnet.runtime.evaluation_images import EvaluationImages, read_labelled
 from mutualnet.runtime.manifest import (
     MANIFEST,
     TABLE,
@@ -18,7 +21,7 @@ from mutualnet.runtime.manifest import (
     Configuration,
     Manifest,
 )
-from mutualnet.runtime.measurement import Latency, findings, measure, with_latencies
+from mutualnet.runtime.measurement import LatencyPercentiles, findings, measure, with_latencies
 from mutualnet.runtime.predictions import Prediction, probabilities
 from mutualnet.runtime.runner import AdaptiveRunner
 from mutualnet.runtime.scoring import Scores, score_images
@@ -36,8 +39,8 @@ __all__ = [
     "Artifact",
     "ArtifactError",
     "Configuration",
-    "LabelledImages",
-    "Latency",
+    "EvaluationImages",
+    "LatencyPercentiles",
     "Manifest",
     "Prediction",
     "Scores",
@@ -54,3 +57,15 @@ __all__ = [
     "with_latencies",
     "write_archive",
 ]
+
+_OLD_NAMES = {"LabelledImages": "EvaluationImages", "Latency": "LatencyPercentiles"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OLD_NAMES:
+        raise AttributeError(f"module 'mutualnet.runtime' has no attribute {name!r}")
+    new = _OLD_NAMES[name]
+    warnings.warn(
+        f"mutualnet.runtime.{name} is now mutualnet.runtime.{new}", DeprecationWarning, stacklevel=2
+    )
+    return globals()[new]

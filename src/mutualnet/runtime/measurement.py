@@ -24,7 +24,7 @@ _CLEARLY = 1.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class Latency:
+class LatencyPercentiles:
     """Times of one configuration, in ms for a batch."""
 
     subnet: Subnet
@@ -40,7 +40,7 @@ def measure(
     batch_size: int = 1,
     runs: int = 50,
     clock: Callable[[], float] = time.perf_counter,
-) -> tuple[Latency, ...]:
+) -> tuple[LatencyPercentiles, ...]:
     """Time every configuration on this device.
 
     All are loaded, and visited again and again in random order, so that a device that slows down
@@ -82,7 +82,7 @@ def measure(
                 if run >= _WARM_UP:
                     times[position].append(1e3 * (clock() - start))
     return tuple(
-        Latency(
+        LatencyPercentiles(
             subnet=configuration.subnet,
             **{f"p{p}": float(np.percentile(measured, p)) for p in (50, 90, 99)},
         )
@@ -92,7 +92,7 @@ def measure(
 
 def with_latencies(
     artifact: Artifact,
-    latencies: tuple[Latency, ...],
+    latencies: tuple[LatencyPercentiles, ...],
     *,
     threads: int,
     batch_size: int,

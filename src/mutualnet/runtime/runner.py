@@ -13,7 +13,7 @@ from PIL import Image
 
 from mutualnet.budget import Budget, parse_budget
 from mutualnet.image_files import read_image
-from mutualnet.messages import first_line
+from mutualnet.messages import reason_of
 from mutualnet.runtime.artifact import Artifact
 from mutualnet.runtime.manifest import Configuration
 from mutualnet.runtime.predictions import Prediction, probabilities
@@ -189,7 +189,7 @@ def _opened(image: Picture) -> Image.Image:
     try:
         return read_image(image)
     except Exception as error:  # Pillow's decoders raise anything on a broken file
-        reason = first_line(error) or type(error).__name__
+        reason = reason_of(error)
         raise ValueError(
             f"{os.fspath(image)} must be an image that can be read, got {reason}"
         ) from None

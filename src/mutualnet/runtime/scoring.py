@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mutualnet.runtime.labelled_images import LabelledImages
+from mutualnet.runtime.evaluation_images import EvaluationImages
 from mutualnet.runtime.runner import AdaptiveRunner
 from mutualnet.score import Score
 from mutualnet.space import Subnet
@@ -30,7 +30,7 @@ class Scores:
 
 def score_images(
     runner: AdaptiveRunner,
-    data: LabelledImages,
+    data: EvaluationImages,
     subnets: Sequence[Subnet],
     *,
     advance: Callable[[int], None] = lambda count: None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mutualnet.messages import first_line
+from mutualnet.messages import reason_of
 from mutualnet.runtime.artifact import Artifact
 from mutualnet.runtime.manifest import ArtifactError, Configuration
 
@@ -143,7 +143,7 @@ def run_session(
 
 
 def _failed(artifact: Artifact, configuration: Configuration, error: Any) -> ArtifactError:
-    reason = first_line(error) or type(error).__name__
+    reason = reason_of(error)
     return ArtifactError(
         f"{artifact.path}: the graph of {configuration.subnet} does not run in ONNX Runtime "
         f"({reason}). Update onnxruntime, or export again."

@@ -11,11 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from mutualnet.budget import parse_budget
-from mutualnet.commands import save_frontier
-from mutualnet.config import RecipeChanges
+from mutualnet.commands.table import save_frontier
 from mutualnet.console import make_console
 from mutualnet.cpu import flush_denormals, tune_allocator
-from mutualnet.data import calibration_loader, part_loader, plain_loader
 from mutualnet.distributed import training_device
 from mutualnet.precision import ComputeFormat
 from mutualnet.prediction import table_format
@@ -30,8 +28,8 @@ from mutualnet.search import (
     with_finds,
 )
 from mutualnet.table import QueryTable
-from mutualnet.tabulation import TableInputs, build_table
-from mutualnet.training import load_splits, plain_task
+from mutualnet.tabulation import build_table
+from mutualnet.training import TableFormats, load_run_data, plain_task
 
 STATE = "search.json"
 """What a search has tried, in the run's directory: an interrupted one goes on from there."""
@@ -90,34 +88,21 @@ def search(
     if run.table is None:
         raise ValueError(f"{path} has no table to add to yet. Make it: mutualnet table {path}")
     table, supernet = run.table, run.supernet
-    recipe = RecipeChanges(data=data).apply(run.recipe)
-    splits = load_splits(recipe)
-    if splits.data_id != run.info["data_id"]:
-        raise ValueError(f"{recipe.data.place} must hold the data that {path} was trained on")
+    run_data = load_run_data(run, data)
     macs = _budgets(options, table)
     running = table_format(table)
     made_in = ComputeFormat.parse(table.meta.get("scoring_format", str(running)))
     supernet.to(training_device())
     check_same_machine(table, supernet)
     supernet.model.to(memory_format=made_in.layout)  # type: ignore[call-overload]
-    size, workers = recipe.table.batch_size or recipe.data.batch_size, recipe.data.num_workers
-    num_images = min(options.num_images, len(splits.select))
-
-    def calibration(count: int) -> Any:
-        return calibration_loader(
-            splits.calibration, size, num_samples=count, seed=recipe.seed, num_workers=workers,
-            rank=0, num_ranks=1,
-        )  # fmt: skip
-
+    num_images = min(options.num_images, len(run_data.splits.select))
     state = _State(path / STATE, _settings(options, run.supernet.weights_hash(), str(made_in)))
     try:
         result = search_subnets(
             supernet,
-            task=plain_task(recipe),
-            train_batches=calibration(options.num_calibration_samples),
-            select_batches=part_loader(
-                splits.select, size, 0, num_images, seed=recipe.seed, num_workers=workers
-            ),
+            task=plain_task(run_data.recipe),
+            train_batches=run_data.calibration(options.num_calibration_samples),
+            select_batches=run_data.select_part(0, num_images),
             method=options.method,
             by=options.by,
             num_widths=options.num_widths,
@@ -147,24 +132,8 @@ def search(
     found: QueryTable | None = None
     if chosen:
         with WorkProgress(console.print, console) as work:
-            inputs = TableInputs(
-                task=plain_task(recipe),
-                train_batches=calibration(recipe.table.num_calibration_samples),
-                select_batches=plain_loader(splits.select, size, num_workers=workers),
-                test_batches=(
-                    None
-                    if splits.selection.kind == "test"
-                    else plain_loader(splits.test, size, num_workers=workers)
-                ),
-                data_id=splits.data_id,
-                subnets=chosen,
-                num_calibration_samples=recipe.table.num_calibration_samples,
-                latency_runs=recipe.table.latency_runs,
-                scoring=made_in,
-                running=running,
-                meta={"select": splits.selection.to_dict()},
-                work=work,
-            )
+            formats = TableFormats(made_in, running)
+            inputs = run_data.table_inputs(formats, work, subnets=chosen)
             found = build_table(supernet, inputs)
     new = with_finds(table, found, options.method, about | {"finished": len(chosen)})
     save_table(run, new)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mutualnet.image_paths import images_below, shown
-from mutualnet.messages import first_line, shorten
+from mutualnet.messages import reason_of, shorten
 from mutualnet.runtime.manifest import Manifest
 
 _SPLITS = (("test",), ("val", "valid", "validation"))
@@ -33,7 +33,7 @@ _DAMAGED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelledImages:
+class EvaluationImages:
     """Images that were not read yet, or arrays of pixels, and what is on each."""
 
     place: str
@@ -49,7 +49,7 @@ class LabelledImages:
         return len(self.labels)
 
 
-def read_labelled(path: Path, manifest: Manifest) -> LabelledImages:
+def read_labelled(path: Path, manifest: Manifest) -> EvaluationImages:
     """Find labelled images of an artifact's classes.
 
     Args:
@@ -69,7 +69,7 @@ def read_labelled(path: Path, manifest: Manifest) -> LabelledImages:
     raise ValueError(f"labelled images must be a folder or an .npz file, got {found}")
 
 
-def _read_folder(path: Path, manifest: Manifest) -> LabelledImages:
+def _read_folder(path: Path, manifest: Manifest) -> EvaluationImages:
     if manifest.task != "classification":
         raise ValueError(
             "a folder gives each image one class, but this artifact tells several labels. Give an "
@@ -104,7 +104,7 @@ def _read_folder(path: Path, manifest: Manifest) -> LabelledImages:
             empty.append(name)
     if not files:
         raise ValueError(f"{shown(folder)} must hold images, got none in any class")
-    return LabelledImages(
+    return EvaluationImages(
         place=shown(folder),
         images=files,
         labels=np.asarray(labels, np.int64),
@@ -143,7 +143,7 @@ def _folders(folder: Path) -> list[str]:
         raise ValueError(f"{shown(folder)} must be a folder that can be listed: {reason}") from None
 
 
-def _read_arrays(path: Path, manifest: Manifest) -> LabelledImages:
+def _read_arrays(path: Path, manifest: Manifest) -> EvaluationImages:
     arrays: dict[str, Any] = {}
     try:
         if not zipfile.is_zipfile(path):
@@ -155,7 +155,7 @@ def _read_arrays(path: Path, manifest: Manifest) -> LabelledImages:
                     raise ValueError(f"it must hold the arrays images and labels, has no {name}")
                 arrays[name] = file[name]
     except _DAMAGED as error:
-        reason = first_line(error) or type(error).__name__
+        reason = reason_of(error)
         raise ValueError(f"{shown(path)} must be an .npz that can be read: {reason}") from None
     images, labels = arrays["images"], arrays["labels"]
     is_grey, is_rgb = images.ndim == 3, images.ndim == 4 and images.shape[-1] == 3
@@ -165,7 +165,7 @@ def _read_arrays(path: Path, manifest: Manifest) -> LabelledImages:
             f"{images.dtype} {images.shape}"
         )
     _check_labels(path, labels, len(images), manifest)
-    return LabelledImages(place=shown(path), images=images, labels=labels.astype(np.int64))
+    return EvaluationImages(place=shown(path), images=images, labels=labels.astype(np.int64))
 
 
 def _check_labels(path: Path, labels: np.ndarray, count: int, manifest: Manifest) -> None:

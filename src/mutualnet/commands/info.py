@@ -1,0 +1,59 @@
+"""`mutualnet info`: what of a model is elastic, what is frozen and what it costs."""
+
+from __future__ import annotations
+
+import torch
+from rich.table import Table
+
+from mutualnet.console import make_console
+from mutualnet.cost import CostModel
+from mutualnet.cpu import flush_denormals
+from mutualnet.models import create_model
+from mutualnet.space import ElasticSpace
+from mutualnet.supernet import Supernet
+
+
+def info(
+    model: str,
+    *,
+    width_range: tuple[float, float],
+    resolutions: tuple[int, ...],
+    num_classes: int,
+    depths: tuple[float, ...] = (1.0,),
+    frames: int | None = None,
+) -> None:
+    """Print what of a model is elastic, what is frozen and why, and what the grid costs.
+
+    Args:
+        model: As for `create_model`, of any kind.
+        width_range: Smallest and largest width multiplier.
+        resolutions: Sides of the inputs in pixels.
+        num_classes: Outputs of the classifier.
+        depths: Shares of the residual blocks that run.
+        frames: Of a clip, for networks that take (N, 3, T, H, W).
+    """
+    flush_denormals()
+    space = ElasticSpace(width_range=width_range, resolutions=resolutions, depths=depths)
+    side = space.resolutions[0]
+    clip = None if frames is None else torch.zeros(1, 3, frames, side, side)
+    network = create_model(model, num_classes=num_classes, any_kind=True)
+    supernet = Supernet(network, space, example_input=clip)
+    costs, console = CostModel(supernet), make_console()
+    console.print(supernet.report())
+    largest = costs.params(space.largest)
+    smallest = costs.params(space.smallest)
+    console.print(
+        f"parameters: {largest / 1e6:.4g} M at the largest width, {smallest / 1e6:.4g} M at the "
+        f"smallest: {100 * (1 - smallest / largest):.0f} % are elastic"
+    )
+    sides = [f"{side} px" for side in space.resolutions]
+    columns = ["width", *(["depth"] if len(space.depths) > 1 else []), "M params", *sides]
+    table = Table(*columns, title="millions of multiply-adds", title_justify="left")
+    per_row = len(space.resolutions)
+    for row in range(0, len(grid := space.grid()), per_row):
+        subnets = grid[row : row + per_row]
+        shown = [f"{subnets[0].width_mult:g}"]
+        shown += [f"{subnets[0].depth_mult or 1:g}"] if len(space.depths) > 1 else []
+        cells = [f"{costs.macs(subnet) / 1e6:.2f}" for subnet in subnets]
+        table.add_row(*shown, f"{costs.params(subnets[0]) / 1e6:.3f}", *cells)
+    console.print(table)

@@ -1,0 +1,84 @@
+"""`mutualnet table`: every sub-network of a run scored and timed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from mutualnet.console import make_console
+from mutualnet.cpu import flush_denormals, tune_allocator
+from mutualnet.distributed import current_ranks, from_first, process_group, training_device
+from mutualnet.precision import PLAIN, ComputeFormat
+from mutualnet.progress import WorkProgress
+from mutualnet.report import plot_frontier, print_table
+from mutualnet.run_directory import Run, load_run, save_plot, save_table
+from mutualnet.table import QueryTable
+from mutualnet.tabulation import build_table, race_table
+from mutualnet.training import TableFormats, load_run_data, table_formats
+
+_PROBE_IMAGES = 64
+"""In the batch that number formats are timed on, at most."""
+
+
+def make_table(
+    path: Path, *, data: str | None = None, is_full: bool = False, trust: bool = False
+) -> QueryTable:
+    """Make the query table of a run, its BN bank and its picture.
+
+    Args:
+        path: Directory of the run.
+        data: Folder of the images, where they are elsewhere now than when it was trained.
+        is_full: Finish every sub-network of the grid, in the weights' own number format.
+        trust: As for `load_run`.
+    """
+    flush_denormals()
+    tune_allocator()
+    with process_group():
+        return _make_table(path, data, is_full, trust)
+
+
+def _make_table(path: Path, folder: str | None, is_full: bool, trust: bool) -> QueryTable:
+    run = load_run(path, trust=trust, with_table=False)
+    data, console, ranks = load_run_data(run, folder), make_console(), current_ranks()
+    run.supernet.to(training_device())
+    formats = TableFormats(PLAIN, PLAIN) if is_full else _formats(run, data.batch_size)
+    with WorkProgress(
+        console.print if ranks.is_first else lambda line: None,
+        console if ranks.is_first else None,
+    ) as work:
+        inputs = data.table_inputs(formats, work)
+        if is_full:
+            table = build_table(run.supernet, inputs)
+        else:
+            table = race_table(
+                run.supernet,
+                inputs,
+                select_part=data.select_part,
+                num_select=len(data.splits.select),
+            )
+    if not ranks.is_first:
+        return table
+    save_table(run, table)
+    picture = save_frontier(run, table)
+    print_table(table, console)
+    console.print(f"table: {path / 'table.json'}\nplot: {picture}")
+    return table
+
+
+def save_frontier(run: Run, table: QueryTable) -> Path:
+    """Draw a table of a run into its picture, and return that one's place."""
+    model = run.recipe.model.name.rpartition(":")[2]
+    title = f"{model} on {run.recipe.data.name}: one network, every budget"
+    return save_plot(run, lambda path: plot_frontier(table, path, title=title))
+
+
+def _formats(run: Run, batch_size: int) -> TableFormats:
+    """What to score in and what to run in, as this machine is fastest."""
+    trained = run.info.get("training_format")
+    side, device = run.recipe.space.resolutions[0], training_device()
+    shape = (min(batch_size, _PROBE_IMAGES), run.info["in_channels"], side, side)
+    known = PLAIN if trained is None else ComputeFormat.parse(trained)
+    is_timed = run.recipe.table.latency_runs > 0
+    inputs = torch.zeros(shape, device=device)
+    return from_first(table_formats(run.supernet, known, inputs, one_image=is_timed))
