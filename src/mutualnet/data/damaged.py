@@ -1,4 +1,4 @@
-"""Image files of which a few may be damaged."""
+"""Files of images or clips of which a few may be damaged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from mutualnet.data.splits import LabelledImages
@@ -31,9 +30,11 @@ class ImageFiles(LabelledImages):
         root: Folder that names are relative to.
         names: Path of each file.
         labels: Class number of each file, or a row of zeros and ones per file.
-        transform: Applied to an RGB image.
+        transform: Applied to what was read.
         split: Name of the split, for messages.
         max_damaged_share: Share of files that may be damaged, in [0, 1). One file always may.
+        read: Decodes a file, and raises an error if that is damaged; an RGB image by default.
+        kind: What a file is, for messages.
     """
 
     def __init__(
@@ -41,16 +42,20 @@ class ImageFiles(LabelledImages):
         root: Path,
         names: Sequence[str],
         labels: Sequence[int] | np.ndarray,
-        transform: Callable[[Image.Image], Tensor],
+        transform: Callable[[Any], Tensor],
         *,
         split: str,
         max_damaged_share: float = 0.01,
+        read: Callable[[Path], Any] = read_image,
+        kind: str = "image",
     ) -> None:
         if not 0 <= max_damaged_share < 1:
             raise ValueError(f"max_damaged_share must be in [0, 1), got {max_damaged_share}")
         self.root = root
         self.transform = transform
         self.split = split
+        self.read = read
+        self.kind = kind
         self.max_damaged_share = max_damaged_share
         # Arrays, because forked workers copy every Python object whose reference count they touch.
         self._names = np.array([os.fsencode(name) for name in names])
@@ -83,24 +88,26 @@ class ImageFiles(LabelledImages):
         # Substitutes bring their own labels, which differ only where there are rows of them.
         return self.transform(image), int(label) if label.ndim == 0 else torch.from_numpy(label)
 
-    def _read(self, index: int) -> Image.Image | None:
+    def _read(self, index: int) -> Any | None:
         """Decode a file, or note that it is damaged and return None."""
         if self._damaged[index]:
             return None
         try:
-            return read_image(self.path(index))
-        except Exception as error:  # Pillow's decoders raise all kinds of errors.
+            return self.read(self.path(index))
+        except Exception as error:  # Decoders raise all kinds of errors.
             self._damaged[index] = 1
             logger.warning(
-                "damaged image %s (%s: %s): another %s image of its class takes its place",
+                "damaged %s %s (%s: %s): another %s %s of its class takes its place",
+                self.kind,
                 self.path(index),
                 type(error).__name__,
                 error,
                 self.split,
+                self.kind,
             )
             return None
 
-    def _read_substitute(self, index: int) -> tuple[int, Image.Image]:
+    def _read_substitute(self, index: int) -> tuple[int, Any]:
         """Decode the next sound file of the same class, starting over at the end."""
         self._check_share()
         members = np.arange(len(self))
@@ -113,8 +120,9 @@ class ImageFiles(LabelledImages):
             if image is not None:
                 return int(substitute), image
         raise ValueError(
-            f"every class must have a sound image, but all {len(members)} {self.split} images of "
-            f"the class of {self.path(index)} are damaged. Repair them or leave the class out."
+            f"every class must have a sound {self.kind}, but all {len(members)} {self.split} "
+            f"{self.kind}s of the class of {self.path(index)} are damaged. "
+            "Repair them or leave the class out."
         )
 
     def _check_share(self) -> None:
@@ -122,7 +130,7 @@ class ImageFiles(LabelledImages):
         num_damaged = int(self._damaged.sum())
         if num_damaged > allowed:
             raise ValueError(
-                f"at most {allowed} of the {len(self)} {self.split} images may be damaged "
+                f"at most {allowed} of the {len(self)} {self.split} {self.kind}s may be damaged "
                 f"(max_damaged_share={self.max_damaged_share}), got {num_damaged}: "
                 f"{shorten([str(path) for path in self.damaged])}. "
                 "Repair or remove them, or raise data.max_damaged_share."

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from torchvision.transforms import v2
 
+from mutualnet.data.files import Files, hold_out_select
 from mutualnet.data.imagefolder import load_imagefolder
-from mutualnet.data.photos import Files, hold_out_select, photo_splits, train_transform
+from mutualnet.data.photos import photo_splits, train_transform
 from mutualnet.data.splits import DataSplits, SplitSettings
 from mutualnet.messages import shorten
 

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
-from mutualnet.data import cifar, digits, imagefolder, listed, multilabel, photos
+from mutualnet.data import (
+    cifar,
+    clip_transforms,
+    clips,
+    digits,
+    imagefolder,
+    kinetics,
+    listed,
+    multilabel,
+    photos,
+)
+from mutualnet.data.clip_sampling import ClipSampling
 from mutualnet.data.preprocessing import Preprocessing
 from mutualnet.data.shares import choose_from, use_share
 from mutualnet.data.splits import DataSplits, SplitSettings
@@ -20,7 +32,9 @@ LOADERS: dict[str, Callable[..., DataSplits]] = {
     "imagefolder": imagefolder.load_imagefolder,
     "imagenet": listed.load_imagenet,
     "indoor67": listed.load_indoor67,
+    "kinetics": kinetics.load_kinetics,
     "multilabel": multilabel.load_multilabel,
+    "video_folder": clips.load_video_folder,
 }
 
 
@@ -32,7 +46,9 @@ _PHOTOS: dict[str, Callable[[int], Preprocessing]] = {
     "imagefolder": photos.photo_transform,
     "imagenet": photos.photo_transform,
     "indoor67": photos.photo_transform,
+    "kinetics": clip_transforms.frame_transform,
     "multilabel": photos.photo_transform,
+    "video_folder": clip_transforms.frame_transform,
 }
 
 
@@ -72,8 +88,8 @@ def load_data(
 
     Args:
         name: `digits` (scikit-learn's, no files needed), `cifar10`, `cifar100`, `imagenet`,
-            `food101`, `indoor67`, `imagefolder` (any folder of one folder per class) or
-            `multilabel` (a folder with `labels.csv`).
+            `food101`, `indoor67`, `imagefolder` (any folder of one folder per class),
+            `multilabel` (a folder with `labels.csv`), `kinetics` or `video_folder`.
         path: Folder that holds the data; None for digits.
         resolution: Side of the images to produce, in pixels: the largest of the space.
         select_share: Share of the train images held out to choose the table's winners, in [0, 1).
@@ -86,7 +102,8 @@ def load_data(
         policy: `autoaugment` or `fast_autoaugment` adds what a search has found, `none` nothing.
         cutout: Side of the square that Cutout blanks in train images, in pixels; 0 for none.
         **options: What one data set alone understands: `download=True` (CIFAR) or
-            `max_damaged_share=0.01` (photos).
+            `max_damaged_share=0.01` (photos and videos), `num_frames`, `stride`, `num_clips` and
+            `num_crops` (videos, see `ClipSampling`).
 
     Raises:
         ValueError: If no data set has that name, an argument is out of its range, or the folder
@@ -115,6 +132,8 @@ def load_data(
     return choose_from(data, select_from, select_share=select_share, seed=seed)
 
 
+_SAMPLING = {field.name for field in fields(ClipSampling)}
+
 LOADER_OPTIONS: dict[str, set[str]] = {
     "cifar10": {"download"},
     "cifar100": {"download"},
@@ -123,6 +142,8 @@ LOADER_OPTIONS: dict[str, set[str]] = {
     "imagefolder": {"max_damaged_share"},
     "imagenet": {"max_damaged_share"},
     "indoor67": {"max_damaged_share"},
+    "kinetics": {"max_damaged_share", *_SAMPLING},
     "multilabel": {"max_damaged_share"},
+    "video_folder": {"max_damaged_share", *_SAMPLING},
 }
 """Keyword arguments of a loader beyond those that all share."""

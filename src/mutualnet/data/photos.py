@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
 from mutualnet.data.augment import Cutout, learned_policy
-from mutualnet.data.copies import warn_of_copies
 from mutualnet.data.damaged import ImageFiles
 from mutualnet.data.draws import Draws
+from mutualnet.data.files import Files, file_splits
 from mutualnet.data.preprocessing import (
     CenterCrop,
     CropEnds,
@@ -27,14 +25,7 @@ from mutualnet.data.preprocessing import (
     Scale,
     ToTensor,
 )
-from mutualnet.data.splits import (
-    DataSplits,
-    SplitSettings,
-    check_augment,
-    hash_data,
-    stratified_split,
-)
-from mutualnet.distributed import current_ranks
+from mutualnet.data.splits import DataSplits, SplitSettings, check_augment
 from mutualnet.image_files import to_rgb
 from mutualnet.selection import Selection
 
@@ -43,17 +34,6 @@ STD = (0.229, 0.224, 0.225)
 """Mean and standard deviation of ImageNet."""
 CROP_SCALES = {"standard": (0.25, 1.0), "wide_crop": (0.08, 1.0)}
 """Share of the area that a random crop covers, by the name of the augmentation."""
-
-
-class Files(NamedTuple):
-    """Names relative to the data set's folder, and their class numbers."""
-
-    names: list[str]
-    labels: list[int]
-
-    def take(self, positions: np.ndarray) -> Files:
-        """Those at some positions."""
-        return Files([self.names[i] for i in positions], [self.labels[i] for i in positions])
 
 
 def train_transform(settings: SplitSettings) -> Callable[[Image.Image], Tensor]:
@@ -95,7 +75,9 @@ class _OneImage:
         return self.change(image[None], Draws.fresh(1))[0]
 
 
-def photo_transform(resolution: int) -> Preprocessing:
+def photo_transform(
+    resolution: int, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD
+) -> Preprocessing:
     """What turns a photo into an input, as for a test image; no data set is read."""
     return Preprocessing(
         (
@@ -106,36 +88,13 @@ def photo_transform(resolution: int) -> Preprocessing:
             CenterCrop(size=resolution),
             ToTensor(),
             Scale(),
-            Normalize(mean=MEAN, std=STD),
+            Normalize(mean=mean, std=std),
         )
     )
 
 
 def _to_tensor() -> list[torch.nn.Module]:
     return [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
-
-
-def hold_out(
-    files: Files, share: float, seed: int, purpose: str, class_names: Sequence[str]
-) -> tuple[Files, Files]:
-    """Hold a share of every class out; see `stratified_split`."""
-    kept, held_out = stratified_split(
-        files.labels,
-        share,
-        seed=seed,
-        purpose=purpose,
-        class_names=class_names,
-        keys=files.names,
-    )
-    return files.take(kept), files.take(held_out)
-
-
-def hold_out_select(
-    files: Files, settings: SplitSettings, class_names: Sequence[str]
-) -> tuple[Files, Files]:
-    """Train and select files; see `SplitSettings.hold_out_select`."""
-    kept, chosen = settings.hold_out_select(files.labels, class_names, files.names)
-    return files.take(kept), files.take(chosen)
 
 
 def photo_splits(
@@ -160,30 +119,23 @@ def photo_splits(
         max_damaged_share: Share of a split's files that may be damaged, in [0, 1). One always may.
         selection: What the select files are.
     """
-    if current_ranks().is_first:
-        warn_of_copies(root, splits, len(class_names))
     plain = photo_transform(resolution)
     transforms: dict[str, Callable[[Image.Image], Tensor]] = {
         "train": changed,
         "select": plain,
         "test": plain,
     }
-    images = {
-        split: ImageFiles(
+    return file_splits(
+        name,
+        root,
+        splits,
+        class_names,
+        lambda split, files: ImageFiles(
             root, *files, transforms[split], split=split, max_damaged_share=max_damaged_share
-        )
-        for split, files in splits.items()
-    }
-    return DataSplits(
-        name=name,
-        train=images["train"],
-        select=images["select"],
-        test=images["test"],
-        class_names=tuple(class_names),
+        ),
         mean=MEAN,
         std=STD,
         resolution=resolution,
-        data_id=hash_data(name, dict(splits)),
         eval_transform=plain,
         selection=selection,
     )

@@ -1,0 +1,110 @@
+"""From the frames of a video to a network's clips."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mutualnet.data.clip_sampling import ClipSampling
+from mutualnet.data.photos import photo_transform
+from mutualnet.data.preprocessing import (
+    CropEnds,
+    Normalize,
+    Preprocessing,
+    ResizeShortSide,
+    Scale,
+    ToTensor,
+)
+from mutualnet.video_files import VideoFrames
+
+MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
+"""Mean and standard deviation that networks for clips are trained with."""
+_JITTER = (256 / 224, 320 / 224)
+"""Short side of a train clip over the side of its crop, drawn uniformly."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomClip:
+    """Crop a clip at random, its short side drawn too, and mirror every other one.
+
+    Source: Feichtenhofer et al. 2019, https://arxiv.org/abs/1812.03982, section 4: the short side
+        is 256 to 320 pixels for crops of 224.
+    """
+
+    resolution: int
+    """Side of the result, in pixels."""
+
+    def __call__(self, read: VideoFrames) -> Tensor:
+        """Map frames to a normalised clip (C, T, H, W) by torch's generator."""
+        low, high = _JITTER
+        jitter, across, down, mirror = torch.rand(4).tolist()
+        height, width = read.frames[0].shape[:2]
+        side = min(height, width) / (low + (high - low) * jitter)
+        left, top = across * (width - side), down * (height - side)
+        box, size = (left, top, left + side, top + side), (self.resolution, self.resolution)
+        frames = {
+            id(frame): np.asarray(
+                Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR, box)
+            )
+            for frame in read.frames
+        }
+        clip = np.stack([frames[id(frame)] for frame in read.frames])
+        clip = clip[:, :, ::-1] if mirror < 0.5 else clip
+        pixels = torch.from_numpy(np.ascontiguousarray(clip.transpose(3, 0, 1, 2))).float()
+        mean, std = (torch.tensor(values).view(-1, 1, 1, 1) for values in (MEAN, STD))
+        return (pixels / 255 - mean) / std
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvenViews:
+    """Bring the frames of an evaluated video into its views, without chance."""
+
+    sampling: ClipSampling
+    """Which views."""
+    preprocessing: Preprocessing
+    """What a frame goes through where only the centre is looked at."""
+    resolution: int
+    """Side of the views, in pixels."""
+
+    def __call__(self, read: VideoFrames) -> Tensor:
+        """Map frames to views (V, C, T, H, W), or to a clip (C, T, H, W) where there is but one."""
+        known: dict[int, Tensor] = {}  # neighbouring clips share frames
+        for frame in read.frames:
+            if id(frame) not in known:
+                known[id(frame)] = self._crops(Image.fromarray(frame))
+        crops = torch.stack([known[id(frame)] for frame in read.frames])  # (clips * T, crops, ...)
+        views = crops.unflatten(0, (self.sampling.num_clips, self.sampling.num_frames))
+        views = views.permute(0, 2, 3, 1, 4, 5).flatten(0, 1)
+        return views[0] if len(views) == 1 else views
+
+    def _crops(self, frame: Image.Image) -> Tensor:
+        """(crops, C, H, W) of one frame."""
+        if self.sampling.num_crops == 1:
+            return self.preprocessing(frame)[None]
+        frame, crops = ResizeShortSide(size=self.resolution)(CropEnds()(frame)), []
+        to_input = Preprocessing((ToTensor(), Scale(), Normalize(mean=MEAN, std=STD)))
+        for share in (0.0, 0.5, 1.0):
+            left, top = (round(share * (size - self.resolution)) for size in frame.size)
+            box = (left, top, left + self.resolution, top + self.resolution)
+            crops.append(to_input(frame.crop(box)))
+        return torch.stack(crops)
+
+
+def frame_transform(resolution: int) -> Preprocessing:
+    """What a frame of an evaluated video goes through, at its centre; no data set is read."""
+    return photo_transform(resolution, MEAN, STD)
+
+
+def even_views(resolution: int, sampling: ClipSampling) -> EvenViews:
+    """What becomes of an evaluated video.
+
+    One crop is the centre of a frame whose short side is 256/224 of it; three cover frames whose
+    short side is theirs.
+    """
+    return EvenViews(
+        sampling=sampling, preprocessing=frame_transform(resolution), resolution=resolution
+    )

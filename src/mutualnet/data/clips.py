@@ -1,0 +1,127 @@
+"""Video files in one folder per class, and the three splits made of lists of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mutualnet.data.class_folders import list_class_folders
+from mutualnet.data.clip_sampling import ClipSampling, read_video
+from mutualnet.data.clip_transforms import MEAN, STD, RandomClip, even_views
+from mutualnet.data.damaged import ImageFiles
+from mutualnet.data.files import Files, file_splits
+from mutualnet.data.splits import DataSplits, SplitSettings, check_augment
+from mutualnet.selection import Selection
+from mutualnet.video_files import EXTENSIONS, require_av
+
+
+def load_video_folder(
+    path: Path | None,
+    settings: SplitSettings,
+    *,
+    max_damaged_share: float = 0.01,
+    name: str = "video_folder",
+    **sampling: Any,
+) -> DataSplits:
+    """Load videos that lie in one folder per class; the layouts are those of `load_imagefolder`.
+
+    A train clip begins anywhere in its video. The standard augmentation crops it at random, its
+    short side drawn too, and mirrors half of the clips.
+
+    Args:
+        path: The folder.
+        settings: What is held out, and how train clips are changed.
+        max_damaged_share: Share of a split's files that may be damaged, in [0, 1). One always may.
+        name: Of the data set.
+        **sampling: Fields of `ClipSampling`.
+
+    Raises:
+        ValueError: If the folder has none of the layouts, a class is empty, train and test have
+            other classes, a link leads where it must not, an argument is out of its range, or PyAV
+            is not installed.
+    """
+    chosen = ClipSampling(**sampling)
+    check_clip_settings(settings)
+    found = list_class_folders(path, settings, EXTENSIONS, "videos")
+    return clip_splits(
+        name,
+        found.root,
+        found.splits,
+        found.class_names,
+        settings,
+        chosen,
+        max_damaged_share,
+        found.selection,
+    )
+
+
+def check_clip_settings(settings: SplitSettings) -> None:
+    """Refuse what is for photos, and name the library that is missing.
+
+    Raises:
+        ValueError: If the settings are not for clips, or PyAV is not installed.
+    """
+    check_augment(settings.augment, ("standard", "none"))
+    if settings.policy != "none" or settings.cutout:
+        raise ValueError("policy and cutout are for images: leave them out where clips are trained")
+    require_av()
+
+
+def clip_splits(
+    name: str,
+    root: Path,
+    splits: dict[str, Files],
+    class_names: Sequence[str],
+    settings: SplitSettings,
+    sampling: ClipSampling,
+    max_damaged_share: float,
+    selection: Selection,
+) -> DataSplits:
+    """The splits of video files; copies of train files in the others are counted in a warning.
+
+    Args:
+        name: Of the data set.
+        root: Folder that the files' names are relative to.
+        splits: Files of `train`, `select` and `test`.
+        class_names: Name of each class number.
+        settings: How train clips are changed, and their size.
+        sampling: Which frames.
+        max_damaged_share: Share of a split's files that may be damaged, in [0, 1). One always may.
+        selection: What the select files are.
+    """
+    side, is_augmented = settings.resolution, settings.augment != "none"
+    one, views = replace(sampling, num_clips=1, num_crops=1), even_views(side, sampling)
+    changed = RandomClip(resolution=side) if is_augmented else even_views(side, one)
+
+    def make(split: str, files: Files) -> ImageFiles:
+        is_train = split == "train"
+        return ImageFiles(
+            root,
+            *files,
+            changed if is_train else views,
+            split=split,
+            max_damaged_share=max_damaged_share,
+            read=partial(
+                read_video,
+                sampling=one if is_train else sampling,
+                is_random=is_train and is_augmented,
+            ),
+            kind="clip",
+        )
+
+    return file_splits(
+        name,
+        root,
+        splits,
+        class_names,
+        make,
+        mean=MEAN,
+        std=STD,
+        resolution=side,
+        eval_transform=views.preprocessing,
+        selection=selection,
+        task="action_recognition",
+    )

@@ -1,0 +1,245 @@
+"""Decode chosen frames of a video file, each once, as upright 8-bit RGB images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mutualnet.image_paths import shown
+
+EXTENSIONS = (
+    ".mp4",
+    ".avi",
+    ".webm",
+    ".mkv",
+    ".mov",
+    ".m4v",
+    ".mpg",
+    ".mpeg",
+    ".wmv",
+    ".flv",
+    ".3gp",
+    ".ogv",
+)
+"""Endings of videos' names, in small letters."""
+LEAST_FRAMES = 2
+"""Of a file that counts as a video: a still image shows no motion."""
+_SHORT_BY_SHARE, _SHORT_BY_SECONDS = 0.1, 0.5
+"""By how much a file must end before its header says to count as cut off. A few frames may be
+missing in sound ones: AVI leaves out those that repeat the one before."""
+_MOST_LOST_SHARE = 0.5
+"""Share of the chosen frames that may stand for others because they cannot be decoded."""
+
+
+@dataclass(frozen=True)
+class FrameTimes:
+    """When the frames of a video are shown."""
+
+    seconds: np.ndarray
+    """(T) ascending, the first is 0. They need not be evenly spaced."""
+    duration: float
+    """Seconds until the last frame ends."""
+
+    def shown_at(self, seconds: np.ndarray) -> np.ndarray:
+        """Index of the frame that is on screen at each time; the last one from the end on."""
+        # Formats round times to milliseconds.
+        found = np.searchsorted(self.seconds, np.asarray(seconds) + 1e-3, side="right") - 1
+        return found.clip(0, len(self.seconds) - 1)
+
+
+@dataclass(frozen=True)
+class VideoFrames:
+    """What was read of a video file."""
+
+    frames: list[np.ndarray]
+    """uint8 (H, W, 3) each; where an index was asked for twice, the same array."""
+    problem: str | None
+    """What is wrong with the file, though it could be read; None where nothing is."""
+
+
+@dataclass(frozen=True)
+class _Index:
+    """What the packets of a file tell without being decoded."""
+
+    times: FrameTimes
+    stamps: list[int] | None
+    """Of each frame, as decoded frames carry them; None where the file has none to go by."""
+    problem: str | None
+
+
+def require_av() -> Any:
+    """The library that decodes videos.
+
+    Raises:
+        ValueError: If it is not installed.
+    """
+    try:
+        import av
+    except ImportError:
+        raise ValueError(
+            "videos need PyAV, which is not installed: pip install 'mutualnet[video]'"
+        ) from None
+    return av
+
+
+def read_frames(
+    path: str | os.PathLike[str], choose: Callable[[FrameTimes], Sequence[int] | np.ndarray]
+) -> VideoFrames:
+    """Decode frames of a video file, none of them twice.
+
+    The frames are counted without being decoded first, so that only those that are asked for, and
+    what the decoder needs to get there, are. A chosen frame that is damaged is replaced by the one
+    before it. Sound is ignored.
+
+    Args:
+        path: A file in any format that FFmpeg knows.
+        choose: Which frames, by when all of them are shown: indices, in any order.
+
+    Raises:
+        ValueError: If the file cannot be read or has fewer than two frames, or PyAV is missing.
+    """
+    av = require_av()
+    try:
+        index = _read_index(av, path)
+        count = len(index.times.seconds)
+        if count < LEAST_FRAMES:
+            hint = ": is it an image?" if count else ""
+            raise ValueError(f"a video must have at least {LEAST_FRAMES} frames, got {count}{hint}")
+        chosen = [int(number) for number in choose(index.times)]
+        found = _decode(av, path, index, set(chosen))
+    except av.error.EOFError:
+        raise ValueError("the file is cut off before anything can be read") from None
+    except av.error.FFmpegError as error:
+        raise ValueError(error.strerror or str(error)) from None
+    lost = sum(number not in found for number in chosen)
+    if not found or lost > _MOST_LOST_SHARE * len(chosen):
+        raise ValueError(f"{lost} of {len(chosen)} chosen frames cannot be decoded")
+    known = np.array(sorted(found))
+    nearest = known[np.searchsorted(known, chosen, side="right").clip(1) - 1]
+    problem = f"{lost} of {len(chosen)} frames cannot be decoded" if lost else None
+    return VideoFrames([found[int(number)] for number in nearest], index.problem or problem)
+
+
+def describe_failure(path: str | os.PathLike[str], error: Exception) -> str:
+    """One line about a file that `read_frames` refused."""
+    return f"{shown(os.fspath(path))} must be a video that can be read, got {error}"
+
+
+def _read_index(av: Any, path: str | os.PathLike[str]) -> _Index:
+    """List the frames by their packets.
+
+    Raises:
+        ValueError: If there is no picture in the file.
+    """
+    with av.open(os.fspath(path)) as container:
+        stream = _picture(container)
+        stamps, length = [], 0
+        try:
+            for packet in container.demux(stream):
+                if packet.size:
+                    stamps.append(packet.dts if packet.pts is None else packet.pts)
+                    length = packet.duration or length
+        except av.error.FFmpegError:
+            pass  # what the file has lost; its length tells below
+        rate = float(stream.average_rate or stream.guessed_rate or 30)
+        declared_frames, declared = stream.frames, _declared_seconds(container, stream)
+        unit = float(stream.time_base or 0)
+    is_timed = bool(unit) and None not in stamps and len(set(stamps)) == len(stamps)
+    if is_timed:
+        stamps.sort()
+        seconds = (np.array(stamps, dtype=np.float64) - (stamps[0] if stamps else 0)) * unit
+    else:
+        seconds = np.arange(len(stamps)) / rate
+    last = length * unit if is_timed and length else 1 / rate
+    end = (seconds[-1] if len(seconds) else 0.0) + last
+    problem = None
+    is_cut = declared is not None and end < (1 - _SHORT_BY_SHARE) * declared - _SHORT_BY_SECONDS
+    if len(stamps) < (1 - _SHORT_BY_SHARE) * declared_frames:
+        problem = f"it ends after {len(stamps)} of {declared_frames} frames"
+    elif is_cut:
+        problem = f"it ends after {end:.1f} of {declared:.1f} s"
+    return _Index(FrameTimes(seconds, float(end)), stamps if is_timed else None, problem)
+
+
+def _picture(container: Any) -> Any:
+    if not container.streams.video:
+        raise ValueError("no pictures, only sound or data")
+    stream = container.streams.video[0]
+    # Those who read many files do so in processes of their own.
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def _declared_seconds(container: Any, stream: Any) -> float | None:
+    """How long the pictures last by the file's header, if it says so."""
+    if stream.duration is not None and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    if container.duration is not None and len(container.streams) == 1:
+        return container.duration / 1e6
+    return None
+
+
+def _decode(
+    av: Any, path: str | os.PathLike[str], index: _Index, wanted: set[int]
+) -> dict[int, np.ndarray]:
+    """The wanted frames that can be had."""
+    found: dict[int, np.ndarray] = {}
+    if index.stamps is not None:
+        found = _collect(_decode_from(av, path, index.stamps, min(wanted)), wanted)
+    if not found:
+        # Stamps of packets and frames differ in odd files: go by the frames' number.
+        found = _collect(enumerate(_decode_all(av, path)), wanted)
+    return found
+
+
+def _collect(frames: Iterator[tuple[int, Any]], wanted: set[int]) -> dict[int, np.ndarray]:
+    from av.video.reformatter import VideoReformatter
+
+    convert, found, last = VideoReformatter(), {}, max(wanted)
+    for number, frame in frames:
+        if number in wanted and number not in found:
+            # One thread: starting more takes longer than the work.
+            pixels = convert.reformat(frame, format="rgb24", threads=1).to_ndarray()
+            turns = round(frame.rotation / 90) % 4
+            found[number] = np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+        if number >= last:
+            break
+    return found
+
+
+def _decode_from(
+    av: Any, path: str | os.PathLike[str], stamps: list[int], first: int
+) -> Iterator[tuple[int, Any]]:
+    """Frames with their numbers, from the last key frame before the first one on."""
+    numbers = {stamp: number for number, stamp in enumerate(stamps)}
+    with av.open(os.fspath(path)) as container:
+        stream = _picture(container)
+        if first:
+            try:
+                container.seek(stamps[first], stream=stream)
+            except av.error.FFmpegError:
+                return  # the file cannot be sought in
+        for frame in _frames(av, container, stream):
+            if frame.pts in numbers:
+                yield numbers[frame.pts], frame
+
+
+def _decode_all(av: Any, path: str | os.PathLike[str]) -> Iterator[Any]:
+    with av.open(os.fspath(path)) as container:
+        yield from _frames(av, container, _picture(container))
+
+
+def _frames(av: Any, container: Any, stream: Any) -> Iterator[Any]:
+    """Frames in the order they are shown in, without those that are damaged."""
+    try:
+        for packet in container.demux(stream):
+            try:
+                yield from packet.decode()
+            except av.error.FFmpegError:
+                continue
+    except av.error.FFmpegError:
+        return

@@ -1,0 +1,186 @@
+"""Frames of video files: chosen by time, decoded once, whatever the file is like."""
+
+from __future__ import annotations
+
+import sys
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from mutualnet import video_files
+from mutualnet.video_files import FrameTimes, describe_failure, read_frames
+from tests.videos import grey_frames, numbers_of, turn, write_sound, write_video
+
+FORMATS = pytest.mark.parametrize("ending", [".mp4", ".avi", ".webm"])
+
+
+def times_of(path):
+    """When the frames of a file are shown."""
+    found = []
+    read_frames(path, lambda times: found.append(times) or [0])
+    return found[0]
+
+
+@FORMATS
+def test_chosen_frames_come_in_the_order_asked_for(tmp_path, ending):
+    path = write_video(tmp_path / f"a{ending}", grey_frames(20))
+    read = read_frames(path, lambda times: [17, 2, 9, 2, 0])
+    assert numbers_of(read.frames) == [17, 2, 9, 2, 0]
+    assert read.frames[1] is read.frames[3]
+    assert read.frames[0].dtype == np.uint8
+    assert read.frames[0].shape == (32, 48, 3)
+    assert read.problem is None
+
+
+@FORMATS
+def test_times_are_those_of_the_file(tmp_path, ending):
+    times = times_of(write_video(tmp_path / f"a{ending}", grey_frames(20), rate=10))
+    np.testing.assert_allclose(times.seconds, np.arange(20) / 10, atol=2e-3)
+    assert times.duration == pytest.approx(2.0, abs=0.01)
+
+
+@pytest.mark.parametrize("first", [0, 31, 47])
+def test_a_part_of_a_long_video_is_what_decoding_all_of_it_gives(tmp_path, first):
+    """Frames refer to later ones, and to key frames that are seldom."""
+    rng = np.random.default_rng(0)
+    pixels = [rng.integers(0, 255, (32, 48, 3), dtype=np.uint8) for _ in range(50)]
+    options = {"bf": "3", "g": "12", "x264-params": "scenecut=0"}
+    path = write_video(tmp_path / "a.mp4", pixels, options=options)
+    with av.open(str(path)) as container:
+        everything = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+    assert len(everything) == 50
+    part = read_frames(path, lambda times: range(first, first + 3)).frames
+    for found, expected in zip(part, everything[first : first + 3], strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".webm"])
+def test_frames_that_are_not_evenly_spaced_are_chosen_by_time(tmp_path, ending):
+    milliseconds = [0, 100, 150, 1000, 1040, 1500]
+    path = write_video(tmp_path / f"a{ending}", grey_frames(6), milliseconds=milliseconds)
+    times = times_of(path)
+    np.testing.assert_allclose(times.seconds, np.array(milliseconds) / 1000, atol=1e-3)
+    read = read_frames(path, lambda t: t.shown_at([0.0, 0.5, 0.999, 1.2, 9.0]))
+    assert numbers_of(read.frames) == [0, 2, 3, 4, 5]
+
+
+def test_a_moment_shows_the_last_frame_that_has_begun():
+    times = FrameTimes(np.array([0.0, 0.5, 1.0]), 1.5)
+    assert times.shown_at([-1, 0, 0.4, 0.4995, 0.5, 2]).tolist() == [0, 0, 0, 1, 1, 2]
+
+
+def test_nothing_is_decoded_twice(tmp_path, monkeypatch):
+    decoded = []
+
+    def counting(*arguments):
+        for frame in frames(*arguments):
+            decoded.append(frame.pts)
+            yield frame
+
+    frames = video_files._frames
+    monkeypatch.setattr(video_files, "_frames", counting)
+    path = write_video(tmp_path / "a.mp4", grey_frames(20))
+    read_frames(path, lambda times: np.tile(np.arange(20), 10))
+    assert len(decoded) == len(set(decoded)) == 20
+
+
+@FORMATS
+def test_sound_is_ignored(tmp_path, ending):
+    path = write_video(tmp_path / f"a{ending}", grey_frames(8), sound=True)
+    with av.open(str(path)) as container:
+        assert len(container.streams.audio) == 1
+    assert numbers_of(read_frames(path, lambda times: [7, 3]).frames) == [7, 3]
+
+
+@pytest.mark.parametrize("quarter_turns", [1, 2, 3])
+def test_frames_are_upright(tmp_path, quarter_turns):
+    frames = grey_frames(4)
+    for frame in frames:
+        frame[:16, :24] = 240
+    path = write_video(tmp_path / "a.mp4", frames)
+    turn(path, quarter_turns)
+    read = read_frames(path, lambda times: [0]).frames[0]
+    expected = np.rot90(frames[0], -quarter_turns)  # what players do, which is clockwise
+    assert read.shape == expected.shape
+    assert np.abs(read.astype(int) - expected).mean() < 8
+
+
+@pytest.mark.parametrize(
+    ("ending", "options"), [(".avi", None), (".webm", None), (".mp4", {"movflags": "faststart"})]
+)
+def test_a_file_that_is_cut_off_is_read_as_far_as_it_goes(tmp_path, ending, options):
+    rng = np.random.default_rng(0)
+    pixels = [rng.integers(0, 255, (64, 96, 3), dtype=np.uint8) for _ in range(40)]
+    path = write_video(tmp_path / f"a{ending}", pixels, container_options=options)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    read = read_frames(path, lambda times: [0, len(times.seconds) - 1])
+    assert len(read.frames) == 2
+    assert read.problem.startswith("it ends after ")
+    assert 10 < len(times_of(path).seconds) < 30
+
+
+def test_a_damaged_frame_is_replaced_and_told(tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = [rng.integers(0, 255, (64, 96, 3), dtype=np.uint8) for _ in range(10)]
+    path = write_video(tmp_path / "a.avi", pixels, options={"g": "1"})
+    with av.open(str(path)) as container:
+        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    content = bytearray(path.read_bytes())
+    for position, size in (packets[4], packets[5]):
+        content[position + 8 : position + size - 8] = bytes(size - 16)
+    path.write_bytes(content)
+    read = read_frames(path, lambda times: range(10))
+    assert read.problem == "2 of 10 frames cannot be decoded"
+    assert read.frames[4] is read.frames[3]
+    assert read.frames[5] is read.frames[3]
+    assert read.frames[6] is not read.frames[3]
+    with pytest.raises(ValueError, match="2 of 3 chosen frames cannot be decoded"):
+        read_frames(path, lambda times: [4, 5, 6])
+
+
+def hostile(path, kind):
+    if kind == "text":
+        path.write_text("not a video")
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "one frame":
+        write_video(path, grey_frames(1))
+    elif kind == "image":
+        Image.new("RGB", (32, 32)).save(path, format="PNG")
+    elif kind == "sound":
+        with av.open(str(path), "w") as container:
+            write_sound(container, container.add_stream("aac", 48000))
+    elif kind == "cut off header":
+        write_video(path, grey_frames(20))
+        path.write_bytes(path.read_bytes()[:-400])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("text", "Invalid data found"),
+        ("empty", "Invalid data found"),
+        ("nothing", "No such file"),
+        ("one frame", r"at least 2 frames, got 1: is it an image\?"),
+        ("image", r"at least 2 frames, got 1: is it an image\?"),
+        ("sound", "no pictures, only sound or data"),
+        ("cut off header", "the file is cut off before anything can be read"),
+    ],
+)
+def test_what_is_no_video_is_refused_in_one_line(tmp_path, kind, reason):
+    path = hostile(tmp_path / "a.mp4", kind)
+    with pytest.raises(ValueError, match=reason) as caught:
+        read_frames(path, lambda times: [0])
+    line = describe_failure(path, caught.value)
+    assert line.startswith(f"{path} must be a video that can be read, got ")
+    assert "\n" not in line
+
+
+def test_the_missing_library_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ValueError, match=r"videos need PyAV.* pip install 'mutualnet\[video\]'"):
+        read_frames(tmp_path / "a.mp4", lambda times: [0])
