@@ -26,6 +26,7 @@ PRIVATE = (
     "data",
     "export",
     "heads",
+    "run_directory",
     "runtime",
     "search",
     "supernet",

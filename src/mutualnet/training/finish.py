@@ -19,9 +19,9 @@ from mutualnet.run_directory import (
     INFO,
     network_name,
     save_heads,
-    save_peers,
     save_run,
     seal_run,
+    write_peers_info,
 )
 from mutualnet.tasks import Classification, Score, Task
 from mutualnet.training.history import Validation
@@ -103,7 +103,7 @@ def save_networks(
         if score is not None:
             logger.info("%s: %s", _title(setup, index), _describe_score(score, setup.task))
     if len(setup.networks) > 1:
-        save_peers(place, len(setup.networks), run_info)
+        write_peers_info(place, len(setup.networks), run_info)
         seal_run(place)
 
 
