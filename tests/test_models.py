@@ -271,7 +271,7 @@ def test_networks_of_other_kinds_are_made_where_they_are_asked_for():
         ("torchvision:resnet19", "Did you mean torchvision:resnet18"),
         ("timm:wrn16_1", "no network is called 'timm:wrn16_1'"),
         ("torchvision:fasterrcnn_resnet50_fpn", "no network is called"),
-        ("qqqqq", "no network is called 'qqqqq'. Ours are densenet40_12, mobilenet_v1_cifar, "),
+        ("qqqqq", "no network is called 'qqqqq'. Ours are densenet40_12, faster_rcnn, "),
         ("hf-hub:timm/resnet18", "must be timm:NAME, torchvision:NAME, a bare NAME or"),
         ("timm:hf-hub:timm/resnet18", "must be timm:NAME, torchvision:NAME, a bare NAME or"),
         ("no_such_package:net", r"got 'no_such_package:net' \(No module named"),

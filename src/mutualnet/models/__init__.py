@@ -21,6 +21,7 @@ from mutualnet.models.cifar_resnet import (
     resnet110_cifar,
     resnet164_cifar,
 )
+from mutualnet.models.detection import faster_rcnn, mask_rcnn, retinanet
 from mutualnet.models.registry import create_model
 from mutualnet.models.scaled import mobilenet_v1_scaled
 from mutualnet.models.video import X3D, Slow, SlowFast
@@ -34,6 +35,8 @@ __all__ = [
     "WideResNet",
     "create_model",
     "densenet40_12",
+    "faster_rcnn",
+    "mask_rcnn",
     "mobilenet_v1_cifar",
     "mobilenet_v1_cifar_8x8",
     "mobilenet_v1_scaled",
@@ -42,6 +45,7 @@ __all__ = [
     "resnet56_cifar",
     "resnet110_cifar",
     "resnet164_cifar",
+    "retinanet",
     "wrn16_1",
     "wrn16_2",
     "wrn16_4",

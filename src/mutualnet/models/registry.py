@@ -12,11 +12,13 @@ import torchvision
 from torch import nn
 
 from mutualnet.messages import first_line
-from mutualnet.models import cifar, cifar_densenet, cifar_resnet, scaled, video
+from mutualnet.models import cifar, cifar_densenet, cifar_resnet, detection, scaled, video
 from mutualnet.user_functions import find_function
 
 OWN_MODELS: dict[str, Callable[..., nn.Module]] = {
     "densenet40_12": cifar_densenet.densenet40_12,
+    "faster_rcnn": detection.faster_rcnn,
+    "mask_rcnn": detection.mask_rcnn,
     "mobilenet_v1_cifar": cifar.mobilenet_v1_cifar,
     "mobilenet_v1_cifar_8x8": cifar.mobilenet_v1_cifar_8x8,
     "mobilenet_v1_scaled": scaled.mobilenet_v1_scaled,
@@ -25,6 +27,7 @@ OWN_MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet56_cifar": cifar_resnet.resnet56_cifar,
     "resnet110_cifar": cifar_resnet.resnet110_cifar,
     "resnet164_cifar": cifar_resnet.resnet164_cifar,
+    "retinanet": detection.retinanet,
     "slow_r50": video.Slow,
     "slowfast_r50": video.SlowFast,
     "wrn16_1": cifar.wrn16_1,
