@@ -39,10 +39,10 @@ clean:
 $(READY): pyproject.toml
 ifdef UV
 	test -x $(BIN)/python || uv venv --python $(PYTHON) $(VENV)
-	uv pip install --python $(BIN)/python -e '.[train,runtime,signing,export,video,dev]'
+	uv pip install --python $(BIN)/python -e '.[train,runtime,signing,export,video,detection,dev]'
 else
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --upgrade pip
-	$(BIN)/python -m pip install -e '.[train,runtime,signing,export,video,dev]'
+	$(BIN)/python -m pip install -e '.[train,runtime,signing,export,video,detection,dev]'
 endif
 	touch $@

@@ -111,3 +111,65 @@ WRITERS = {
     "multilabel": write_multilabel,
 }
 """How to write each data set; digits come with scikit-learn."""
+
+
+def write_coco(
+    folder: Path, train: int = 6, val: int = 3, side: int = 48, suffix: str = "2017"
+) -> None:
+    """Photos of a red box and a green ellipse, or of nothing, in the files and folders of COCO.
+
+    Boxes have polygons, ellipses run lengths; the last image of a split has a crowd too.
+    """
+    categories = [{"id": 3, "name": "box"}, {"id": 7, "name": "ellipse"}]
+    (folder / "annotations").mkdir(parents=True, exist_ok=True)
+    for part, count in (("train", train), ("val", val)):
+        images, annotations = [], []
+        for number in range(count):
+            rng = np.random.default_rng(1000 * (part == "val") + number)
+            height, width = side, side + 8 * (number % 3)
+            pixels = rng.integers(0, 30, (height, width, 3))
+            name = f"{part}{number:03d}.png"
+            images.append({"id": 10 + number, "file_name": name, "width": width, "height": height})
+            for kind in (0, 1) if number else ():
+                w, h = (int(value) for value in rng.integers(side // 4, side // 2, 2))
+                x, y = int(rng.integers(0, width - w)), int(rng.integers(0, height - h))
+                mask = _box_mask(height, width, (x, y, w, h), round_=bool(kind))
+                pixels[mask, kind] = 220
+                is_crowd = int(kind and number == count - 1)
+                corners = [x, y, x + w, y, x + w, y + h, x, y + h]
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": 10 + number,
+                        "category_id": (3, 7)[kind],
+                        "bbox": [x, y, w, h],
+                        "area": int(mask.sum()),
+                        "iscrowd": is_crowd,
+                        "segmentation": run_lengths(mask) if kind else [corners],
+                    }
+                )
+            place = folder / f"{part}{suffix}" / name
+            place.parent.mkdir(exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(place)
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        path = folder / "annotations" / f"instances_{part}{suffix}.json"
+        path.write_text(json.dumps(content))
+
+
+def _box_mask(
+    height: int, width: int, box: tuple[int, int, int, int], *, round_: bool
+) -> np.ndarray:
+    x, y, w, h = box
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    across, down = (columns - x) / w * 2 - 1, (rows - y) / h * 2 - 1
+    if round_:
+        return across**2 + down**2 < 1
+    return (np.abs(across) < 1) & (np.abs(down) < 1)
+
+
+def run_lengths(mask: np.ndarray) -> dict[str, list[int]]:
+    """Uncompressed run lengths of a mask (H, W), column by column, zeros first."""
+    flat = np.concatenate([[0], mask.T.ravel().astype(int), [0]])
+    edges = np.flatnonzero(np.diff(flat)).tolist()
+    places = [0, *edges] + ([mask.size] if not edges or edges[-1] != mask.size else [])
+    return {"size": list(mask.shape), "counts": np.diff(places).tolist()}

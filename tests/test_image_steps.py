@@ -37,7 +37,7 @@ def test_resizing_follows_the_rules_of_pytorch(before, after, align_corners, ant
     np.testing.assert_allclose(found, expected.numpy(), atol=3e-6)
 
 
-@pytest.mark.parametrize("name", ["imagefolder", "cifar10", "digits"])
+@pytest.mark.parametrize("name", ["imagefolder", "cifar10", "digits", "coco"])
 @pytest.mark.parametrize("size", [(300, 200), (97, 141), (32, 32), (11, 40)])
 @pytest.mark.parametrize("resolution", [32, 24])
 def test_arrays_equal_the_tensors_of_evaluation(name, size, resolution):

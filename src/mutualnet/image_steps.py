@@ -87,6 +87,29 @@ class ResizeShortSide:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ResizeSides:
+    """Resize with the aspect kept, by Pillow, so that neither side gets longer than it may."""
+
+    name: ClassVar[str] = "resize_sides"
+    short: int
+    """Of the short side, in pixels, unless the long one would get too long."""
+    long: int
+    """Most pixels of the long side."""
+    interpolation: str = "bilinear"
+    antialias: bool = True
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Map to an image as large as the sides allow."""
+        size = self.size_of(image.width, image.height)
+        return image if size == image.size else image.resize(size, _filter(self.interpolation))
+
+    def size_of(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of the result, in pixels."""
+        scale = min(self.short / min(width, height), self.long / max(width, height))
+        return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+@dataclass(frozen=True, kw_only=True)
 class CenterCrop:
     """Keep the central square; what an image lacks is black."""
 
@@ -217,6 +240,22 @@ class ResizeToConfiguration:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShrinkToConfiguration:
+    """Shrink a normalised image with the aspect kept until its short side is a sub-network's."""
+
+    name: ClassVar[str] = "shrink_to_configuration"
+    interpolation: str = "bilinear"
+    align_corners: bool = False
+    antialias: bool = True
+
+    def __call__(self, image: Any, side: int) -> Any:
+        """Map (C, H, W) to one that is not larger; a short side up to `side` passes through."""
+        height, width = image.shape[-2:]
+        size = shrunk_size(height, width, side)
+        return resize_array(image, size, self.align_corners, self.antialias)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TaskScaling:
     """Stands for what a task of the user's own makes of a batch, which only its code knows."""
 
@@ -237,6 +276,7 @@ STEPS: tuple[type, ...] = (
     Decode,
     CropEnds,
     ResizeShortSide,
+    ResizeSides,
     CenterCrop,
     ResizeCentralSquare,
     ToTensor,
@@ -246,7 +286,7 @@ STEPS: tuple[type, ...] = (
     ScaleAndNormalize,
 )
 """What an image can go through before its last step."""
-LAST_STEPS: tuple[type, ...] = (ResizeToConfiguration, TaskScaling)
+LAST_STEPS: tuple[type, ...] = (ResizeToConfiguration, ShrinkToConfiguration, TaskScaling)
 _FIXED = ("orientation", "background", "wide_values", "layout", "divisor")
 """What a step tells for the reader: it has one value only."""
 
@@ -292,20 +332,30 @@ class ImageSteps:
         return cls(tuple(_read(s, cls.kinds) for s in steps), _read(last, cls.last_kinds))
 
 
-def resize_array(images: np.ndarray, side: int, align_corners: bool, antialias: bool) -> np.ndarray:
+def shrunk_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """Height and width of an image when its short side is brought down to some pixels."""
+    scale = min(1.0, short_side / min(height, width))
+    return round(height * scale), round(width * scale)
+
+
+def resize_array(
+    images: np.ndarray, size: int | tuple[int, int], align_corners: bool, antialias: bool
+) -> np.ndarray:
     """Resize bilinearly by the rules of `torch.nn.functional.interpolate`.
 
     Args:
         images: float32 (..., H, W).
-        side: Of the result's square, in pixels; equal sizes pass through.
+        size: Height and width of the result, or the side of a square, in pixels; equal sizes pass
+            through.
         align_corners: Whether the corners' pixels keep their places, rather than the corners.
         antialias: Whether to average over what a pixel of the result covers.
     """
     height, width = images.shape[-2:]
-    if (height, width) == (side, side):
+    new_height, new_width = (size, size) if isinstance(size, int) else size
+    if (height, width) == (new_height, new_width):
         return images
-    rows = _weights(height, side, align_corners, antialias)
-    columns = _weights(width, side, align_corners, antialias)
+    rows = _weights(height, new_height, align_corners, antialias)
+    columns = _weights(width, new_width, align_corners, antialias)
     return np.ascontiguousarray(rows @ images @ columns.T)
 
 
@@ -363,7 +413,7 @@ def _read(values: Any, kinds: Sequence[type]) -> Any:
 def _check(step: str, key: str, value: Any) -> None:
     """Refuse what a step cannot have; what follows must not depend on a stranger's file."""
     problem = None
-    if key in ("size", "max_aspect"):
+    if key in ("size", "short", "long", "max_aspect"):
         is_count = isinstance(value, int) and not isinstance(value, bool)
         if not is_count or not 1 <= value <= _MAX_SIDE:
             problem = f"a whole number from 1 to {_MAX_SIDE}"

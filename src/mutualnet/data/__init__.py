@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from mutualnet.data.coco import AnnotatedPhotos, Truth
+from mutualnet.data.coco_json import AnnotatedImage, Annotation
+from mutualnet.data.coco_masks import encode_masks, mask_tools, to_runs
 from mutualnet.data.feeding import (
     TrainBatches,
     calibration_loader,
@@ -12,21 +15,32 @@ from mutualnet.data.feeding import (
 from mutualnet.data.load import load_data, photo_transform
 from mutualnet.data.noise import NoisyLabels
 from mutualnet.data.preprocessing import Preprocessing, ResizeToConfiguration, TaskScaling
+from mutualnet.data.scaled_objects import Target, scale_boxes, scale_objects
 from mutualnet.data.splits import DataSplits, LabelledImages, hash_data
 
 __all__ = [
+    "AnnotatedImage",
+    "AnnotatedPhotos",
+    "Annotation",
     "DataSplits",
     "LabelledImages",
     "NoisyLabels",
     "Preprocessing",
     "ResizeToConfiguration",
+    "Target",
     "TaskScaling",
     "TrainBatches",
+    "Truth",
     "calibration_loader",
+    "encode_masks",
     "hash_data",
     "load_data",
+    "mask_tools",
     "part_loader",
     "photo_transform",
     "plain_loader",
+    "scale_boxes",
+    "scale_objects",
+    "to_runs",
     "train_loader",
 ]

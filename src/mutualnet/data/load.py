@@ -12,6 +12,7 @@ from mutualnet.data import (
     cifar,
     clip_transforms,
     clips,
+    coco,
     digits,
     imagefolder,
     kinetics,
@@ -27,6 +28,8 @@ from mutualnet.data.splits import DataSplits, SplitSettings
 LOADERS: dict[str, Callable[..., DataSplits]] = {
     "cifar10": cifar.load_cifar10,
     "cifar100": cifar.load_cifar100,
+    "coco": coco.load_coco,
+    "coco_boxes": coco.load_coco_boxes,
     "digits": digits.load_digits,
     "food101": listed.load_food101,
     "imagefolder": imagefolder.load_imagefolder,
@@ -41,6 +44,8 @@ LOADERS: dict[str, Callable[..., DataSplits]] = {
 _PHOTOS: dict[str, Callable[[int], Preprocessing]] = {
     "cifar10": cifar.photo_transform,
     "cifar100": cifar.photo_transform,
+    "coco": coco.photo_transform,
+    "coco_boxes": coco.photo_transform,
     "digits": digits.photo_transform,
     "food101": photos.photo_transform,
     "imagefolder": photos.photo_transform,
@@ -89,9 +94,12 @@ def load_data(
     Args:
         name: `digits` (scikit-learn's, no files needed), `cifar10`, `cifar100`, `imagenet`,
             `food101`, `indoor67`, `imagefolder` (any folder of one folder per class),
-            `multilabel` (a folder with `labels.csv`), `kinetics` or `video_folder`.
+            `multilabel` (a folder with `labels.csv`), `coco` (objects with masks, in COCO's files
+            and folders) `coco_boxes` (without), `kinetics` or
+            `video_folder`.
         path: Folder that holds the data; None for digits.
-        resolution: Side of the images to produce, in pixels: the largest of the space.
+        resolution: Side of the images to produce, in pixels: the largest of the space. Photos with
+            objects keep their aspect, and this is their short side.
         select_share: Share of the train images held out to choose the table's winners, in [0, 1).
             With 0 all are trained on, and a tenth of those chooses.
         select_from: `test` chooses on the test split, which then tells nothing about new images.
@@ -137,6 +145,8 @@ _SAMPLING = {field.name for field in fields(ClipSampling)}
 LOADER_OPTIONS: dict[str, set[str]] = {
     "cifar10": {"download"},
     "cifar100": {"download"},
+    "coco": {"max_damaged_share"},
+    "coco_boxes": {"max_damaged_share"},
     "digits": set(),
     "food101": {"max_damaged_share"},
     "imagefolder": {"max_damaged_share"},

@@ -17,8 +17,10 @@ from mutualnet.image_steps import (
     Decode,
     ResizeCentralSquare,
     ResizeShortSide,
+    ResizeSides,
     Step,
     TaskScaling,
+    shrunk_size,
 )
 
 
@@ -83,19 +85,33 @@ class ResizeToConfiguration(image_steps.ResizeToConfiguration):
         return _interpolate(images, side, self.interpolation, self.align_corners, self.antialias)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShrinkToConfiguration(image_steps.ShrinkToConfiguration):
+    """Shrink a normalised image with the aspect kept, on its device.
+
+    Differs: MMDetection, which the MutualNet paper's detectors were trained with, resizes the
+        original image without a filter; what is made here from the largest one is averaged.
+    """
+
+    def __call__(self, image: Tensor, side: int) -> Tensor:
+        """Map (C, H, W) to one that is not larger; a short side up to `side` passes through."""
+        height, width = image.shape[-2:]
+        size = shrunk_size(height, width, side)
+        return _interpolate(image, size, self.interpolation, self.align_corners, self.antialias)
+
+
 def _per_channel(values: tuple[float, ...]) -> Tensor:
     return torch.tensor(values).view(-1, 1, 1)
 
 
 def _interpolate(
-    images: Tensor, side: int, mode: str, align_corners: bool, antialias: bool
+    images: Tensor, size: int | tuple[int, int], mode: str, align_corners: bool, antialias: bool
 ) -> Tensor:
-    if images.shape[-2:] == (side, side):
+    size = (size, size) if isinstance(size, int) else size
+    if images.shape[-2:] == size:
         return images
     batch = images if images.dim() == 4 else images[None]
-    batch = F.interpolate(
-        batch, (side, side), mode=mode, align_corners=align_corners, antialias=antialias
-    )
+    batch = F.interpolate(batch, size, mode=mode, align_corners=align_corners, antialias=antialias)
     return batch if images.dim() == 4 else batch[0]
 
 
@@ -104,12 +120,13 @@ class Preprocessing(image_steps.ImageSteps):
     """All that an image goes through before a network sees it, in order, to a tensor."""
 
     steps: tuple[Step, ...]
-    last: ResizeToConfiguration | TaskScaling = ResizeToConfiguration()
+    last: ResizeToConfiguration | ShrinkToConfiguration | TaskScaling = ResizeToConfiguration()
     """What brings the result to the resolution of a sub-network."""
     kinds: ClassVar[tuple[type, ...]] = (
         Decode,
         CropEnds,
         ResizeShortSide,
+        ResizeSides,
         CenterCrop,
         ResizeCentralSquare,
         ToTensor,
@@ -118,7 +135,11 @@ class Preprocessing(image_steps.ImageSteps):
         Normalize,
         ScaleAndNormalize,
     )
-    last_kinds: ClassVar[tuple[type, ...]] = (ResizeToConfiguration, TaskScaling)
+    last_kinds: ClassVar[tuple[type, ...]] = (
+        ResizeToConfiguration,
+        ShrinkToConfiguration,
+        TaskScaling,
+    )
 
     def __call__(self, image: Image.Image, resolution: int | None = None) -> Tensor:
         """Map a PIL image of any mode or size to normalised floats (C, H, W).
