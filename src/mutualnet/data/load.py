@@ -95,8 +95,7 @@ def load_data(
         name: `digits` (scikit-learn's, no files needed), `cifar10`, `cifar100`, `imagenet`,
             `food101`, `indoor67`, `imagefolder` (any folder of one folder per class),
             `multilabel` (a folder with `labels.csv`), `coco` (objects with masks, in COCO's files
-            and folders) `coco_boxes` (without), `kinetics` or
-            `video_folder`.
+            and folders), `coco_boxes` (without), `kinetics` or `video_folder`.
         path: Folder that holds the data; None for digits.
         resolution: Side of the images to produce, in pixels: the largest of the space. Photos with
             objects keep their aspect, and this is their short side.
