@@ -124,6 +124,34 @@ def read_frames(
     return VideoFrames([found[int(number)] for number in nearest], index.problem or problem)
 
 
+def upright_frames(path: str | os.PathLike[str]) -> Iterator[tuple[float, np.ndarray]]:
+    """All frames of a video that can be decoded, one after the other, each with its time.
+
+    Args:
+        path: A file in any format that FFmpeg knows.
+
+    Yields:
+        Seconds since the first frame, and uint8 (H, W, 3).
+
+    Raises:
+        ValueError: If the file cannot be read, or PyAV is missing.
+    """
+    av = require_av()
+    from av.video.reformatter import VideoReformatter
+
+    convert, first = VideoReformatter(), None
+    try:
+        with av.open(os.fspath(path)) as container:
+            stream = _picture(container)
+            rate = float(stream.average_rate or stream.guessed_rate or 30)
+            for number, frame in enumerate(_frames(av, container, stream)):
+                seconds = number / rate if frame.time is None else frame.time
+                first = seconds if first is None else first
+                yield seconds - first, _upright(frame, convert)
+    except av.error.FFmpegError as error:
+        raise ValueError(error.strerror or str(error)) from None
+
+
 def describe_failure(path: str | os.PathLike[str], error: Exception) -> str:
     """One line about a file that `read_frames` refused."""
     return f"{shown(os.fspath(path))} must be a video that can be read, got {error}"
@@ -202,13 +230,18 @@ def _collect(frames: Iterator[tuple[int, Any]], wanted: set[int]) -> dict[int, n
     convert, found, last = VideoReformatter(), {}, max(wanted)
     for number, frame in frames:
         if number in wanted and number not in found:
-            # One thread: starting more takes longer than the work.
-            pixels = convert.reformat(frame, format="rgb24", threads=1).to_ndarray()
-            turns = round(frame.rotation / 90) % 4
-            found[number] = np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+            found[number] = _upright(frame, convert)
         if number >= last:
             break
     return found
+
+
+def _upright(frame: Any, convert: Any) -> np.ndarray:
+    """The pixels (H, W, 3) of a decoded frame, as the camera was held."""
+    # One thread: starting more takes longer than the work.
+    pixels = convert.reformat(frame, format="rgb24", threads=1).to_ndarray()
+    turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
 
 def _decode_from(
