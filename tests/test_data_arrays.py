@@ -286,7 +286,7 @@ def test_the_other_cifar_is_refused(mosaics):
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("cifar", {}, r"one of cifar10, cifar100, coco, coco_boxes, digits, .*, got 'cifar'. Did you mean"),
+        ("cifar", {}, r"one of cifar10, cifar100, coco, .*, got 'cifar'. Did you mean"),
         ("digits", {"resolution": 0}, "resolution must be a whole number of pixels >= 1, got 0"),
         ("digits", {"resolution": 8.5}, "resolution must be a whole number of pixels"),
         ("digits", {"path": "x"}, "path must be None for digits"),
