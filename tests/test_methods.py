@@ -83,3 +83,26 @@ def test_random_widths_come_from_a_list_where_there_is_one():
 def test_a_rule_checks_itself(values, message):
     with pytest.raises(ValueError, match=message):
         SandwichRule(**values)
+
+
+CLIPS = ElasticSpace(resolutions=(32, 16), frames=(8, 4, 2))
+
+
+def test_frames_are_drawn_as_resolutions_are():
+    rng = np.random.default_rng(0)
+    drawn = [METHODS["mutualnet"].draw(CLIPS, rng) for _ in range(200)]
+    assert {step[0].num_frames for step in drawn} == {8}
+    assert all({step[place].num_frames for step in drawn} == {8, 4, 2} for place in (1, 2, 3))
+    assert {(s.resolution, s.num_frames) for step in drawn for s in step[1:]} == {
+        (side, frames) for side in (32, 16) for frames in (8, 4, 2)
+    }
+    shared = [METHODS["us_net_multi_scale"].draw(CLIPS, rng) for _ in range(50)]
+    assert all(len({s.num_frames for s in step}) == 1 for step in shared)
+    assert {step[0].num_frames for step in shared} == {8, 4, 2}
+    assert {s.num_frames for s in METHODS["us_net"].draw(CLIPS, rng)} == {8}
+
+
+def test_a_network_alone_is_trained_on_all_frames():
+    assert METHODS["independent"].space(CLIPS).frames == (8,)
+    assert METHODS["mutualnet"].space(CLIPS, frames=(4, 2)).frames == (4, 2)
+    assert METHODS["multi_scale"].space(CLIPS).frames == (8, 4, 2)

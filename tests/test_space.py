@@ -98,7 +98,7 @@ def test_a_list_of_widths_takes_the_place_of_the_range():
         ({"width_mult": 0.2}, r"width_mult must be in \[0.25, 1\], .* got 0.2. Widen the space"),
         ({"group_widths": {"a": 1.2}}, r"width_mult must be in \[0.25, 1\], .* got 1.2"),
         ({"resolution": 100}, r"resolution must be one of \(224, 192, 160, 128\), got 100"),
-        ({"num_frames": 8}, "num_frames is not elastic in this space, leave it None"),
+        ({"num_frames": 8}, "num_frames must be None in a space of images, got 8"),
         ({"depth_mult": 0.5}, "depth_mult is not elastic in this space, leave it None"),
     ],
 )
@@ -141,3 +141,32 @@ def test_the_model_is_the_base_network_or_the_widest(width_range, expected):
 def test_a_space_checks_itself(values, message):
     with pytest.raises(ValueError, match=message):
         ElasticSpace(**values)
+
+
+def test_frames_are_a_dimension_of_the_grid():
+    space = ElasticSpace(width_range=(0.5, 1), width_step=0.5, resolutions=(16, 8), frames=(2, 8))
+    assert space.frames == (8, 2)
+    assert space.largest.num_frames == 8
+    assert space.smallest == Subnet(width_mult=0.5, resolution=8, num_frames=2)
+    assert [(s.resolution, s.num_frames) for s in space.grid()[:4]] == [
+        (16, 8), (16, 2), (8, 8), (8, 2)
+    ]  # fmt: skip
+    assert len(space.grid()) == 8
+    for subnet in space.grid():
+        space.check(subnet)
+    with pytest.raises(ValueError, match=r"num_frames must be one of \(8, 2\), got None"):
+        space.check(Subnet(resolution=16))
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        ((), r"frames must be whole numbers >= 1, got \(\)"),
+        ((8, 0), r"frames must be whole numbers >= 1, got \(8, 0\)"),
+        ((2000,), "frames must be at most 1024, got 2000"),
+        (tuple(range(1, 200)), "the grid must have at most 4096 .* 199 numbers of frames"),
+    ],
+)
+def test_frames_that_make_no_sense_are_refused(frames, message):
+    with pytest.raises(ValueError, match=message):
+        ElasticSpace(frames=frames)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mutualnet import ElasticSpace, Subnet, Supernet
+from mutualnet.cost import CostModel
 from mutualnet.models import X3D, Slow, SlowFast, create_model
 
 SPACE = ElasticSpace(width_range=(0.63, 1.0), resolutions=(256, 224, 192, 180, 160, 144))
@@ -51,12 +54,17 @@ they are the slow pathway's; the fast one sees 32 frames of 224 pixels, or of 25
 
 @pytest.mark.parametrize("build", POINTS, ids=lambda b: b.__name__)
 def test_every_configuration_of_the_paper_costs_what_it_says(build):
-    frames = {Slow: 8, SlowFast: 32, X3D: 16}[build]
-    net = Supernet(build(), SPACE, example_input=torch.zeros(1, 3, frames, 224, 224)).eval()
-    for point in POINTS[build].split(","):
-        configuration, billions = point.split()
-        width, side, count = configuration.split("-")
-        subnet = Subnet(width_mult=float(width), resolution=int(side))
+    points = [point.split() for point in POINTS[build].split(",")]
+    configurations = [configuration.split("-") for configuration, _ in points]
+    frames = tuple({int(count) for _, _, count in configurations})
+    below = ElasticSpace(width_range=(0.63, 1.0), resolutions=SPACE.resolutions[1:], frames=frames)
+    # The fast pathway sees the clip of the space's largest sub-network.
+    spaces = {"256": replace(below, resolutions=SPACE.resolutions)}
+    nets = {top: Supernet(build(), space).eval() for top, space in {"": below, **spaces}.items()}
+    for (width, side, count), (configuration, billions) in zip(configurations, points, strict=True):
+        net = nets.get(side, nets[""])
+        subnet = Subnet(width_mult=float(width), resolution=int(side), num_frames=int(count))
+        assert CostModel(net).macs(subnet) / 1e9 == pytest.approx(float(billions), abs=0.01)
         shapes = [(int(count), int(side))]
         if build is SlowFast:
             shapes.append((32, 256 if side == "256" else 224))

@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from mutualnet.tasks.base import Task
 
@@ -35,21 +36,25 @@ class BatchCheck:
 
     def __init__(self, network: nn.Module, task: Task, batch: Any) -> None:
         self._task, self._batch = task, batch
-        images = task.inputs(batch)
+        inputs = task.inputs(batch)
+        tensors = [value for value in tree_leaves(inputs) if isinstance(value, Tensor)]
+        on_cpu = all(tensor.device.type == "cpu" for tensor in tensors)
         count = _seen.get(network, 0)
-        self._reads_values = images.device.type == "cpu" or count < NUM_CHECKED
-        if images.device.type != "cpu":
+        self._reads_values = on_cpu or count < NUM_CHECKED
+        if not on_cpu:
             _seen[network] = count + 1
-        if not images.is_floating_point():
-            raise TypeError(
-                f"images must be floating point, got {images.dtype}. Scale them to [0, 1] and "
-                "normalise them as for the network."
-            )
-        if self._reads_values and not _is_finite(images):
-            bad = (~images.flatten(1).isfinite().all(1)).nonzero().flatten().tolist()
+        for tensor in tensors:
+            if not tensor.is_floating_point():
+                raise TypeError(
+                    f"images must be floating point, got {tensor.dtype}. Scale them to [0, 1] and "
+                    "normalise them as for the network."
+                )
+        if self._reads_values and not is_finite(tensors):
+            bad = _not_finite(inputs)
             raise NonFiniteImagesError(
-                f"images must hold finite numbers, got others in {len(bad)} of {len(images)}, "
-                f"the first is number {bad[0]} of the batch. Repair the data or its transform."
+                f"images must hold finite numbers, got others in {len(bad)} of "
+                f"{task.num_samples(batch)}, the first is number {bad[0]} of the batch. Repair the "
+                "data or its transform."
             )
 
     def labels(self, outputs: Any) -> None:
@@ -60,6 +65,24 @@ class BatchCheck:
             ValueError: If they are of the wrong shape or out of range.
         """
         self._task.check_labels(outputs, self._batch, reads_values=self._reads_values)
+
+
+def _not_finite(inputs: Any) -> list[int]:
+    """Places in the batch of images with a value that is not finite."""
+    if isinstance(inputs, list):  # one tensor an image
+        return [place for place, image in enumerate(inputs) if not bool(image.isfinite().all())]
+    tensors = [value for value in tree_leaves(inputs) if isinstance(value, Tensor)]
+    finite = torch.stack([tensor.flatten(1).isfinite().all(1) for tensor in tensors]).all(0)
+    return [int(place) for place in (~finite).nonzero().flatten()]
+
+
+def is_finite(inputs: Any) -> bool:
+    """Whether all values of a network's inputs are finite numbers.
+
+    Args:
+        inputs: A tensor, or several in tuples and lists.
+    """
+    return all(_is_finite(value) for value in tree_leaves(inputs) if isinstance(value, Tensor))
 
 
 def _is_finite(images: Tensor) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -28,18 +29,19 @@ class StatisticsPool:
         self.total = torch.zeros(num_channels, dtype=torch.float64)
         self.squares = torch.zeros(num_channels, dtype=torch.float64)
 
-    def add(self, mean: Tensor, var: Tensor, count: Tensor) -> None:
+    def add(self, mean: Tensor, var: Tensor, count: Tensor, at: slice = slice(None)) -> None:
         """Take in one batch.
 
         Args:
             mean: (C,) of the batch.
             var: (C,) of the batch, unbiased.
             count: (C,) values per channel that they are over.
+            at: Which of the pool's channels they are.
         """
         mean, var = mean.double(), var.double()
-        self.count += count
-        self.total += count * mean
-        self.squares += var * (count - 1).clamp(min=0) + count * mean.square()
+        self.count[at] += count
+        self.total[at] += count * mean
+        self.squares[at] += var * (count - 1).clamp(min=0) + count * mean.square()
 
     def mean(self) -> Tensor:
         """(C,) float32 mean over everything seen."""
@@ -60,10 +62,13 @@ class _Calibrated:
         self.module = module.eval()
         self.norms: list[_BatchNorm] = [norm for _, norm in tracked_norms(module)]
         sizes = [norm.num_features for norm in self.norms]
+        ends = torch.tensor([0, *sizes]).cumsum(0).tolist()
+        self._places = {
+            norm: slice(*place) for norm, place in zip(self.norms, pairwise(ends), strict=True)
+        }
         device = next(iter(module.parameters())).device
         self._mean = torch.zeros(sum(sizes), device=device)
         self._var = torch.ones(sum(sizes), device=device)
-        self._count: Tensor | None = None
         self.pool = StatisticsPool(sum(sizes))
         for norm, mean, var in zip(
             self.norms, self._mean.split(sizes), self._var.split(sizes), strict=True
@@ -72,27 +77,23 @@ class _Calibrated:
             norm.momentum = 1.0  # running statistics become those of the last batch
             norm.running_mean, norm.running_var = mean, var
 
-    def run(self, inputs: Tensor) -> None:
-        """Run one batch and pool its statistics."""
-        counts: dict[nn.Module, int] = {}
+    def run(self, task: Task, batch: Any) -> None:
+        """Run one scaled batch and pool its statistics."""
+        counts = torch.zeros(len(self._mean), dtype=torch.float64)  # a layer may not run at all
 
         def count(norm: nn.Module, args: tuple[Tensor, ...]) -> None:
-            assert isinstance(norm, _BatchNorm)
-            counts[norm] = args[0].numel() // args[0].shape[1]
+            at = self._places[norm]  # type: ignore[index]
+            if counts[at].any():  # it ran before in this pass, and its statistics are about to go
+                self.pool.add(self._mean[at].cpu(), self._var[at].cpu(), counts[at], at)
+            counts[at] = args[0].numel() // args[0].shape[1]
 
-        handles = []
-        if self._count is None:  # the same for every batch, since all have one size
-            handles = [norm.register_forward_pre_hook(count) for norm in self.norms]
+        handles = [norm.register_forward_pre_hook(count) for norm in self.norms]
         try:
-            self.module(inputs)
+            task.run(self.module, batch)
         finally:
             for handle in handles:
                 handle.remove()
-        if self._count is None:
-            # A layer that did not run has seen nothing.
-            values = [torch.full((n.num_features,), float(counts.get(n, 0))) for n in self.norms]
-            self._count = torch.cat(values).double() if values else torch.zeros(0).double()
-        self.pool.add(self._mean.cpu(), self._var.cpu(), self._count)
+        self.pool.add(self._mean.cpu(), self._var.cpu(), counts)
 
 
 def _over_ranks(running: dict[BankKey, _Calibrated], seen: int, batch_size: int) -> tuple[int, int]:
@@ -154,7 +155,7 @@ def calibrate(
     with torch.no_grad():
         for number, batch in enumerate(batches):
             batch = task.batch_to(batch, device)
-            size = task.inputs(batch).shape[0]
+            size = task.num_samples(batch)
             if batch_size == 0:
                 batch_size = size
                 if size < 2:
@@ -166,7 +167,7 @@ def calibrate(
             scaled = ScaledBatch(task, batch)
             for key, subnet in todo.items():
                 with autocast_to(autocast, device):
-                    running[key].run(task.inputs(scaled.at(subnet)))
+                    running[key].run(task, scaled.at(subnet))
             seen += size
             if behind + (ranks.size + 1) * batch_size > num_samples:
                 break

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision  # type: ignore[import-untyped]
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from mutualnet.precision import autocast_to
 from mutualnet.space import Subnet
@@ -27,27 +28,34 @@ from mutualnet.supernet import Products, Supernet, find_products, index_length, 
 class CostModel:
     """Counts multiply-adds and parameters of any sub-network without running it.
 
-    A copy without values runs once per resolution to learn which products of weights there are,
-    those of functional calls included; after that a sub-network costs as long as its channel lists
-    take to make.
+    A copy without values runs once per resolution and number of frames to learn which products of
+    weights there are, those of functional calls included; after that a sub-network costs as long as
+    its channel lists take to make.
     """
 
     def __init__(self, supernet: Supernet) -> None:
         self._supernet = supernet
-        self._products: dict[int, Products] = {}
+        self._products: dict[tuple[int, int | None], Products] = {}
 
     def macs(self, subnet: Subnet) -> int:
-        """Multiply-adds of the convolutions and linear layers for one image.
+        """Multiply-adds of the convolutions and linear layers for one image or clip.
+
+        Of a network with a counted part, such as a detector's backbone, they are that part's.
 
         Raises:
             ValueError: If the sub-network lies outside the space.
         """
-        counts = self._supernet.counts(subnet)
-        if subnet.resolution not in self._products:
-            self._products[subnet.resolution] = find_products(
-                self._supernet.model, self._supernet.plan, subnet.resolution
+        supernet, key = self._supernet, (subnet.resolution, subnet.num_frames)
+        counts = supernet.counts(subnet)
+        if key not in self._products:
+            self._products[key] = find_products(
+                supernet.model,
+                supernet.plan,
+                supernet.example_input(subnet),
+                part=supernet.elastic_part,
+                counted=supernet.counted_part,
             )
-        return self._products[subnet.resolution].macs(counts, self._supernet.removed(subnet))
+        return self._products[key].macs(counts, supernet.removed(subnet))
 
     def params(self, subnet: Subnet) -> int:
         """Parameters of the sub-network, BN's scale and shift included.
@@ -91,7 +99,7 @@ class Latency:
 
 def measure_latency(
     module: nn.Module,
-    input_shape: Sequence[int],
+    inputs: Any,
     *,
     warmup: int = 5,
     runs: int = 30,
@@ -101,7 +109,9 @@ def measure_latency(
 
     Args:
         module: An extracted sub-network: views and switching would be timed along.
-        input_shape: (N, C, H, W). Images are zeros in the weights' dtype and memory format.
+        inputs: What the module is called with: a tensor (N, ...), a tuple of such, a list of N
+            tensors, or a shape (N, C, H, W), for which zeros are made. They are brought to the
+            weights' device, dtype and memory format.
         warmup: Passes before timing starts.
         runs: Timed passes.
         autocast: Precision of the passes, None for the weights' own.
@@ -118,9 +128,18 @@ def measure_latency(
         and not p.is_contiguous()
         for p in module.parameters()
     )
-    inputs = torch.zeros(tuple(input_shape), dtype=first.dtype, device=first.device)
-    if is_channels_last:
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    if isinstance(inputs, Sequence) and all(isinstance(size, int) for size in inputs):
+        inputs = torch.zeros(tuple(inputs))
+
+    def placed(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        value = value.to(first.device, first.dtype if value.is_floating_point() else value.dtype)
+        if is_channels_last and value.dim() == 4:
+            value = value.contiguous(memory_format=torch.channels_last)
+        return value
+
+    inputs = tree_map(placed, inputs)
     modes = [(m, m.training) for m in module.modules()]
     precision = autocast_to(autocast, first.device)
     times: list[float] = []
@@ -143,7 +162,7 @@ def measure_latency(
         p90_ms=float(p90),
         p99_ms=float(p99),
         runs=runs,
-        batch_size=int(input_shape[0]),
+        batch_size=_batch_size(inputs),
         dtype=str(autocast or first.dtype).removeprefix("torch."),
         **latency_circumstances(first.device),
         versions=(
@@ -152,6 +171,12 @@ def measure_latency(
             ("torchvision", str(torchvision.__version__)),
         ),
     )
+
+
+def _batch_size(inputs: Any) -> int:
+    if isinstance(inputs, list):
+        return len(inputs)
+    return len(next(value for value in tree_leaves(inputs) if isinstance(value, Tensor)))
 
 
 def latency_circumstances(device: torch.device) -> dict[str, Any]:

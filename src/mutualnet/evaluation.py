@@ -147,5 +147,5 @@ def _run(
             for number, (subnet, module) in enumerate(zip(subnets, modules, strict=True)):
                 part = scaled.at(subnet)
                 with autocast_to(autocast, device):
-                    outputs = module(task.inputs(part))
+                    outputs = task.run(module, part)
                 take(number, outputs, part)

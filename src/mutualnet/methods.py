@@ -23,9 +23,11 @@ class SandwichRule:
     include_smallest: bool = True
     """Whether the narrowest width at the least depth runs in every step."""
     scales: Literal["own", "shared", "top"] = "own"
-    """Resolution of the narrower ones: each its own draw, one draw for all, or always the top."""
+    """Resolution and frames of the narrower ones: each its own draw, one draw for all, or always
+    the top."""
     fix_largest: bool = True
-    """Whether the largest always sees the top resolution; if not, it draws like the others."""
+    """Whether the largest always sees the top resolution and all frames; if not, it draws like the
+    others."""
     every_width: bool = False
     """Whether every width of the space's list runs in every step, in place of random ones."""
 
@@ -56,22 +58,23 @@ class SandwichRule:
             widths = [float(width) for width in rng.uniform(low, high, size=self.num_random)]
         if self.include_smallest and not self.every_width:
             widths.append(low)
-        shared = self._resolution(space, rng)
-        top = space.resolutions[0]
+        shared = self._scale(space, rng)
+        top = space.resolutions[0], space.grid_frames()[0]
 
-        def resolution() -> int:
+        def scale() -> tuple[int, int | None]:
             if self.scales == "top":
                 return top
-            return shared if self.scales == "shared" else self._resolution(space, rng)
+            return shared if self.scales == "shared" else self._scale(space, rng)
 
         deepest, *_, shallowest = (*space.grid_depths(), space.grid_depths()[-1])
-        largest = Subnet(
-            width_mult=high,
-            resolution=top if self.fix_largest else resolution(),
-            depth_mult=deepest,
-        )
+
+        def subnet(width: float, scale: tuple[int, int | None], depth: float | None) -> Subnet:
+            side, frames = scale
+            return Subnet(width_mult=width, resolution=side, num_frames=frames, depth_mult=depth)
+
+        largest = subnet(high, top if self.fix_largest else scale(), deepest)
         narrower = [
-            Subnet(width_mult=width, resolution=resolution(), depth_mult=self._depth(space, rng))
+            subnet(width, scale(), self._depth(space, rng))
             for width in sorted(widths, reverse=True)
         ]
         if self.include_smallest and narrower:
@@ -86,8 +89,12 @@ class SandwichRule:
         return depths[int(rng.integers(len(depths)))]
 
     @staticmethod
-    def _resolution(space: ElasticSpace, rng: np.random.Generator) -> int:
-        return space.resolutions[int(rng.integers(len(space.resolutions)))]
+    def _scale(space: ElasticSpace, rng: np.random.Generator) -> tuple[int, int | None]:
+        """A resolution and a number of frames."""
+        side = space.resolutions[int(rng.integers(len(space.resolutions)))]
+        if space.frames is None:  # draws of images stay what they were
+            return side, None
+        return side, space.frames[int(rng.integers(len(space.frames)))]
 
     def trained(self, space: ElasticSpace) -> ElasticSpace:
         """The part of a space that the draws reach: all of it where widths are random.
@@ -130,7 +137,7 @@ class Method:
     """What it trains of a range of widths: all, four evenly spaced ones, or the largest. A list
     that a space has already stays."""
     top_resolution_only: bool = False
-    """Whether a recipe for this method has the top resolution alone."""
+    """Whether a recipe for this method has the top resolution and all frames alone."""
     schedule: Literal["cosine", "linear"] = "cosine"
     """The learning rate's, where a recipe has the one of another method."""
 
@@ -145,6 +152,7 @@ class Method:
         width_range: tuple[float, float] | None = None,
         resolutions: tuple[int, ...] | None = None,
         depths: tuple[float, ...] | None = None,
+        frames: tuple[int, ...] | None = None,
     ) -> ElasticSpace:
         """The space that the method trains, made of a recipe's for another one.
 
@@ -153,6 +161,7 @@ class Method:
             width_range: In place of the base's.
             resolutions: In place of the base's, in pixels.
             depths: In place of the base's.
+            frames: In place of the base's.
         """
         low, high = width_range or base.width_range
         widths = None
@@ -163,12 +172,16 @@ class Method:
         elif self.widths == "list":
             widths = tuple(low + (high - low) * number / 3 for number in range(4))
         sides, blocks = resolutions or base.resolutions, depths or base.depths
+        clips = frames or base.frames
+        if clips is not None and self.top_resolution_only:
+            clips = (max(clips),)
         return replace(
             base,
             width_range=(low, high),
             widths=widths,
             resolutions=sides[:1] if self.top_resolution_only else sides,
             depths=(max(blocks),) if self.widths == "largest" else blocks,
+            frames=clips,
             model_width_mult=max(base.full_width_mult, high),
         )
 

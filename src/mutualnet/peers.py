@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -145,9 +146,9 @@ class _Step:
         _check(networks, graph, heads)
         self.networks, self.heads = networks, heads
         self.batch, self.graph, self.task = batch, graph, task
-        self.inputs = task.inputs(batch)
         self.check = BatchCheck(networks[0], task, batch)
         self.autocast = autocast
+        self.device = next((p.device for p in networks[0].parameters()), torch.device("cpu"))
         self.outputs: dict[Node, Any] = {}
         self.targets: dict[Node, Any] = {}
         self.losses: dict[Edge, Tensor] = {}
@@ -216,15 +217,16 @@ class _Step:
 
     def _run(self, index: int) -> dict[Node, Any]:
         network, names = self.networks[index], self.graph.heads_of(index)
-        with autocast_to(self.autocast, self.inputs.device):
+        run = partial(self.task.run, network, self.batch)
+        with autocast_to(self.autocast, self.device):
             if not names:
-                return {Node(index): network(self.inputs)}
-            found = self.heads[index].outputs(network, self.inputs, names)
+                return {Node(index): run()}
+            found = self.heads[index].read(network, run, names)
         return {Node(index, head): value for head, value in found.items()}
 
     def _loss(self, edge: Edge) -> Tensor:
         student = self.outputs[edge.student]
-        with autocast_to(self.autocast, self.inputs.device):
+        with autocast_to(self.autocast, self.device):
             if edge.teacher is None:
                 return self.task.supervised_loss(student, self.batch)
             teacher = (self.targets if edge.detach else self.outputs)[edge.teacher]

@@ -106,5 +106,4 @@ def _imbalance(subnet: Subnet, space: ElasticSpace) -> float:
 
 def _latency_ms(supernet: Supernet, subnet: Subnet, runs: int) -> float:
     module = supernet.extract(subnet, uncalibrated=True)
-    shape = supernet.plan.input_shape(subnet.resolution)
-    return measure_latency(module, shape, warmup=3, runs=runs).p50_ms
+    return measure_latency(module, supernet.example_input(subnet), warmup=3, runs=runs).p50_ms

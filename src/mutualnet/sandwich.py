@@ -73,15 +73,15 @@ def sandwich_step(
     if not subnets:
         raise ValueError("subnets must hold at least one sub-network, got none")
     check, is_checked = BatchCheck(supernet, task, batch), False
+    device = next(supernet.model.parameters()).device
     scaled = ScaledBatch(task, batch)
     losses: list[SubnetLoss] = []
     for subnet in subnets:
         part = scaled.at(subnet)
-        inputs = task.inputs(part)
         is_taught = distill and teacher is not None
         with active_network(supernet, subnet) as network:
-            with autocast_to(autocast, inputs.device):
-                outputs = network(inputs)
+            with autocast_to(autocast, device):
+                outputs = task.run(network, part)
                 if not (is_taught or is_checked):
                     check.labels(outputs)
                     is_checked = True

@@ -14,8 +14,9 @@ _TOLERANCE = 1e-9
 """Two width multipliers closer than this are the same (0.05 * 20 is not 1.0 in floating point)."""
 _MOST_SHOWN = 3
 """Group widths that a sub-network's short name spells out."""
-_MAX_WIDTH, _MAX_SIDE, _MAX_GRID = 64.0, 4096, 4096
-"""What a space may have at most: width multiplier, pixels of a side, sub-networks of the grid."""
+_MAX_WIDTH, _MAX_SIDE, _MAX_FRAMES, _MAX_GRID = 64.0, 4096, 1024, 4096
+"""What a space may have at most: width multiplier, pixels of a side, frames, sub-networks of the
+grid."""
 
 
 INT8 = "int8"
@@ -132,6 +133,8 @@ class ElasticSpace:
     """Sides of the square inputs, in pixels; kept in descending order."""
     depths: tuple[float, ...] = (1.0,)
     """Depth multipliers, each the share of residual blocks that run; kept in descending order."""
+    frames: tuple[int, ...] | None = None
+    """Frames of the input clips, None for images; kept in descending order."""
     width_step: float = 0.05
     """Step of the query grid between the two ends of the range."""
     model_width_mult: float | None = None
@@ -168,6 +171,11 @@ class ElasticSpace:
             raise ValueError(f"depths must lie in (0, 1], got {tuple(self.depths)}")
         depths = tuple(sorted({float(depth) for depth in self.depths}, reverse=True))
         object.__setattr__(self, "depths", depths)
+        if self.frames is not None:
+            self._check_frames(self.frames)
+            object.__setattr__(
+                self, "frames", tuple(sorted({int(count) for count in self.frames}, reverse=True))
+            )
         if not self.width_step > 0:
             raise ValueError(f"width_step must be > 0, got {self.width_step}")
         if self.model_width_mult is None:
@@ -183,13 +191,22 @@ class ElasticSpace:
                 "Width 1.0 is the base network."
             )
         num_widths = self._num_steps + 1 if self.widths is None else len(self.widths)
-        if num_widths * len(depths) * len(sides) > _MAX_GRID:
-            deep = f" and {len(depths)} depths" if len(depths) > 1 else ""
+        counts = self.grid_frames()
+        if num_widths * len(depths) * len(sides) * len(counts) > _MAX_GRID:
+            more = f", {len(depths)} depths" if len(depths) > 1 else ""
+            more += f", {len(counts)} numbers of frames" if len(counts) > 1 else ""
             raise ValueError(
                 f"the grid must have at most {_MAX_GRID} sub-networks, got {num_widths:.4g} widths "
-                f"at {len(sides)} resolutions{deep}. Raise width_step, which is "
+                f"at {len(sides)} resolutions{more}. Raise width_step, which is "
                 f"{self.width_step:g}."
             )
+
+    @staticmethod
+    def _check_frames(frames: tuple[int, ...]) -> None:
+        if not frames or not all(map(_is_side, frames)):
+            raise ValueError(f"frames must be whole numbers >= 1, got {tuple(frames)}")
+        if max(frames) > _MAX_FRAMES:
+            raise ValueError(f"frames must be at most {_MAX_FRAMES}, got {max(frames)}")
 
     @property
     def full_width_mult(self) -> float:
@@ -205,25 +222,31 @@ class ElasticSpace:
 
     @property
     def largest(self) -> Subnet:
-        """The widest and deepest sub-network at the top resolution."""
+        """The widest and deepest sub-network at the top resolution, with all frames."""
         return Subnet(
             width_mult=self.width_range[1],
             resolution=self.resolutions[0],
+            num_frames=self.grid_frames()[0],
             depth_mult=self.grid_depths()[0],
         )
 
     @property
     def smallest(self) -> Subnet:
-        """The narrowest and shallowest sub-network at the lowest resolution."""
+        """The narrowest and shallowest sub-network at the lowest resolution, of fewest frames."""
         return Subnet(
             width_mult=self.width_range[0],
             resolution=self.resolutions[-1],
+            num_frames=self.grid_frames()[-1],
             depth_mult=self.grid_depths()[-1],
         )
 
     def grid_depths(self) -> tuple[float | None, ...]:
         """Depth multipliers as a `Subnet` has them, the deepest first; None for all blocks."""
         return tuple(None if depth == 1 else depth for depth in self.depths)
+
+    def grid_frames(self) -> tuple[int | None, ...]:
+        """Numbers of frames as a `Subnet` has them, the largest first; None for images."""
+        return (None,) if self.frames is None else self.frames
 
     def grid_widths(self) -> tuple[float, ...]:
         """Width multipliers of the query grid, widest first: both ends and every step between."""
@@ -238,12 +261,16 @@ class ElasticSpace:
         return tuple(sorted(inner | {high}, reverse=True))
 
     def grid(self) -> tuple[Subnet, ...]:
-        """All sub-networks of the query grid: by falling width, then depth, then resolution."""
+        """All sub-networks of the query grid.
+
+        They go by falling width, then depth, then resolution, then frames.
+        """
         return tuple(
-            Subnet(width_mult=width, resolution=resolution, depth_mult=depth)
+            Subnet(width_mult=width, resolution=resolution, num_frames=frames, depth_mult=depth)
             for width in self.grid_widths()
             for depth in self.grid_depths()
             for resolution in self.resolutions
+            for frames in self.grid_frames()
         )
 
     def check(self, subnet: Subnet) -> None:
@@ -269,14 +296,26 @@ class ElasticSpace:
                 f"resolution must be one of {self.resolutions}, got {subnet.resolution}. "
                 "Add it to the space's resolutions."
             )
-        if subnet.num_frames is not None:
-            raise ValueError("num_frames is not elastic in this space, leave it None")
+        self._check_num_frames(subnet.num_frames)
         if subnet.precision is not None:
             raise ValueError(
                 f"precision must be None for a network in PyTorch, got {subnet.precision!r}: "
                 "quantised configurations are in artifacts (`mutualnet export --int8`)"
             )
         self._check_depth(subnet.depth_mult)
+
+    def _check_num_frames(self, num_frames: int | None) -> None:
+        if num_frames in self.grid_frames():
+            return
+        if self.frames is None:
+            raise ValueError(
+                f"num_frames must be None in a space of images, got {num_frames}; or give the "
+                "space frames and train on clips"
+            )
+        raise ValueError(
+            f"num_frames must be one of {self.frames}, got {num_frames}. Add it to the space's "
+            "frames and train again."
+        )
 
     def _check_depth(self, depth_mult: float | None) -> None:
         depth = 1.0 if depth_mult is None else depth_mult

@@ -9,6 +9,7 @@ from mutualnet.models.cifar import WideResNet
 from mutualnet.precision import PLAIN, ComputeFormat
 from mutualnet.space import ElasticSpace
 from mutualnet.supernet.supernet import Supernet
+from mutualnet.tasks import Classification
 from mutualnet.training import autotune
 from mutualnet.training.autotune import TableFormats, table_formats
 
@@ -26,15 +27,16 @@ def supernet():
 def _timed(
     monkeypatch, batch: dict[ComputeFormat, float], image: dict[ComputeFormat, float]
 ) -> None:
-    def seconds(module, inputs, formats, passes=3):
-        known = batch if len(inputs) > 1 else image
+    def seconds(module, run, device, formats, passes=3):
+        known = batch if passes == 3 else image
         return {compute_format: known[compute_format] for compute_format in formats}
 
     monkeypatch.setattr(autotune, "_seconds_per_pass", seconds)
 
 
 def _choose(supernet, trained: ComputeFormat, *, one_image: bool = False) -> TableFormats:
-    return table_formats(supernet, trained, torch.zeros(4, 3, 16, 16), one_image=one_image)
+    batch = torch.zeros(4, 3, 16, 16), torch.zeros(4, dtype=torch.long)
+    return table_formats(supernet, trained, batch, task=Classification(), one_image=one_image)
 
 
 def test_the_fastest_is_taken_and_bf16_to_run_in_only_if_training_took_it(supernet, monkeypatch):

@@ -39,6 +39,7 @@ def _train(words: argparse.Namespace) -> None:
         width_range=None if words.width_range is None else tuple(words.width_range),
         resolutions=None if words.resolutions is None else tuple(words.resolutions),
         depths=None if words.depths is None else tuple(words.depths),
+        frames=None if words.frames is None else tuple(words.frames),
         settings=[*_shorthands(words), *words.settings],
     )
     start_training(
@@ -159,7 +160,7 @@ def _info(words: argparse.Namespace) -> None:
         resolutions=tuple(words.resolutions),
         num_classes=words.num_classes,
         depths=tuple(words.depths),
-        frames=words.frames,
+        frames=None if words.frames is None else tuple(words.frames),
     )
 
 

@@ -109,6 +109,9 @@ def _train(parser: Parser) -> None:
         help="shares of the residual blocks that run, 1 for all of them (space.depths)",
     )
     parser.add_argument(
+        "--frames", type=positive, nargs="+", help="frames of the input clips (space.frames)"
+    )
+    parser.add_argument(
         "--init",
         type=str,
         help="weights that the (first) network starts from: timm:NAME (pretrained), a run, a file",
@@ -381,8 +384,9 @@ def _info(parser: Parser) -> None:
     parser.add_argument(
         "--frames",
         type=positive,
+        nargs="+",
         metavar="N",
-        help="frames of a clip, for networks of videos (16 where the first convolution is 3-D)",
+        help="frames of the clips, for networks of videos (16 where the first convolution is 3-D)",
     )
 
 

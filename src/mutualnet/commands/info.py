@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from rich.table import Table
 
 from mutualnet.console import make_console
@@ -20,7 +19,7 @@ def info(
     resolutions: tuple[int, ...],
     num_classes: int,
     depths: tuple[float, ...] = (1.0,),
-    frames: int | None = None,
+    frames: tuple[int, ...] | None = None,
 ) -> None:
     """Print what of a model is elastic, what is frozen and why, and what the grid costs.
 
@@ -30,14 +29,13 @@ def info(
         resolutions: Sides of the inputs in pixels.
         num_classes: Outputs of the classifier.
         depths: Shares of the residual blocks that run.
-        frames: Of a clip, for networks that take (N, 3, T, H, W).
+        frames: Of the clips, for networks that take (N, 3, T, H, W).
     """
     flush_denormals()
-    space = ElasticSpace(width_range=width_range, resolutions=resolutions, depths=depths)
-    side = space.resolutions[0]
-    clip = None if frames is None else torch.zeros(1, 3, frames, side, side)
-    network = create_model(model, num_classes=num_classes, any_kind=True)
-    supernet = Supernet(network, space, example_input=clip)
+    space = ElasticSpace(
+        width_range=width_range, resolutions=resolutions, depths=depths, frames=frames
+    )
+    supernet = Supernet(create_model(model, num_classes=num_classes, any_kind=True), space)
     costs, console = CostModel(supernet), make_console()
     console.print(supernet.report())
     largest = costs.params(space.largest)
@@ -46,10 +44,14 @@ def info(
         f"parameters: {largest / 1e6:.4g} M at the largest width, {smallest / 1e6:.4g} M at the "
         f"smallest: {100 * (1 - smallest / largest):.0f} % are elastic"
     )
-    sides = [f"{side} px" for side in space.resolutions]
+    sides = [
+        f"{side} px" if count is None else f"{side} px x {count} frames"
+        for side in space.resolutions
+        for count in space.grid_frames()
+    ]
     columns = ["width", *(["depth"] if len(space.depths) > 1 else []), "M params", *sides]
     table = Table(*columns, title="millions of multiply-adds", title_justify="left")
-    per_row = len(space.resolutions)
+    per_row = len(sides)
     for row in range(0, len(grid := space.grid()), per_row):
         subnets = grid[row : row + per_row]
         shown = [f"{subnets[0].width_mult:g}"]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from mutualnet.console import make_console
 from mutualnet.cpu import flush_denormals, tune_allocator
+from mutualnet.data import first_batch
 from mutualnet.distributed import current_ranks, from_first, process_group, training_device
 from mutualnet.precision import PLAIN, ComputeFormat
 from mutualnet.progress import WorkProgress
@@ -15,7 +14,7 @@ from mutualnet.report import plot_frontier, print_table
 from mutualnet.run_directory import Run, load_run, save_plot, save_table
 from mutualnet.table import QueryTable
 from mutualnet.tabulation import build_table, race_table
-from mutualnet.training import TableFormats, load_run_data, table_formats
+from mutualnet.training import RunData, TableFormats, load_run_data, plain_task, table_formats
 
 _PROBE_IMAGES = 64
 """In the batch that number formats are timed on, at most."""
@@ -42,7 +41,7 @@ def _make_table(path: Path, folder: str | None, is_full: bool, trust: bool) -> Q
     run = load_run(path, trust=trust, with_table=False)
     data, console, ranks = load_run_data(run, folder), make_console(), current_ranks()
     run.supernet.to(training_device())
-    formats = TableFormats(PLAIN, PLAIN) if is_full else _formats(run, data.batch_size)
+    formats = TableFormats(PLAIN, PLAIN) if is_full else _formats(run, data)
     with WorkProgress(
         console.print if ranks.is_first else lambda line: None,
         console if ranks.is_first else None,
@@ -73,12 +72,11 @@ def save_frontier(run: Run, table: QueryTable) -> Path:
     return save_plot(run, lambda path: plot_frontier(table, path, title=title))
 
 
-def _formats(run: Run, batch_size: int) -> TableFormats:
+def _formats(run: Run, data: RunData) -> TableFormats:
     """What to score in and what to run in, as this machine is fastest."""
-    trained = run.info.get("training_format")
-    side, device = run.recipe.space.resolutions[0], training_device()
-    shape = (min(batch_size, _PROBE_IMAGES), run.info["in_channels"], side, side)
+    trained, task = run.info.get("training_format"), plain_task(run.recipe)
+    size = min(data.batch_size, _PROBE_IMAGES)
+    batch = task.batch_to(first_batch(data.splits.select, size, seed=0), training_device())
     known = PLAIN if trained is None else ComputeFormat.parse(trained)
     is_timed = run.recipe.table.latency_runs > 0
-    inputs = torch.zeros(shape, device=device)
-    return from_first(table_formats(run.supernet, known, inputs, one_image=is_timed))
+    return from_first(table_formats(run.supernet, known, batch, task=task, one_image=is_timed))

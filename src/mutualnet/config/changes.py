@@ -46,6 +46,8 @@ class RecipeChanges:
     """Sides of the square inputs, in pixels."""
     depths: tuple[float, ...] | None = None
     """Shares of the residual blocks that run."""
+    frames: tuple[int, ...] | None = None
+    """Of the input clips."""
     settings: Sequence[str] = ()
     """`key=value` pairs that change single values, after all others."""
 
@@ -67,6 +69,7 @@ class RecipeChanges:
             "width_range": self.width_range,
             "resolutions": self.resolutions,
             "depths": self.depths,
+            "frames": self.frames,
         }
         if method is not None or any(value is not None for value in space.values()):
             recipe = with_method(recipe, method, **space)  # type: ignore[arg-type]

@@ -118,6 +118,7 @@ def with_method(
     width_range: tuple[float, float] | None = None,
     resolutions: tuple[int, ...] | None = None,
     depths: tuple[float, ...] | None = None,
+    frames: tuple[int, ...] | None = None,
 ) -> Recipe:
     """A recipe for another method, with the space that this method trains and its schedule.
 
@@ -129,6 +130,7 @@ def with_method(
         width_range: In place of the recipe's.
         resolutions: In place of the recipe's.
         depths: In place of the recipe's.
+        frames: In place of the recipe's.
 
     Raises:
         ValueError: If there is no such method.
@@ -146,7 +148,11 @@ def with_method(
         recipe,
         method=method,
         space=after.space(
-            recipe.space, width_range=width_range, resolutions=resolutions, depths=depths
+            recipe.space,
+            width_range=width_range,
+            resolutions=resolutions,
+            depths=depths,
+            frames=frames,
         ),
         optimizer=_with_schedule(recipe.optimizer, before, after),
         peers=peers,

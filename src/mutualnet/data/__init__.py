@@ -8,6 +8,7 @@ from mutualnet.data.coco_masks import encode_masks, mask_tools, to_runs
 from mutualnet.data.feeding import (
     TrainBatches,
     calibration_loader,
+    first_batch,
     part_loader,
     plain_loader,
     train_loader,
@@ -16,7 +17,7 @@ from mutualnet.data.load import load_data, photo_transform
 from mutualnet.data.noise import NoisyLabels
 from mutualnet.data.preprocessing import Preprocessing, ResizeToConfiguration, TaskScaling
 from mutualnet.data.scaled_objects import Target, scale_boxes, scale_objects
-from mutualnet.data.splits import DataSplits, LabelledImages, hash_data
+from mutualnet.data.splits import DataSplits, LabelledImages, SomeImages, hash_data
 
 __all__ = [
     "AnnotatedImage",
@@ -27,12 +28,14 @@ __all__ = [
     "NoisyLabels",
     "Preprocessing",
     "ResizeToConfiguration",
+    "SomeImages",
     "Target",
     "TaskScaling",
     "TrainBatches",
     "Truth",
     "calibration_loader",
     "encode_masks",
+    "first_batch",
     "hash_data",
     "load_data",
     "mask_tools",

@@ -12,6 +12,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from mutualnet.data.splits import LabelledImages
 from mutualnet.seeding import Purpose, generator, sample_keys
 
+_FEW = 32
+"""Images that `first_batch` reads at most."""
+
 Place = tuple[int, int, int]
 """An epoch, the index of an image, and what tells its augmentation from others of the epoch."""
 
@@ -134,7 +137,7 @@ def train_loader(
         num_workers: Processes that load images; 0 loads in this one.
     """
     keyed = KeyedImages(images, batches.seed, Purpose.AUGMENT)
-    return _loader(keyed, num_workers, batch_sampler=batches)
+    return _loader(keyed, images, num_workers, batch_sampler=batches)
 
 
 def calibration_loader(
@@ -166,10 +169,26 @@ def calibration_loader(
         for number in range(rank, count, num_ranks)
     ]
     keyed = KeyedImages(images, seed, Purpose.CALIBRATION)
-    return _loader(keyed, num_workers, batch_sampler=batches)
+    return _loader(keyed, images, num_workers, batch_sampler=batches)
 
 
-def plain_loader(images: Dataset[Any], batch_size: int, *, num_workers: int) -> DataLoader[Any]:
+def first_batch(images: LabelledImages, size: int, *, seed: int) -> Any:
+    """The first images of a split as a batch, augmented by the seed, to try a network on.
+
+    Generators of random numbers change.
+
+    Args:
+        images: The train split.
+        size: Images of the batch; after a few the same ones come again.
+        seed: Of the run.
+    """
+    count = min(size, len(images), _FEW)
+    keys = sample_keys(seed, Purpose.CALIBRATION, 0, np.arange(count))
+    items = images.fetch(range(count), keys)
+    return images.collate([items[number % count] for number in range(size)])
+
+
+def plain_loader(images: LabelledImages, batch_size: int, *, num_workers: int) -> DataLoader[Any]:
     """Feed a split once, in its own order.
 
     Args:
@@ -177,7 +196,7 @@ def plain_loader(images: Dataset[Any], batch_size: int, *, num_workers: int) -> 
         batch_size: Images of a batch.
         num_workers: Processes that load images; 0 loads in this one.
     """
-    return _loader(images, num_workers, batch_size=batch_size)
+    return _loader(images, images, num_workers, batch_size=batch_size)
 
 
 def part_loader(
@@ -195,13 +214,16 @@ def part_loader(
     """
     order = generator(seed, Purpose.RACE, 0).permutation(len(images))[start:stop].tolist()
     batches = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
-    return _loader(images, num_workers, batch_sampler=batches)
+    return _loader(images, images, num_workers, batch_sampler=batches)
 
 
-def _loader(data: Any, num_workers: int, **batches: Any) -> DataLoader[Any]:
+def _loader(
+    data: Dataset[Any], images: LabelledImages, num_workers: int, **batches: Any
+) -> DataLoader[Any]:
     return DataLoader(
         data,
         num_workers=num_workers,
+        collate_fn=images.collate,
         worker_init_fn=_one_thread,
         pin_memory=torch.cuda.is_available(),
         # The seeds that it hands to workers are never used; without this it would draw them from

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from mutualnet.data.preprocessing import Preprocessing
 from mutualnet.messages import shorten
@@ -22,7 +22,8 @@ from mutualnet.selection import Selection
 class LabelledImages(Dataset[tuple[Tensor, Any]]):
     """One split: pairs of a normalised float image (C, H, W) and its class number.
 
-    Where an image may carry several labels, a row of K zeros and ones takes the number's place.
+    Where an image may carry several labels, a row of K zeros and ones takes the number's place; in
+    data of other kinds whatever their task learns from.
     """
 
     @property
@@ -53,6 +54,10 @@ class LabelledImages(Dataset[tuple[Tensor, Any]]):
             items.append(self[index])
         return items
 
+    def collate(self, items: list[Any]) -> Any:
+        """One batch of some items of this split; by default their tensors are stacked."""
+        return default_collate(items)
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -80,6 +85,10 @@ class SomeImages(LabelledImages):
     def fetch(self, indices: Sequence[int], keys: np.ndarray) -> list[tuple[Tensor, Any]]:
         """Images of the part, as the split makes them."""
         return self.images.fetch(self.positions[list(indices)].tolist(), keys)
+
+    def collate(self, items: list[Any]) -> Any:
+        """A batch, as the split makes it."""
+        return self.images.collate(items)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -105,7 +105,7 @@ class AuxiliaryHeads(nn.ModuleDict):
                     f"modules, got {name!r}. Call it C2, for example."
                 )
         with mode_of(model, False), torch.no_grad():
-            _, maps = self._run(model, images, heads)
+            _, maps = self._run(model, lambda: model(images), heads)
         is_square = images.dim() == 4 and images.shape[2] == images.shape[3]
         for name, head in heads.items():
             if is_square and maps[name].shape[2] != maps[name].shape[3]:
@@ -137,12 +137,30 @@ class AuxiliaryHeads(nn.ModuleDict):
         Raises:
             ValueError: If a module was not called once, or gave no map (N, C, H, W).
         """
+        return self.read(model, lambda: model(inputs), names)
+
+    def read(
+        self, model: nn.Module, run: Callable[[], Any], names: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """The same where a function runs the network.
+
+        Args:
+            model: The network of these heads.
+            run: Calls it once, and returns what is its own output.
+            names: Which heads; None for all.
+
+        Returns:
+            As for `outputs`.
+
+        Raises:
+            ValueError: If a module was not called once, or gave no map (N, C, H, W).
+        """
         chosen = list(self.after) if names is None else names
-        output, maps = self._run(model, inputs, chosen)
+        output, maps = self._run(model, run, chosen)
         return {OUTPUT: output, **{name: self._head(name, maps[name]) for name in chosen}}
 
     def _run(
-        self, model: nn.Module, inputs: Any, names: Iterable[str]
+        self, model: nn.Module, run: Callable[[], Any], names: Iterable[str]
     ) -> tuple[Any, dict[str, Tensor]]:
         after = {name: self.after[name] for name in names}
         maps: dict[str, Any] = {}
@@ -160,7 +178,7 @@ class AuxiliaryHeads(nn.ModuleDict):
         with ExitStack() as hooks:
             for name, path in after.items():
                 hooks.enter_context(_module_at(model, path).register_forward_hook(reader(name)))
-            output = model(inputs)
+            output = run()
         for name, path in after.items():
             if calls[name] != 1:
                 raise ValueError(

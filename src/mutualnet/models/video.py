@@ -9,8 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mutualnet.models.building_blocks import check_counts, check_dropout
+from mutualnet.space import Subnet
 
 _RESNET50 = (3, 4, 6, 3)
+_SLOW_FRAMES = 4
+"""Frames of SlowFast's slow pathway where nothing says how many."""
 _LATERAL_KERNEL = 5
 """Frames that a lateral convolution of SlowFast sees."""
 
@@ -133,7 +136,8 @@ class SlowFast(nn.Module):
     """Slow on every eighth frame, beside a narrow network on all of them that it learns from.
 
     A sub-network narrows the slow pathway alone and shows it fewer frames or pixels: give it a pair
-    of clips then. What comes from the fast pathway is resized to the slow one's frames and pixels.
+    of clips then. Its frames are the slow pathway's. What comes from the fast pathway is resized to
+    the slow one's frames and pixels.
 
     Args:
         num_classes: K.
@@ -182,6 +186,14 @@ class SlowFast(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(slow_in + fast_in, num_classes)
         _draw_weights(self)
+
+    def example_input(self, subnet: Subnet, largest: Subnet) -> tuple[Tensor, Tensor]:
+        """Zeros for both pathways in a sub-network: the fast one always sees the largest's clip."""
+        channels = self.slow_stem[0][0].in_channels  # type: ignore[index, union-attr]
+        frames, most = (s.num_frames or _SLOW_FRAMES for s in (subnet, largest))
+        side, top = subnet.resolution, largest.resolution
+        slow = torch.zeros(1, channels, frames, side, side)
+        return slow, torch.zeros(1, channels, most * self.alpha, top, top)
 
     def forward(self, x: Tensor | Sequence[Tensor]) -> Tensor:
         """Map clips to logits (N, K).

@@ -23,13 +23,14 @@ class Choices:
     widths: tuple[float, ...]
     depths: tuple[float | None, ...]
     resolutions: tuple[int, ...]
+    frames: tuple[int | None, ...] = (None,)
 
     @classmethod
     def of(cls, supernet: Supernet, by: Literal["stage", "group"], num_widths: int) -> Choices:
         """All levels inside of a network's space.
 
         Args:
-            supernet: Its space gives depths, resolutions and the ends of the widths.
+            supernet: Its space gives depths, resolutions, frames and the ends of the widths.
             by: Whether each stage has a width of its own, or each channel group; linked groups
                 share one.
             num_widths: Widths at even distances; a space with a list has those of the list.
@@ -56,16 +57,18 @@ class Choices:
             widths=widths,
             depths=space.grid_depths(),
             resolutions=space.resolutions,
+            frames=space.grid_frames(),
         )
 
     @property
     def num_levels(self) -> tuple[int, ...]:
         """Levels of each axis."""
-        return (*[len(self.widths)] * len(self.units), len(self.depths), len(self.resolutions))
+        scales = len(self.depths), len(self.resolutions), len(self.frames)
+        return (*[len(self.widths)] * len(self.units), *scales)
 
     def subnet(self, point: Point) -> Subnet:
         """The sub-network at a point; one width where all units have the same."""
-        *levels, depth, resolution = point
+        *levels, depth, resolution, frames = point
         widths = [self.widths[level] for level in levels]
         most = max(widths)
         own = {
@@ -77,6 +80,7 @@ class Choices:
         return Subnet(
             width_mult=most,
             resolution=self.resolutions[resolution],
+            num_frames=self.frames[frames],
             depth_mult=self.depths[depth],
             group_widths=own or None,  # type: ignore[arg-type]
         )
@@ -84,8 +88,9 @@ class Choices:
     def uniform(self) -> list[Point]:
         """The points with one width for all units."""
         return [
-            (*[width] * len(self.units), depth, resolution)
+            (*[width] * len(self.units), depth, resolution, frames)
             for width in range(len(self.widths))
             for depth in range(len(self.depths))
             for resolution in range(len(self.resolutions))
+            for frames in range(len(self.frames))
         ]

@@ -242,7 +242,7 @@ def site_of(problem: BaseException) -> Site | None:
 
 def capture(
     model: nn.Module,
-    inputs: Tensor,
+    inputs: Any,
     result: Capture,
     *,
     training: bool,

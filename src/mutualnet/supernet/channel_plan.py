@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -126,8 +126,6 @@ class ChannelPlan:
     links: tuple[tuple[int, ...], ...] = ()
     """Groups that keep the same share of their channels, because the model's code computes the
     size of one from that of another; the first of each decides."""
-    example_shape: tuple[int, ...] = (3, 0, 0)
-    """Of the input that the model was traced with, without its batch."""
     depth: DepthPlan = field(default_factory=DepthPlan)
     """Which blocks a sub-network runs."""
     stages: tuple[WidthStage, ...] = ()
@@ -178,18 +176,42 @@ class ChannelPlan:
         return math.ceil(group.least * group.step * blocks / group.size)
 
     @property
-    def input_channels(self) -> int:
-        """Channels of the model's input."""
-        return self.example_shape[0]
-
-    @property
     def full_counts(self) -> tuple[int, ...]:
         """Every group at its full size."""
         return tuple(group.size for group in self.groups)
 
-    def input_shape(self, resolution: int, batch_size: int = 1) -> tuple[int, ...]:
-        """Shape of a batch: (N, C, H, W), and with the frames of the example (N, C, T, H, W)."""
-        return (batch_size, *self.example_shape[:-2], resolution, resolution)
+    def inside(self, part: str) -> ChannelPlan:
+        """The plan of a model in which the one of this plan is a submodule, by its name."""
+        if not part:
+            return self
+
+        def full(name: str) -> str:
+            return f"{part}.{name}" if name else part
+
+        def all_full(names: Iterable[str]) -> tuple[str, ...]:
+            return tuple(map(full, names))
+
+        return replace(
+            self,
+            groups=tuple(
+                replace(group, name=full(group.name), layers=all_full(group.layers))
+                for group in self.groups
+            ),
+            tensors={full(name): axes for name, axes in self.tensors.items()},
+            attributes={full(path): found for path, found in self.attributes.items()},
+            inelastic=tuple(
+                replace(frozen, layers=all_full(frozen.layers)) for frozen in self.inelastic
+            ),
+            depth=DepthPlan(
+                stages=tuple(
+                    replace(stage, name=full(stage.name), blocks=all_full(stage.blocks))
+                    for stage in self.depth.stages
+                ),
+                lasting=tuple(
+                    replace(block, name=full(block.name)) for block in self.depth.lasting
+                ),
+            ),
+        )
 
     def indices(self, counts: Sequence[int]) -> dict[str, dict[int, Index]]:
         """Kept positions per narrowed dimension of every parameter and buffer, by full name."""

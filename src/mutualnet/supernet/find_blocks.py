@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from mutualnet.supernet.capture import Capture
 from mutualnet.supernet.channel_ids import same_channels
 from mutualnet.supernet.channel_plan import ChannelPlan
 from mutualnet.supernet.depth_plan import BlockStage, DepthPlan, LastingBlock, is_inside
+from mutualnet.supernet.examples import first_tensor
 from mutualnet.supernet.module_calls import ModuleCall
 from mutualnet.supernet.narrow import narrow_module, take
 
@@ -31,7 +33,7 @@ _Calls = Mapping[str, list[ModuleCall]]
 
 def find_blocks(
     model: nn.Module,
-    inputs: Tensor,
+    inputs: Any,
     plan: ChannelPlan,
     captures: Sequence[Capture],
     passes: Sequence[Sequence[ModuleCall]],
@@ -209,7 +211,7 @@ def _proven(trial: _Trial, stages: Sequence[BlockStage]) -> tuple[list[BlockStag
 class _Trial:
     """Runs a copy of the network without some blocks."""
 
-    def __init__(self, model: nn.Module, inputs: Tensor, plan: ChannelPlan) -> None:
+    def __init__(self, model: nn.Module, inputs: Any, plan: ChannelPlan) -> None:
         self._model, self._inputs, self._plan = model, inputs, plan
         self._expected: dict[bool, list[tuple[int, ...]]] = {}
         for training in (False, True):
@@ -221,7 +223,7 @@ class _Trial:
     def _shapes(self, model: nn.Module, training: bool) -> list[tuple[int, ...]]:
         with mode_of(model, training), torch.no_grad():
             found = tree_leaves(model(self._inputs))
-        if self._inputs.device.type != "meta":
+        if first_tensor(self._inputs).device.type != "meta":
             return []  # sizes may depend on values, such as how many boxes are found
         return [tuple(value.shape) for value in found if isinstance(value, Tensor)]
 

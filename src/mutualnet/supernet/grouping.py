@@ -105,7 +105,7 @@ def build_plan(
     captures: Sequence[Capture],
     rules: Mapping[str, ChannelRule],
     choices: Choices,
-    input_shape: tuple[int, ...],
+    batch_size: int,
 ) -> ChannelPlan:
     """The plan that the followed channels make.
 
@@ -114,7 +114,7 @@ def build_plan(
         captures: Its passes, of one set of identities.
         rules: How many channels a group keeps, by patterns of layer names.
         choices: What trials of narrower networks have shown.
-        input_shape: Of the batch that was followed.
+        batch_size: Of the input that was followed.
     """
     ids = captures[0].ids
     labels = captures[0].tensors
@@ -129,7 +129,7 @@ def build_plan(
             if axis is not None:
                 tensors.setdefault(name, {})[dim] = axis
     attributes: dict[str, tuple[SizeAttribute, ...]] = {}
-    for path, vectors in attribute_vectors(model, captures, input_shape[0]).items():
+    for path, vectors in attribute_vectors(model, captures, batch_size).items():
         known = tuple(_size_attributes(vectors, axes))
         if known:
             attributes[path] = known
@@ -139,7 +139,6 @@ def build_plan(
         attributes=attributes,
         inelastic=_inelastic(ids, layers),
         links=_links(ids, found, choices.links),
-        example_shape=input_shape[1:],
     )
 
 

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from mutualnet.messages import first_line
 
 
-def meta_copy(model: nn.Module, input_shape: Sequence[int]) -> tuple[nn.Module, Tensor]:
+def meta_copy(model: nn.Module, example: Any) -> tuple[nn.Module, Any]:
     """Copy a model onto the meta device, or truly where it does not run there.
 
     Args:
         model: Not changed.
-        input_shape: (N, C, H, W) it must run on.
+        example: What it must run on: a tensor, or several in tuples and lists. Only shapes count.
 
     Returns:
-        The copy in eval mode, all its parameters trainable, and an input of that shape for it.
+        The copy in eval mode, all its parameters trainable, and an input of those shapes for it,
+        in the number format of its weights.
 
     Raises:
-        ValueError: If the model does not run on that shape anywhere.
+        ValueError: If the model does not run on those shapes anywhere.
     """
     first = next(model.parameters(), None)
     dtype = first.dtype if first is not None else torch.float32
@@ -31,17 +33,29 @@ def meta_copy(model: nn.Module, input_shape: Sequence[int]) -> tuple[nn.Module, 
     for device in (torch.device("meta"), None):
         try:
             duplicate = _copy(model, device).eval()
-            inputs = torch.zeros(tuple(input_shape), dtype=dtype, device=device or home)
+            inputs = _zeros_like(example, dtype, device or home)
             with torch.no_grad():
                 duplicate(inputs)
             return duplicate, inputs
         except Exception as problem:  # whatever a stranger's model raises
             error = problem
+    shapes = [tuple(t.shape[1:]) for t in tree_leaves(example) if isinstance(t, Tensor)]
+    kind = "clips" if any(len(shape) == 4 for shape in shapes) else "images"
     raise ValueError(
-        f"the model must run on images of shape {tuple(input_shape[1:])}, got "
+        f"the model must run on {kind} of shape {' and '.join(map(str, shapes))}, got "
         f"{type(error).__name__}: {first_line(error)}. Take another resolution, or "
         "pass example_input= of the right shape."
     )
+
+
+def _zeros_like(example: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    def zeros(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        kind = dtype if value.is_floating_point() else value.dtype
+        return torch.zeros(value.shape, dtype=kind, device=device)
+
+    return tree_map(zeros, example)
 
 
 def _copy(model: nn.Module, device: torch.device | None) -> nn.Module:

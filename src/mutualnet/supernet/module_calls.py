@@ -72,7 +72,7 @@ class _Sums(TorchDispatchMode):
         return out
 
 
-def watch_calls(model: nn.Module, inputs: Tensor, *, training: bool) -> list[ModuleCall]:
+def watch_calls(model: nn.Module, inputs: Any, *, training: bool) -> list[ModuleCall]:
     """Run a model once and list the calls of its modules, in the order in which they begin.
 
     Args:

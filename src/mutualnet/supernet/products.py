@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,7 +56,9 @@ class _KnownIds(ChannelIds):
         return
 
 
-def find_products(model: nn.Module, plan: ChannelPlan, resolution: int) -> Products:
+def find_products(
+    model: nn.Module, plan: ChannelPlan, example: Any, *, part: str = "", counted: str = ""
+) -> Products:
     """Run a copy without values once and note every product of activations and weights.
 
     Products of two activations, as in attention, are not counted.
@@ -63,16 +66,19 @@ def find_products(model: nn.Module, plan: ChannelPlan, resolution: int) -> Produ
     Args:
         model: The full model; not changed.
         plan: Its channel plan.
-        resolution: Side of the image in pixels.
+        example: A batch of one that the part is called with; only shapes count.
+        part: Name of the submodule that runs; by default the model.
+        counted: Name of the submodule in it whose products count; by default all do.
     """
-    copy_, inputs = meta_copy(model, plan.input_shape(resolution))
+    copy_, inputs = meta_copy(model.get_submodule(part), example)
+    before = f"{part}." if part else ""
     ids = _KnownIds()
     first = np.cumsum([0, *(group.size for group in plan.groups)])
     ids.new(int(first[-1]))
     labels: dict[int, Labels] = {}
     for name, tensor in (*copy_.named_parameters(), *copy_.named_buffers()):
         arrays = []
-        for dim, axis in plan.tensors.get(name, {}).items():
+        for dim, axis in plan.tensors.get(f"{before}{name}", {}).items():
             vector = ids.new(axis.size)
             for segment in axis.segments:
                 vector[segment.positions] = first[segment.group] + segment.channels
@@ -81,9 +87,10 @@ def find_products(model: nn.Module, plan: ChannelPlan, resolution: int) -> Produ
     found: dict[tuple[tuple[Axis, ...], str | None], int] = defaultdict(int)
     axes, seen = _Axes(first), Capture(ids, labels)
     blocks = {block for stage in plan.depth.stages for block in stage.blocks}
+    inner = counted.removeprefix(part).removeprefix(".")
 
     def observe(call: Call) -> None:
-        product = _factors(call)
+        product = _factors(call) if inner in seen.stack else None
         if product is None:
             return
         factor, sized = product
@@ -94,7 +101,8 @@ def find_products(model: nn.Module, plan: ChannelPlan, resolution: int) -> Produ
                 factor *= size
             else:
                 narrowed.append(axis)
-        block = next((name for name in seen.stack if name in blocks), None)
+        names = (f"{before}{name}" for name in seen.stack)
+        block = next((name for name in names if name in blocks), None)
         found[tuple(narrowed), block] += factor
 
     with torch.no_grad():

@@ -25,7 +25,7 @@ from mutualnet.supernet.bn_bank import (
 from mutualnet.supernet.channel_plan import ChannelPlan, Index
 from mutualnet.supernet.channel_rules import ChannelRule, architecture_name
 from mutualnet.supernet.depth_plan import is_inside
-from mutualnet.supernet.meta_copy import meta_copy
+from mutualnet.supernet.examples import ExampleMaker, ImagesLike, likely_images
 from mutualnet.supernet.narrow import narrow_module, take
 from mutualnet.supernet.shared_gradients import GradientLock, GradientRoute
 from mutualnet.supernet.sort_channels import sort_channels as reorder
@@ -63,16 +63,25 @@ class Supernet(nn.Module):
         sort_channels: Reorder the channels of a trained model first, the most important ones in
             front: "l1", "l2" or "taylor", see `sort_channels`. This alone changes the model's
             tensors, and its outputs at full width no more than by rounding.
-        example_input: (N, C, H, W) or (N, C, T, H, W) to trace with. By default zeros at the
-            space's top resolution, with the channels of the first convolution or of timm's
-            configuration, and 16 frames where the convolution is three-dimensional.
+        example_input: What the model, or its elastic part, is called with: a tensor (N, C, H, W)
+            or (N, C, T, H, W), or a function of a sub-network and the largest one that makes the
+            first one's, a batch of one. By default the model's own method of that name; without one
+            zeros at the sub-network's resolution and frames, with the channels of the first
+            convolution or of timm's configuration, and 16 frames where the convolution is
+            three-dimensional.
+        elastic_part: Name of the submodule that is narrowed, such as "backbone" of a detector; the
+            rest is shared by all sub-networks as it is. By default the model's attribute of that
+            name; without one the whole model. `channel_rules` then go by names inside of it.
+        counted_part: Name of the submodule whose multiply-adds are a sub-network's cost, in the
+            elastic part or the same. By default the model's attribute of that name; without one
+            the elastic part.
         rules: The name of `channel_rules` before; it will go.
 
     Raises:
         TypeError: If `model` is not an `nn.Module`.
-        ValueError: If the model does not run on the example, no layer can be made narrower,
-            `own_norms` is asked for without a list of widths, or depths below 1 of a model none
-            of whose blocks can be left out.
+        ValueError: If the model does not run on the example, has no submodule of a name, no layer
+            can be made narrower, `own_norms` is asked for without a list of widths, or depths below
+            1 of a model none of whose blocks can be left out.
 
     Source: Yang et al. 2020, https://arxiv.org/abs/1909.12978.
     """
@@ -85,7 +94,9 @@ class Supernet(nn.Module):
         channel_rules: Mapping[str, ChannelRule] | None = None,
         own_norms: bool = False,
         sort_channels: str | None = None,
-        example_input: Tensor | None = None,
+        example_input: Tensor | ExampleMaker | None = None,
+        elastic_part: str | None = None,
+        counted_part: str | None = None,
         rules: Mapping[str, ChannelRule] | None = None,
     ) -> None:
         super().__init__()
@@ -100,9 +111,26 @@ class Supernet(nn.Module):
             raise TypeError("model must be a plain network, got a Supernet. Pass supernet.model.")
         self.model = model
         self.space = space if space is not None else ElasticSpace()
-        if example_input is None:
-            example_input = _example(model, self.space.resolutions[0])
-        self.plan: ChannelPlan = trace_channels(model, example_input, channel_rules)
+        self.elastic_part = _part(model, "elastic_part", elastic_part)
+        self.counted_part = _part(model, "counted_part", counted_part) or self.elastic_part
+        if not is_inside(self.counted_part, (self.elastic_part,)) and self.elastic_part:
+            raise ValueError(
+                f"counted_part must lie in the elastic part {self.elastic_part!r}, got "
+                f"{self.counted_part!r}"
+            )
+        part = model.get_submodule(self.elastic_part)
+        self._make_example: ExampleMaker | None = None
+        if isinstance(example_input, Tensor):
+            self._make_example = ImagesLike(example_input)
+        elif example_input is not None:
+            self._make_example = example_input
+        elif not callable(getattr(model, "example_input", None)):
+            self._make_example = likely_images(part, self.space.largest)
+        is_given = isinstance(example_input, Tensor)
+        example = example_input if is_given else self.example_input(self.space.largest)
+        self.plan: ChannelPlan = trace_channels(part, example, channel_rules).inside(
+            self.elastic_part
+        )
         if not self.plan.groups:
             raise ValueError(f"no layer of the model can be made narrower. {self.report()}")
         if self.space.depths[-1] < 1 and not self.plan.depth.stages:
@@ -150,6 +178,12 @@ class Supernet(nn.Module):
     def forward(self, x: Tensor) -> Any:
         """Run the full model."""
         return self.model(x)
+
+    def example_input(self, subnet: Subnet) -> Any:
+        """What the elastic part is called with in a sub-network: zeros, a batch of one."""
+        # The model's own method is looked up at each call: a copy of this object has another model.
+        make = self._make_example or self.model.example_input
+        return make(subnet, self.space.largest)  # type: ignore[operator]
 
     # ------------------------------------------------------------------------------ sub-networks
 
@@ -443,6 +477,8 @@ class Supernet(nn.Module):
             f"{architecture_name(self.model)}: {len(plan.groups)} elastic channel groups, "
             f"{sum(len(f.layers) for f in plan.inelastic)} frozen layers"
         ]
+        if self.elastic_part:
+            lines.append(f"  shared   all outside of {self.elastic_part}, by every sub-network")
         for group in plan.groups:
             tied = f" (+{len(group.layers) - 1} tied)" if len(group.layers) > 1 else ""
             step = f", in steps of {group.step}" if group.step > 1 else ""
@@ -466,27 +502,17 @@ class Supernet(nn.Module):
         return "\n".join(lines)
 
 
-def _example(model: nn.Module, side: int) -> Tensor:
-    """Zeros of a shape that the model takes: the first of the likely ones on which it runs."""
-    first = next((m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd)), None)
-    config = getattr(model, "default_cfg", None)
-    size = config.get("input_size") if isinstance(config, dict) else None
-    if first is None and not size:
+def _part(model: nn.Module, name: str, given: str | None) -> str:
+    """The name of a submodule: as given, or as the model says; empty for the whole model."""
+    path = getattr(model, name, "") if given is None else given
+    try:
+        model.get_submodule(path)
+    except AttributeError:
+        known = ", ".join(child for child, _ in model.named_children())
         raise ValueError(
-            "the model has no convolution to take the number of input channels from. "
-            "Pass example_input=."
-        )
-    frames = (16,) if isinstance(first, nn.Conv3d) else ()
-    # The first convolution may see rearranged pixels; the configuration may be of another model.
-    known = [first.in_channels] if first is not None else []
-    likely = list(dict.fromkeys([*known, *((size[0],) if size else ()), 3]))
-    for channels in likely if len(likely) > 1 else ():
-        try:
-            meta_copy(model, (2, channels, *frames, side, side))
-        except ValueError:
-            continue
-        return torch.zeros(1, channels, *frames, side, side)
-    return torch.zeros(1, likely[0], *frames, side, side)
+            f"{name} must name a submodule of the model, got {path!r}. It has {known}."
+        ) from None
+    return str(path)
 
 
 def _own(tensor: Tensor, dims: dict[int, Index]) -> Tensor:

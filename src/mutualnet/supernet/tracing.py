@@ -6,10 +6,12 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from mutualnet.messages import first_line
 from mutualnet.module_state import mode_of
@@ -17,6 +19,7 @@ from mutualnet.supernet.capture import Capture, Operation, Site, along, capture,
 from mutualnet.supernet.channel_ids import ChannelIds, axes_of
 from mutualnet.supernet.channel_plan import ChannelPlan
 from mutualnet.supernet.channel_rules import ChannelRule, rules_for
+from mutualnet.supernet.examples import first_tensor, resized_batch
 from mutualnet.supernet.find_blocks import find_blocks
 from mutualnet.supernet.grouping import Choices, build_plan, make_rectangular
 from mutualnet.supernet.meta_copy import meta_copy
@@ -38,7 +41,7 @@ MOST_TRIALS = 24
 
 def trace_channels(
     model: nn.Module,
-    example_input: Tensor,
+    example: Any,
     rules: Mapping[str, ChannelRule] | None = None,
 ) -> ChannelPlan:
     """Find the tied channels of a model and everything that sizes them.
@@ -50,16 +53,17 @@ def trace_channels(
     out are looked for.
 
     Args:
-        model: Any network that runs on `example_input`.
-        example_input: (N, C, H, W) or (N, C, T, H, W), only its shape and dtype count, not N.
+        model: Any network that runs on the example.
+        example: What it is called with: (N, C, H, W), (N, C, T, H, W), or several tensors in tuples
+            and lists. Only shapes count, but for N.
         rules: Layer-name patterns to channel rules, before the architecture's own.
 
     Raises:
-        ValueError: If the model does not run on `example_input`, or a rule matches no layer.
+        ValueError: If the model does not run on the example, or a rule matches no layer.
     """
-    copy_, inputs = meta_copy(model, (BATCH, *example_input.shape[1:]))
-    if inputs.device.type != "meta":
-        inputs = inputs[:2]  # BN in train mode needs two
+    copy_, inputs = meta_copy(model, resized_batch(example, BATCH))
+    if first_tensor(inputs).device.type != "meta":
+        inputs = tree_map(_first_two, inputs)  # BN in train mode needs two
     tracer = _Tracer(copy_, inputs, rules_for(model, rules))
     plan = tracer.trace()
     passes = [watch_calls(copy_, inputs, training=training) for training in tracer.modes]
@@ -69,10 +73,14 @@ def trace_channels(
     return plan
 
 
+def _first_two(value: Any) -> Any:
+    return value[:2] if isinstance(value, Tensor) else value
+
+
 class _Tracer:
     """Follows a copy's channels and repairs what a narrower network shows to be wrong."""
 
-    def __init__(self, copy_: nn.Module, inputs: Tensor, rules: Mapping[str, ChannelRule]) -> None:
+    def __init__(self, copy_: nn.Module, inputs: Any, rules: Mapping[str, ChannelRule]) -> None:
         self.copy = copy_
         self.inputs = inputs
         self.rules = rules
@@ -100,9 +108,8 @@ class _Tracer:
         return self.plan()
 
     def plan(self) -> ChannelPlan:
-        return build_plan(
-            self.copy, self.captures, self.rules, self.choices, tuple(self.inputs.shape)
-        )
+        size = len(first_tensor(self.inputs))
+        return build_plan(self.copy, self.captures, self.rules, self.choices, size)
 
     def is_inner(self, module: str, groups: int, per_group: int) -> bool:
         """The choice for a grouped convolution, made once for the full network."""
@@ -184,7 +191,7 @@ class _Tracer:
                 self._freeze([seen.operations for seen in self.captures], reason)
 
     def _pairs(self, places: list[list[Operation]]) -> list[tuple[np.ndarray, np.ndarray]]:
-        sizes = attribute_vectors(self.copy, self.captures, len(self.inputs))
+        sizes = attribute_vectors(self.copy, self.captures, len(first_tensor(self.inputs)))
         return [
             pair
             for seen, operations in zip(self.captures, places, strict=True)
@@ -253,7 +260,7 @@ def _trials(plan: ChannelPlan) -> list[tuple[int, ...]]:
     return [plan.linked(middle), plan.linked(least)]
 
 
-def _modes(model: nn.Module, inputs: Tensor) -> list[bool]:
+def _modes(model: nn.Module, inputs: Any) -> list[bool]:
     """Eval mode, and train mode where it runs modules that eval mode does not."""
     ran: dict[bool, set[nn.Module]] = {False: set(), True: set()}
     for training in (False, True):

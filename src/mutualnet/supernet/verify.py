@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mutualnet.messages import first_line
 from mutualnet.supernet.capture import Capture, Operation, Site, capture, site_of
 from mutualnet.supernet.channel_ids import ChannelIds, Labels, axes_of, same_channels
 from mutualnet.supernet.channel_plan import ChannelPlan
+from mutualnet.supernet.examples import first_tensor
 from mutualnet.supernet.narrow import narrow_module, take
 
 
@@ -34,7 +36,7 @@ class _Differs(Exception):
 
 def first_failure(
     model: nn.Module,
-    inputs: Tensor,
+    inputs: Any,
     plan: ChannelPlan,
     counts: Sequence[int],
     full: Capture,
@@ -77,7 +79,7 @@ def first_failure(
     result = Capture(ids, {} if shapes_only else labels)
 
     # With values, sizes that hold no channels may depend on them, such as how many boxes are found.
-    has_values = inputs.device.type != "meta"
+    has_values = first_tensor(inputs).device.type != "meta"
     matcher = _Matcher(full.operations)
 
     def check(operation: Operation) -> None:

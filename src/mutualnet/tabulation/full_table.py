@@ -91,7 +91,9 @@ def finished_table(
         effort = Effort(supernet, chosen, costs, task)
         left = work_to_finish(effort, len(chosen), inputs)
         work.part(f"timing {len(chosen)} sub-networks", left)
-        latencies = time_subnets(supernet, chosen, inputs.latency_runs, inputs.running)
+        latencies = time_subnets(
+            supernet, chosen, inputs.latency_runs, inputs.running, task=inputs.task
+        )
         work.advance(_timing(effort, inputs))
         rows = [
             replace(row, latency_ms=latencies[row.subnet].p50_ms) if row.is_finished else row
@@ -146,7 +148,7 @@ class Effort:
 
     def of_batch(self, share: float = 1.0) -> Callable[[Any], float]:
         """What a batch costs, times a share."""
-        return lambda batch: self.all * share * self._task.inputs(batch).shape[0]
+        return lambda batch: self.all * share * self._task.num_samples(batch)
 
 
 def num_images(batches: Iterable[Any] | None) -> int:
@@ -189,6 +191,7 @@ def time_subnets(
     runs: int,
     running: ComputeFormat,
     *,
+    task: Task,
     warmup: int = _WARMUP,
 ) -> dict[Subnet, Latency]:
     """Latency of each extracted sub-network, one image at a time; equal ones are timed once.
@@ -201,16 +204,17 @@ def time_subnets(
         subnets: Which.
         runs: Timed passes.
         running: What to compute in.
+        task: Knows what to run on.
         warmup: Passes before.
     """
     if not current_ranks().is_first:
         return from_first({})
     known: dict[Any, Latency] = {}
     for key, subnet in supernet.distinct(subnets).items():
-        shape = supernet.plan.input_shape(subnet.resolution)
+        inputs = task.example_inputs(supernet, subnet)
         module = supernet.extract(subnet)
         module.to(memory_format=running.layout)  # type: ignore[call-overload]
         known[key] = measure_latency(
-            module, shape, warmup=warmup, runs=runs, autocast=running.autocast
+            module, inputs, warmup=warmup, runs=runs, autocast=running.autocast
         )
     return from_first({subnet: known[supernet.key(subnet)] for subnet in subnets})

@@ -205,7 +205,12 @@ class _Field:
         if not self._inputs.latency_runs:
             return axes
         quick = time_subnets(
-            self._supernet, subnets, _QUICK_RUNS, self._inputs.running, warmup=_QUICK_WARMUP
+            self._supernet,
+            subnets,
+            _QUICK_RUNS,
+            self._inputs.running,
+            task=self._inputs.task,
+            warmup=_QUICK_WARMUP,
         )
         step = math.log(_SAME_LATENCY)
         return {

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from mutualnet.tasks.base import Score, ScoreAccumulator, Task
 from mutualnet.tasks.classification import Classification
+from mutualnet.tasks.known import TASKS, make_task
 from mutualnet.tasks.multilabel import MultiLabel
 
-__all__ = ["Classification", "MultiLabel", "Score", "ScoreAccumulator", "Task"]
+__all__ = [
+    "TASKS",
+    "Classification",
+    "MultiLabel",
+    "Score",
+    "ScoreAccumulator",
+    "Task",
+    "make_task",
+]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from mutualnet.score import Score
 from mutualnet.space import Subnet
+from mutualnet.supernet import Supernet
 
 
 class ScoreAccumulator(ABC):
@@ -36,16 +38,76 @@ class Task(ABC):
     A batch is what the data loader yields, at the largest configuration.
     """
 
+    data_kind: ClassVar[str | None] = None
+    """`DataSplits.task` of the data that it is for; None for any."""
     score_name: ClassVar[str]
     """What the score is called in tables and plots, with its unit."""
+
+    def for_training(
+        self, labels: np.ndarray, num_classes: int, *, label_smoothing: float, is_balanced: bool
+    ) -> Task:
+        """The task with all that concerns its losses in training.
+
+        Args:
+            labels: Of the train split, as `LabelledImages.labels` has them.
+            num_classes: K.
+            label_smoothing: Share of the target spread over all classes.
+            is_balanced: Whether rare classes weigh as much as others.
+
+        Raises:
+            ValueError: If it knows no such thing, as tasks do by default.
+        """
+        asked = {"label_smoothing": label_smoothing, "data.balance=loss": is_balanced}
+        for name, is_set in asked.items():
+            if is_set:
+                raise ValueError(f"{name} is for class labels; {type(self).__name__} has none such")
+        return self
+
+    def loss_of_guessing(self, labels: np.ndarray, num_classes: int) -> float | None:
+        """Loss on labels of a network that finds all classes alike; None if there is no such.
+
+        A training that ends far above it has diverged.
+
+        Args:
+            labels: Of the train split.
+            num_classes: K.
+        """
+        return None
 
     @abstractmethod
     def scale(self, batch: Any, subnet: Subnet) -> Any:
         """Bring a batch to the resolution (and frames) of a sub-network; the batch is kept."""
 
     @abstractmethod
-    def inputs(self, batch: Any) -> Tensor:
-        """What the network is called with."""
+    def inputs(self, batch: Any) -> Any:
+        """What the network is called with: a tensor, a tuple of them, or a list, one a sample."""
+
+    def num_samples(self, batch: Any) -> int:
+        """Images or clips of a batch."""
+        return len(self.inputs(batch))
+
+    def run(self, network: Callable[[Any], Any], batch: Any) -> Any:
+        """The network's outputs for a scaled batch, for all that follows.
+
+        Override it for networks that take more than inputs, such as detectors, which want targets
+        in train mode.
+        """
+        return network(self.inputs(batch))
+
+    def example_inputs(self, supernet: Supernet, subnet: Subnet) -> Any:
+        """What a sub-network is timed on: the inputs of one sample."""
+        return supernet.example_input(subnet)
+
+    def check_outputs(self, outputs: Any, num_classes: int) -> None:  # noqa: B027
+        """Refuse outputs in eval mode that this task cannot use; the default takes everything.
+
+        Args:
+            outputs: The network's, for a batch.
+            num_classes: Of the data.
+
+        Raises:
+            ValueError: If they do not fit.
+        """
 
     @abstractmethod
     def supervised_loss(self, outputs: Any, batch: Any) -> Tensor:
@@ -76,7 +138,10 @@ class Task(ABC):
         return tree_map(lambda v: v.detach() if isinstance(v, Tensor) else v, outputs)
 
     def split(self, batch: Any, count: int) -> list[Any]:
-        """Split a batch into micro-batches of about equal size, along its first dimension."""
+        """Split a batch of tensors into micro-batches of about equal size, along dimension 0.
+
+        Override it for batches that hold lists.
+        """
         if count == 1:
             return [batch]
         values, structure = tree_flatten(batch)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,11 +26,27 @@ class Classification(Task):
     class_weights: tuple[float, ...] | None = None
     """K weights of the classes in the loss on labels; None for 1."""
 
+    data_kind: ClassVar[str | None] = "classification"
     score_name: ClassVar[str] = "top-1 accuracy (%)"
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
+
+    def for_training(
+        self, labels: np.ndarray, num_classes: int, *, label_smoothing: float, is_balanced: bool
+    ) -> Classification:
+        """The same with label smoothing, and with weights by which all classes count alike."""
+        weights = None
+        if is_balanced:
+            counts = np.bincount(labels, minlength=num_classes)
+            weights = tuple((len(labels) / num_classes / counts.clip(1)).tolist())
+        return replace(self, label_smoothing=label_smoothing, class_weights=weights)
+
+    def loss_of_guessing(self, labels: np.ndarray, num_classes: int) -> float:
+        """Cross entropy of equal logits."""
+        logits = torch.zeros(len(labels), num_classes)
+        return float(self.supervised_loss(logits, (None, torch.as_tensor(labels))))
 
     def scale(self, batch: Any, subnet: Subnet) -> tuple[Tensor, Tensor]:
         """Resize the normalised images on their device; equal sizes pass through.
@@ -64,6 +81,14 @@ class Classification(Task):
             reduction="none",
         )
         return losses.mean()
+
+    def check_outputs(self, outputs: Any, num_classes: int) -> None:
+        """Refuse what is not one logit for each class.
+
+        Raises:
+            ValueError: If it is not.
+        """
+        check_logits(outputs, num_classes)
 
     def check_labels(self, outputs: Any, batch: Any, *, reads_values: bool) -> None:
         """Refuse what is neither class numbers (N) int64 nor probabilities (N, K).
@@ -171,6 +196,24 @@ def _unpack(batch: Any) -> tuple[Tensor, Tensor]:
 def scale_images(images: Tensor, side: int) -> Tensor:
     """Resize images (N, C, H, W) to squares on their device; equal sizes pass through."""
     return ResizeToConfiguration()(images, side)
+
+
+def check_logits(outputs: Any, num_classes: int) -> None:
+    """Refuse outputs that are not logits (N, K).
+
+    Raises:
+        ValueError: If they are not.
+    """
+    if not isinstance(outputs, Tensor):
+        raise ValueError(
+            f"the network must return one tensor, got {type(outputs).__name__}. Build it "
+            "without auxiliary outputs."
+        )
+    if outputs.shape[1:] != (num_classes,):
+        raise ValueError(
+            f"the network must return a logit for each of the {num_classes} classes of the data, "
+            f"got outputs {tuple(outputs.shape)}. Build it with num_classes."
+        )
 
 
 def logits_of(outputs: Any) -> Tensor:

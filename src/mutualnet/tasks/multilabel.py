@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,7 +15,7 @@ from torchmetrics.functional.classification import binary_average_precision
 from mutualnet.losses import at_least_fp32
 from mutualnet.space import Subnet
 from mutualnet.tasks.base import Score, ScoreAccumulator, Task
-from mutualnet.tasks.classification import logits_of, scale_images
+from mutualnet.tasks.classification import check_logits, logits_of, scale_images
 
 _NUM_RESAMPLES = 50
 """Bootstrap samples behind a standard error."""
@@ -30,7 +31,29 @@ class MultiLabel(Task):
     positive_weights: tuple[float, ...] | None = None
     """K weights of the labels' positives in the loss; None for 1."""
 
+    data_kind: ClassVar[str | None] = "multilabel"
     score_name: ClassVar[str] = "mean average precision (%)"
+
+    def for_training(
+        self, labels: np.ndarray, num_classes: int, *, label_smoothing: float, is_balanced: bool
+    ) -> MultiLabel:
+        """The same with weights by which the images with and without a label count alike.
+
+        Raises:
+            ValueError: If `label_smoothing` is not 0.
+        """
+        if label_smoothing:
+            raise ValueError("label_smoothing is for class labels; set it to 0 for other tasks")
+        if not is_balanced:
+            return self
+        least = 1 / len(labels)
+        share = labels.mean(0).clip(least, 1 - least)
+        return replace(self, positive_weights=tuple(((1 - share) / share).tolist()))
+
+    def loss_of_guessing(self, labels: np.ndarray, num_classes: int) -> float:
+        """Binary cross entropy of logits 0."""
+        logits = torch.zeros(len(labels), num_classes)
+        return float(self.supervised_loss(logits, (None, torch.as_tensor(labels))))
 
     def scale(self, batch: Any, subnet: Subnet) -> tuple[Tensor, Tensor]:
         """Resize the images as in classification."""
@@ -53,6 +76,14 @@ class MultiLabel(Task):
             weights = logits.new_tensor(self.positive_weights)
         targets = batch[1].to(logits.dtype)
         return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
+
+    def check_outputs(self, outputs: Any, num_classes: int) -> None:
+        """Refuse what is not one logit for each label.
+
+        Raises:
+            ValueError: If it is not.
+        """
+        check_logits(outputs, num_classes)
 
     def check_labels(self, outputs: Any, batch: Any, *, reads_values: bool) -> None:
         """Refuse targets that are not (N, K) of values in [0, 1].

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mutualnet.config import ComputeConfig
 from mutualnet.precision import PLAIN, ComputeFormat, autocast_to
@@ -77,8 +77,9 @@ class TableFormats:
 def table_formats(
     supernet: Supernet,
     trained: ComputeFormat,
-    inputs: Tensor,
+    batch: Any,
     *,
+    task: Task,
     one_image: bool = False,
     margin: float = 0.9,
 ) -> TableFormats:
@@ -91,7 +92,8 @@ def table_formats(
     Args:
         supernet: Calibrated or not.
         trained: What training computed in.
-        inputs: (N, C, H, W) on the network's device.
+        batch: What to time scoring on, at the top resolution, on the network's device.
+        task: Runs the network.
         one_image: To run in, leave out what takes over a tenth longer than `PLAIN` for one image in
             the smallest sub-network, where a format may cost more than it saves.
         margin: Most time that another format than `PLAIN` may take, as a share of PLAIN's.
@@ -100,8 +102,13 @@ def table_formats(
     candidates = [ComputeFormat(p, m) for p in ("fp32", "bf16") for m in layouts]
     known = [found for found in candidates if found.precision in ("fp32", trained.precision)]
     if one_image:
-        known = [PLAIN, *_good_for_one_image(supernet, inputs, known)]
-    seconds = _seconds_per_pass(supernet.model, inputs, candidates)
+        known = [PLAIN, *_good_for_one_image(supernet, task, known)]
+    device = next(supernet.parameters()).device
+
+    def run(module: nn.Module) -> None:
+        task.run(module, batch)
+
+    seconds = _seconds_per_pass(supernet.model, run, device, candidates)
 
     def fastest(formats: Sequence[ComputeFormat]) -> ComputeFormat:
         chosen = min(formats, key=seconds.__getitem__)
@@ -116,13 +123,18 @@ def table_formats(
 
 
 def _good_for_one_image(
-    supernet: Supernet, inputs: Tensor, candidates: Sequence[ComputeFormat]
+    supernet: Supernet, task: Task, candidates: Sequence[ComputeFormat]
 ) -> list[ComputeFormat]:
     """Those that do not slow the smallest sub-network down, of all but the plain one."""
     smallest = supernet.space.smallest
-    module, side = supernet.extract(smallest, uncalibrated=True), smallest.resolution
-    image = inputs[:1, :, :side, :side].contiguous()
-    seconds = _seconds_per_pass(module, image, candidates, _ONE_IMAGE_PASSES)
+    module, device = (
+        supernet.extract(smallest, uncalibrated=True),
+        next(supernet.parameters()).device,
+    )
+    image = task.batch_to(task.example_inputs(supernet, smallest), device)
+    seconds = _seconds_per_pass(
+        module, lambda trial: trial(image), device, candidates, _ONE_IMAGE_PASSES
+    )
     most = _NOTABLE * seconds[PLAIN]
     return [
         compute_format
@@ -132,7 +144,11 @@ def _good_for_one_image(
 
 
 def _seconds_per_pass(
-    module: nn.Module, inputs: Tensor, formats: Sequence[ComputeFormat], passes: int = _STEPS
+    module: nn.Module,
+    run: Callable[[nn.Module], Any],
+    device: torch.device,
+    formats: Sequence[ComputeFormat],
+    passes: int = _STEPS,
 ) -> dict[ComputeFormat, float]:
     """The fastest pass in each format; formats take turns, so that other load hits all alike."""
     trials = {compute_format: copy.deepcopy(module).eval() for compute_format in formats}
@@ -142,11 +158,11 @@ def _seconds_per_pass(
     with torch.inference_mode():
         for _ in range(passes):
             for compute_format, trial in trials.items():
-                with autocast_to(compute_format.autocast, inputs.device):
+                with autocast_to(compute_format.autocast, device):
                     start = time.perf_counter()
-                    trial(inputs)
-                    if inputs.device.type == "cuda":
-                        torch.cuda.synchronize(inputs.device)
+                    run(trial)
+                    if device.type == "cuda":
+                        torch.cuda.synchronize(device)
                     times[compute_format].append(time.perf_counter() - start)
     return {compute_format: min(found[1:]) for compute_format, found in times.items()}
 

@@ -96,7 +96,7 @@ def hold_gradients(
         for batch in loader:
             scaled = task.scale(task.batch_to(batch, device), largest)
             model.zero_grad()
-            task.supervised_loss(model(task.inputs(scaled)), scaled).backward()
+            task.supervised_loss(task.run(model, scaled), scaled).backward()
             for name, parameter in model.named_parameters():
                 if parameter.grad is not None:
                     sums[name] = sums.get(name, 0.0) + parameter.grad.abs()

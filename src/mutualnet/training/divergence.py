@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from mutualnet.batch_checks import NonFiniteImagesError
+from mutualnet.batch_checks import NonFiniteImagesError, is_finite
 from mutualnet.training.setup import TrainingSetup
 from mutualnet.training.step_losses import LossTerm
 
@@ -58,23 +57,23 @@ def check_finite(
     Raises:
         TrainingDivergedError: If one is not. It names the images, the gradient or the loss.
     """
-    is_finite = losses.isfinite()
-    if bool(is_finite.all() & norm.isfinite()):
+    are_finite = losses.isfinite()
+    if bool(are_finite.all() & norm.isfinite()):
         return
     kept = "The weights were not updated by it."
     if setup.recipe.learns_in_turn:
         kept = f"Network {terms[0].network + 1} was not updated by it, those before it were."
-    if not bool(setup.task.inputs(batch).isfinite().all()):
+    if not is_finite(setup.task.inputs(batch)):
         raise TrainingDivergedError(
             f"the images of step {step + 1} hold values that are not finite numbers. {kept} "
             "Repair the data or its transform."
         )
-    if bool(is_finite.all()):
+    if bool(are_finite.all()):
         raise TrainingDivergedError(
             f"the gradient of step {step + 1} is {float(norm)} while the losses are finite. "
             f"{kept} Lower optimizer.lr, or train in fp32."
         )
-    bad = int((~is_finite).nonzero()[0])
+    bad = int((~are_finite).nonzero()[0])
     raise TrainingDivergedError(
         f"the loss of {terms[bad].source} is {float(losses[bad])} at step {step + 1}. {kept} "
         "Lower optimizer.lr, add warm-up (optimizer.warmup_epochs), or train in fp32 "
@@ -101,19 +100,13 @@ def check_learned(setup: TrainingSetup, last_losses: Mapping[str, Tensor], num_s
                     f"{name} of network {index + 1} holds values that are not finite after step "
                     f"{num_steps}. {_WAY_OUT}"
                 )
-    if ":" in setup.recipe.task:
+    guessing = setup.task.loss_of_guessing(setup.data.train.labels, setup.data.num_classes)
+    if guessing is None:
         return
-    bound = _FAR * float(_loss_of_guessing(setup))
+    bound = _FAR * guessing
     for name, loss in last_losses.items():
         if name.startswith("ce_") and float(loss) > bound:
             raise TrainingDivergedError(
                 f"training diverged: the loss {name} is {float(loss):.3g} at its last step "
-                f"{num_steps}, guessing has {bound / _FAR:.3g}. {_WAY_OUT}"
+                f"{num_steps}, guessing has {guessing:.3g}. {_WAY_OUT}"
             )
-
-
-def _loss_of_guessing(setup: TrainingSetup) -> Tensor:
-    labels = torch.as_tensor(setup.data.train.labels)
-    return setup.task.supervised_loss(
-        torch.zeros(len(labels), setup.data.num_classes), (None, labels)
-    )

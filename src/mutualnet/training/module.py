@@ -175,7 +175,7 @@ class TrainingModule(L.LightningModule):
         losses = StepLosses()
 
         for micro_batch in self._micro_batches(batch):
-            weight = len(setup.task.inputs(micro_batch)) * share
+            weight = setup.task.num_samples(micro_batch) * share
             with naming_step(step):
                 for index, found in learn(setup, micro_batch, subnets, weight):
                     losses.add(found, weight)

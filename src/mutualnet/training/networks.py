@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import nn
 
 from mutualnet.config import ModelConfig, OptimizerConfig, Recipe
-from mutualnet.data import DataSplits
+from mutualnet.data import DataSplits, first_batch
 from mutualnet.distributed import current_ranks, synchronise_norms
 from mutualnet.heads import HEAD_PRESETS, AuxiliaryHeads, Head, as_variant, head_preset
 from mutualnet.messages import first_line
@@ -21,7 +24,7 @@ from mutualnet.module_state import kept_running_statistics, mode_of
 from mutualnet.pretrained import Initialized, copy_weights, pretrained_model
 from mutualnet.run_directory import load_trained
 from mutualnet.seeding import Purpose, seed_of
-from mutualnet.supernet import Supernet
+from mutualnet.supernet import Supernet, first_tensor
 from mutualnet.tasks import Task
 from mutualnet.training.channel_order import choose_criterion, hold_gradients
 from mutualnet.training.layer_decay import layer_shares
@@ -118,7 +121,7 @@ def build_network(
             sum(len(frozen.layers) for frozen in supernet.plan.inelastic),
             sum(len(stage.blocks) - 1 for stage in supernet.plan.depth.stages),
         )
-    _check_runs(supernet, data, is_own_task=":" in recipe.task)
+    _check_runs(supernet, data, task, recipe.seed)
     decay = recipe.optimizers[index].layer_decay
     shares = {} if decay is None else layer_shares(supernet, decay)
     if known is None:
@@ -161,12 +164,11 @@ def _make_heads(
             f"method {recipe.teaching.method} puts heads on the full network, but the largest "
             f"width of the space is {recipe.space.width_range[1]:g}. Raise space.width_range."
         )
-    side = recipe.space.resolutions[0]
     return AuxiliaryHeads(
         supernet.model,
         _describe_heads(recipe.models[index], recipe, names),
         num_classes=data.num_classes,
-        images=torch.zeros(1, data.in_channels, side, side),
+        images=supernet.example_input(recipe.space.largest),
         checkpointed=recipe.teaching.checkpoint_heads,
     )
 
@@ -192,7 +194,28 @@ def _describe_heads(
     return {name: as_variant(found[name], recipe.teaching.head_variant) for name in names}
 
 
-def _check_trains(model: nn.Module, images: Tensor) -> None:
+def _check_runs(supernet: Supernet, data: DataSplits, task: Task, seed: int) -> None:
+    """Refuse a network that fails in train mode or at a resolution, or whose outputs do not fit."""
+    with isolate_rng():
+        batch = first_batch(data.train, 2, seed=seed)
+    _check_trains(supernet.model, task, task.scale(batch, supernet.space.largest))
+    supernet.eval()
+    for side, frames in product(supernet.space.resolutions, supernet.space.grid_frames()):
+        subnet = replace(supernet.space.largest, resolution=side, num_frames=frames)
+        where = f"{side} px" if frames is None else f"{side} px and {frames} frames"
+        try:
+            with torch.no_grad():
+                outputs = task.run(supernet.model, task.scale(batch, subnet))
+        except Exception as error:  # a user's network raises anything
+            raise ValueError(
+                f"the network must run at every resolution, but fails at {where} "
+                f"({type(error).__name__}: {first_line(error)}). "
+                "Leave it out of space.resolutions."
+            ) from None
+        task.check_outputs(outputs, data.num_classes)
+
+
+def _check_trains(model: nn.Module, task: Task, batch: Any) -> None:
     """Refuse a network that fails in train mode; it keeps its state, and torch its random one."""
     try:
         with (
@@ -201,40 +224,13 @@ def _check_trains(model: nn.Module, images: Tensor) -> None:
             kept_running_statistics(model),
             torch.no_grad(),
         ):
-            model(images)
+            task.run(model, batch)
     except Exception as error:
+        shape = tuple(first_tensor(task.inputs(batch)).shape)
         raise ValueError(
-            f"the network must run in train mode, but fails on images {tuple(images.shape)} "
+            f"the network must run in train mode, but fails on images {shape} "
             f"({type(error).__name__}: {first_line(error)})"
         ) from None
-
-
-def _check_runs(supernet: Supernet, data: DataSplits, *, is_own_task: bool) -> None:
-    """Refuse a network that fails at a resolution, or whose outputs are not logits."""
-    supernet.eval()
-    if not is_own_task:  # whose networks may want targets then
-        side = supernet.space.resolutions[0]
-        _check_trains(supernet.model, torch.zeros(2, data.in_channels, side, side))
-    for side in supernet.space.resolutions:
-        try:
-            with torch.no_grad():
-                outputs = supernet.model(torch.zeros(1, data.in_channels, side, side))
-        except Exception as error:  # a user's network raises anything
-            raise ValueError(
-                f"the network must run at every resolution, but fails at {side} px "
-                f"({type(error).__name__}: {first_line(error)}). "
-                "Leave it out of space.resolutions."
-            ) from None
-        if not isinstance(outputs, Tensor) and not is_own_task:
-            raise ValueError(
-                f"the network must return one tensor, got {type(outputs).__name__}. Build it "
-                "without auxiliary outputs."
-            )
-        if not is_own_task and outputs.shape[1:] != (data.num_classes,):
-            raise ValueError(
-                f"the network must return a logit for each of the {data.num_classes} classes of "
-                f"{data.name}, got outputs {tuple(outputs.shape)}. Build it with num_classes."
-            )
 
 
 def make_teacher(

@@ -7,23 +7,29 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 from torch.utils.data import DataLoader
 
 from mutualnet.config import DataConfig, Recipe
-from mutualnet.data import DataSplits, NoisyLabels, TrainBatches, hash_data, load_data, train_loader
+from mutualnet.data import (
+    DataSplits,
+    NoisyLabels,
+    TrainBatches,
+    first_batch,
+    hash_data,
+    load_data,
+    train_loader,
+)
 from mutualnet.distributed import broadcast_model, current_ranks, from_first, training_device
 from mutualnet.peers import check_apart
 from mutualnet.precision import ComputeFormat
 from mutualnet.seeding import Purpose, generator
-from mutualnet.tasks import Classification, MultiLabel, Task
+from mutualnet.tasks import TASKS, Task, make_task
 from mutualnet.teaching import TeachingGraph
 from mutualnet.training.autotune import choose_format
 from mutualnet.training.networks import Origin, TrainedNetwork, build_network, make_teacher
 from mutualnet.training.optimizer import check_optimizer
-from mutualnet.user_functions import call_function
 
 
 @dataclass
@@ -90,20 +96,7 @@ def plain_task(recipe: Recipe) -> Task:
     Raises:
         ValueError: If the task is unknown.
     """
-    name = recipe.task
-    if name == "classification":
-        return Classification()
-    if name == "multilabel":
-        return MultiLabel()
-    if ":" not in name:
-        raise ValueError(
-            "task must be classification, multilabel, or package.module:function for one of "
-            f"yours, got {name!r}"
-        )
-    task = call_function(name, "task")
-    if not isinstance(task, Task):
-        raise ValueError(f"{name} must return a Task, got {type(task).__name__}")
-    return task
+    return make_task(recipe.task)
 
 
 def training_task(recipe: Recipe, data: DataSplits) -> Task:
@@ -116,28 +109,15 @@ def training_task(recipe: Recipe, data: DataSplits) -> Task:
     Raises:
         ValueError: If the task is unknown or does not fit the data.
     """
-    task, is_weighted = plain_task(recipe), recipe.data.balance == "loss"
-    if ":" not in recipe.task and recipe.task != data.task:
-        raise ValueError(f"task must be {data.task} for data {data.name}, got {recipe.task}")
-    labels = data.train.labels
-    if ":" in recipe.task:
-        ignored = {"label_smoothing": recipe.label_smoothing, "data.balance=loss": is_weighted}
-        for name, is_set in ignored.items():
-            if is_set:
-                raise ValueError(f"{name} is for the library's tasks; {recipe.task} has its own")
-        return task
-    if recipe.label_smoothing and not isinstance(task, Classification):
-        raise ValueError("label_smoothing is for class labels; set it to 0 for other tasks")
-    if isinstance(task, MultiLabel):
-        least = 1 / len(labels)
-        share = labels.mean(0).clip(least, 1 - least)
-        weights = tuple(((1 - share) / share).tolist()) if is_weighted else None
-        return MultiLabel(positive_weights=weights)
-    counts = np.bincount(labels, minlength=data.num_classes)
-    even = len(labels) / data.num_classes
-    return Classification(
+    task, is_balanced = plain_task(recipe), recipe.data.balance == "loss"
+    if task.data_kind not in (None, data.task):
+        fitting = ", ".join(name for name, kind in TASKS.items() if kind.data_kind == data.task)
+        raise ValueError(f"task must be {fitting} for data {data.name}, got {recipe.task}")
+    return task.for_training(
+        data.train.labels,
+        data.num_classes,
         label_smoothing=recipe.label_smoothing,
-        class_weights=tuple((even / counts.clip(1)).tolist()) if is_weighted else None,
+        is_balanced=is_balanced,
     )
 
 
@@ -182,13 +162,10 @@ def set_up_training(
     for network in networks:
         broadcast_model(network.modules)
     if compute_format is None:
-        side = recipe.space.resolutions[0]
         size = max(2, min(recipe.data.batch_size, len(data.train)) // ranks.size)
         size = max(2, size // recipe.optimizer.accumulate)
-        noise = torch.Generator().manual_seed(0)
-        images = torch.randn(size, data.in_channels, side, side, generator=noise)
-        labels = torch.as_tensor(data.train.labels[:1]).expand(size, *data.train.labels.shape[1:])
-        batch = images.to(device), labels.to(device)
+        with isolate_rng():
+            batch = task.batch_to(first_batch(data.train, size, seed=recipe.seed), device)
         draw = recipe.method.value.draw(recipe.space, generator(0, Purpose.DRAW, 0))
         compute_format = from_first(
             choose_format(networks[0].supernet, batch, draw, task, recipe.compute)

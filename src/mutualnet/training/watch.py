@@ -6,11 +6,10 @@ import time
 
 import numpy as np
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch.utils.data import Subset
 
 from mutualnet.calibration import calibrate
 from mutualnet.config import Recipe
-from mutualnet.data import LabelledImages, calibration_loader, plain_loader
+from mutualnet.data import LabelledImages, SomeImages, calibration_loader, plain_loader
 from mutualnet.distributed import current_ranks
 from mutualnet.evaluation import evaluate
 from mutualnet.space import Subnet
@@ -122,11 +121,11 @@ def _score(
         return scores, max((s.num_samples for s in bank.values()), default=0)
 
 
-def _some_of(images: LabelledImages, count: int) -> LabelledImages | Subset[tuple[object, object]]:
+def _some_of(images: LabelledImages, count: int) -> LabelledImages:
     """At most so many images, evenly spaced: of every class, where classes follow each other."""
     if len(images) <= count:
         return images
-    return Subset(images, np.linspace(0, len(images) - 1, count).round().astype(int).tolist())
+    return SomeImages(images, np.linspace(0, len(images) - 1, count).round().astype(int))
 
 
 def describe_watch(module: TrainingModule) -> str:
