@@ -244,7 +244,7 @@ def test_info_tells_what_is_elastic_in_any_kind_of_network(capsys, words, expect
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["resnet18", "--frames", "4"], "must run on images of shape (3, 4, 224, 224)"),
+        (["resnet18", "--frames", "4"], "must run on clips of shape (3, 4, 224, 224)"),
         (["torchvision:r3d_19"], "no network is called 'torchvision:r3d_19'. Did you mean"),
         (["resnet18", "--frames", "0"], "--frames"),
     ],

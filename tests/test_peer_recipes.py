@@ -68,7 +68,7 @@ def test_a_share_of_the_labels_is_wrong_by_the_seed():
         ),
         (
             ["peers.0.model={name: tests.plain_net:seven_classes}"],
-            r"for each of the 10 classes of digits, got outputs \(1, 7\)",
+            r"for each of the 10 classes of the data, got outputs \(2, 7\)",
         ),
         (
             [

@@ -274,3 +274,14 @@ def test_only_new_networks_of_the_front_are_worth_a_full_score(net):
     assert few[0] == many[0].subnet
     assert few[-1] == many[-1].subnet
     assert len(few) == 3
+
+
+def test_frames_are_an_axis_of_their_own_where_clips_have_several():
+    choices = Choices(
+        units=(("a",), ("b",)), widths=(1.0, 0.5), depths=(None,), resolutions=(8,), frames=(4, 2)
+    )
+    assert choices.num_levels == (2, 2, 1, 1, 2)
+    assert choices.subnet((0, 1, 0, 0, 1)) == Subnet(
+        resolution=8, num_frames=2, group_widths={"b": 0.5}
+    )
+    assert len(choices.uniform()) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -63,12 +64,15 @@ class Choices:
     @property
     def num_levels(self) -> tuple[int, ...]:
         """Levels of each axis."""
-        scales = len(self.depths), len(self.resolutions), len(self.frames)
+        scales = [len(self.depths), len(self.resolutions)]
+        if len(self.frames) > 1:  # points of images stay what they were
+            scales.append(len(self.frames))
         return (*[len(self.widths)] * len(self.units), *scales)
 
     def subnet(self, point: Point) -> Subnet:
         """The sub-network at a point; one width where all units have the same."""
-        *levels, depth, resolution, frames = point
+        levels = point[: len(self.units)]
+        depth, resolution, *frames = point[len(self.units) :]
         widths = [self.widths[level] for level in levels]
         most = max(widths)
         own = {
@@ -80,17 +84,16 @@ class Choices:
         return Subnet(
             width_mult=most,
             resolution=self.resolutions[resolution],
-            num_frames=self.frames[frames],
+            num_frames=self.frames[frames[0] if frames else 0],
             depth_mult=self.depths[depth],
             group_widths=own or None,  # type: ignore[arg-type]
         )
 
     def uniform(self) -> list[Point]:
         """The points with one width for all units."""
+        units = len(self.units)
         return [
-            (*[width] * len(self.units), depth, resolution, frames)
+            (*[width] * units, *scales)
             for width in range(len(self.widths))
-            for depth in range(len(self.depths))
-            for resolution in range(len(self.resolutions))
-            for frames in range(len(self.frames))
+            for scales in product(*map(range, self.num_levels[units:]))
         ]
