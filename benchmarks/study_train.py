@@ -82,7 +82,7 @@ def _score(path: Path, number: int, subnets: tuple[Subnet, ...]) -> list[dict[st
     recipe, task, data = run.recipe, plain_task(run.recipe), load_splits(run.recipe)
     form = ComputeFormat.parse(run.info["training_format"])
     supernet = run.supernet.to(training_device())
-    supernet.model.to(memory_format=form.layout)  # type: ignore[call-overload]
+    form.arrange(supernet.model)
     size = recipe.data.batch_size
     calibrate(
         supernet,

@@ -20,7 +20,7 @@ import torchvision  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from mutualnet.precision import autocast_to
+from mutualnet.precision import CHANNELS_LAST, autocast_to, is_channels_last
 from mutualnet.space import Subnet
 from mutualnet.supernet import Products, Supernet, find_products, index_length, is_inside
 
@@ -122,12 +122,7 @@ def measure_latency(
     if warmup < 0 or runs < 1:
         raise ValueError(f"warmup must be >= 0 and runs >= 1, got {warmup} and {runs}")
     first = next(module.parameters())
-    is_channels_last = any(
-        p.dim() == 4
-        and p.is_contiguous(memory_format=torch.channels_last)
-        and not p.is_contiguous()
-        for p in module.parameters()
-    )
+    is_last = any(map(is_channels_last, module.parameters()))
     if isinstance(inputs, Sequence) and all(isinstance(size, int) for size in inputs):
         inputs = torch.zeros(tuple(inputs))
 
@@ -135,9 +130,7 @@ def measure_latency(
         if not isinstance(value, Tensor):
             return value
         value = value.to(first.device, first.dtype if value.is_floating_point() else value.dtype)
-        if is_channels_last and value.dim() == 4:
-            value = value.contiguous(memory_format=torch.channels_last)
-        return value
+        return CHANNELS_LAST.arranged(value) if is_last else value
 
     inputs = tree_map(placed, inputs)
     modes = [(m, m.training) for m in module.modules()]

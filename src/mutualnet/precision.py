@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""PyTorch's name of the memory format of images and of clips, by their dimensions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +27,22 @@ class ComputeFormat:
         """What the forward passes are cast to."""
         return torch.bfloat16 if self.precision == "bf16" else None
 
-    @property
-    def layout(self) -> torch.memory_format:
-        """PyTorch's name of the memory format."""
+    def arrange(self, module: nn.Module) -> None:
+        """Bring all weights and buffers of a module to the memory format, in place."""
+        for tensor in (*module.parameters(), *module.buffers()):
+            tensor.data = self.arranged(tensor.data)
+
+    def arranged(self, value: Any) -> Any:
+        """Images, clips or weights of convolutions in the memory format; others as they are.
+
+        Args:
+            value: A tensor, or anything else.
+        """
+        if not isinstance(value, Tensor) or value.dim() not in _CHANNELS_LAST:
+            return value
         is_last = self.memory_format == "channels_last"
-        return torch.channels_last if is_last else torch.contiguous_format
+        layout = _CHANNELS_LAST[value.dim()] if is_last else torch.contiguous_format
+        return value.contiguous(memory_format=layout)
 
     def __str__(self) -> str:
         return f"{self.precision} {self.memory_format}"
@@ -50,6 +65,21 @@ class ComputeFormat:
 
 PLAIN = ComputeFormat("fp32", "contiguous")
 """The weights' own format, which every machine computes as fast as it can."""
+CHANNELS_LAST = ComputeFormat("fp32", "channels_last")
+"""The same with the channels last."""
+
+
+def is_channels_last(tensor: Tensor) -> bool:
+    """Whether images, clips or weights of convolutions have their channels last in memory.
+
+    Tensors that are contiguous too do not count.
+    """
+    layout = _CHANNELS_LAST.get(tensor.dim())
+    return (
+        layout is not None
+        and tensor.is_contiguous(memory_format=layout)
+        and not tensor.is_contiguous()
+    )
 
 
 def autocast_to(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager[Any]:

@@ -94,7 +94,7 @@ def search(
     made_in = ComputeFormat.parse(table.meta.get("scoring_format", str(running)))
     supernet.to(training_device())
     check_same_machine(table, supernet)
-    supernet.model.to(memory_format=made_in.layout)  # type: ignore[call-overload]
+    made_in.arrange(supernet.model)
     num_images = min(options.num_images, len(run_data.splits.select))
     state = _State(path / STATE, _settings(options, run.supernet.weights_hash(), str(made_in)))
     try:

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.weak import TensorWeakRef
 
+from mutualnet.precision import is_channels_last
 from mutualnet.supernet.channel_plan import Index
 from mutualnet.supernet.narrow import take
 
@@ -241,5 +242,4 @@ def _refuse_unfit(optimizer: Optimizer, *_: Any) -> None:
 
 def _is_one_block(parameter: nn.Parameter) -> bool:
     """Whether a parameter fills its memory without gaps."""
-    is_last = parameter.dim() == 4 and parameter.is_contiguous(memory_format=torch.channels_last)
-    return parameter.is_contiguous() or is_last
+    return parameter.is_contiguous() or is_channels_last(parameter)

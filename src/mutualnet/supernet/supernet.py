@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mutualnet.precision import CHANNELS_LAST, is_channels_last
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet.bn_bank import (
     BankKey,
@@ -518,13 +519,8 @@ def _part(model: nn.Module, name: str, given: str | None) -> str:
 def _own(tensor: Tensor, dims: dict[int, Index]) -> Tensor:
     """A copy with its own storage, in the memory format of the full tensor."""
     narrow = take(tensor.detach(), dims)
-    is_channels_last = (
-        tensor.dim() == 4
-        and tensor.is_contiguous(memory_format=torch.channels_last)
-        and not tensor.is_contiguous()
-    )
-    layout = torch.channels_last if is_channels_last else torch.contiguous_format
-    return narrow.clone(memory_format=layout)
+    own = narrow.clone(memory_format=torch.contiguous_format)
+    return CHANNELS_LAST.arranged(own) if is_channels_last(tensor) else own
 
 
 def _own_buffer(_: str, full: Tensor, dims: dict[int, Index]) -> Tensor:

@@ -38,7 +38,7 @@ def build_table(supernet: Supernet, inputs: TableInputs) -> QueryTable:
     """
     chosen = list(inputs.subnets if inputs.subnets is not None else supernet.space.grid())
     task, work, costs = inputs.task, inputs.work, CostModel(supernet)
-    supernet.model.to(memory_format=inputs.scoring.layout)  # type: ignore[call-overload]
+    inputs.scoring.arrange(supernet.model)
     effort = Effort(supernet, chosen, costs, task)
     num_calibrating, num_select = inputs.num_calibration_samples, num_images(inputs.select_batches)
     later = effort.all * num_select + work_to_finish(effort, len(chosen), inputs)
@@ -213,7 +213,7 @@ def time_subnets(
     for key, subnet in supernet.distinct(subnets).items():
         inputs = task.example_inputs(supernet, subnet)
         module = supernet.extract(subnet)
-        module.to(memory_format=running.layout)  # type: ignore[call-overload]
+        running.arrange(module)
         known[key] = measure_latency(
             module, inputs, warmup=warmup, runs=runs, autocast=running.autocast
         )

@@ -88,7 +88,7 @@ def race_table(
         inputs.work.part(f"{name} is no mean over images: all rows are finished", 0)
         return build_table(supernet, replace(inputs, scoring=inputs.running))
     chosen = list(inputs.subnets if inputs.subnets is not None else supernet.space.grid())
-    supernet.model.to(memory_format=inputs.scoring.layout)  # type: ignore[call-overload]
+    inputs.scoring.arrange(supernet.model)
     with temporary_bank(supernet) as bank:
         field = _Field(supernet, inputs, select_part, round_stops(num_select))
         # Equal sub-networks are one candidate.

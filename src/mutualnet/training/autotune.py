@@ -154,7 +154,7 @@ def _seconds_per_pass(
     trials = {compute_format: copy.deepcopy(module).eval() for compute_format in formats}
     times: dict[ComputeFormat, list[float]] = {compute_format: [] for compute_format in formats}
     for compute_format, trial in trials.items():
-        trial.to(memory_format=compute_format.layout)  # type: ignore[call-overload]
+        compute_format.arrange(trial)
     with torch.inference_mode():
         for _ in range(passes):
             for compute_format, trial in trials.items():
@@ -175,7 +175,7 @@ def _seconds_per_step(
     compute_format: ComputeFormat,
 ) -> float:
     trial = copy.deepcopy(supernet).train()
-    trial.model.to(memory_format=compute_format.layout)  # type: ignore[call-overload]
+    compute_format.arrange(trial.model)
     times = []
     for _ in range(_STEPS):
         trial.zero_grad()

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mutualnet.config import write_recipe
 from mutualnet.data import plain_loader
 from mutualnet.distributed import current_ranks, gather, training_device
 from mutualnet.evaluation import score_here
+from mutualnet.precision import PLAIN
 from mutualnet.run_directory import (
     CONFIG,
     INFO,
@@ -85,7 +84,7 @@ def save_networks(
     indices = range(len(setup.networks))
     for index, trained, score in zip(indices, setup.networks, scores, strict=True):
         trained.supernet.cpu()
-        trained.supernet.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        PLAIN.arrange(trained.supernet.model)
         found = {**run_info, "sorted_channels": trained.origin.sorted_by}
         if validation is not None:
             found["scores"] = validation.of_network(index)

@@ -255,13 +255,7 @@ class TrainingModule(L.LightningModule):
         return [self._in_layout(micro_batch) for micro_batch in micro_batches]
 
     def _in_layout(self, batch: Any) -> Any:
-        layout = self.training_setup.compute_format.layout
-
-        def arrange(value: Any) -> Any:
-            is_image = isinstance(value, Tensor) and value.dim() == 4
-            return value.contiguous(memory_format=layout) if is_image else value
-
-        return tree_map(arrange, batch)
+        return tree_map(self.training_setup.compute_format.arranged, batch)
 
     def state(self) -> dict[str, Any]:
         """Everything that the steps to come depend on, besides the recipe."""
