@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.videos import write_kinetics, write_video_folder
+
 
 def write_image(path: Path, seed: int, side: int = 40) -> None:
     """Write a noisy image of a colour."""
@@ -108,7 +110,9 @@ WRITERS = {
     "imagefolder": write_folders,
     "imagenet": write_folders,
     "indoor67": write_indoor67,
+    "kinetics": write_kinetics,
     "multilabel": write_multilabel,
+    "video_folder": write_video_folder,
 }
 """How to write each data set; digits come with scikit-learn."""
 

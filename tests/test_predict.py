@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -173,7 +174,49 @@ def test_the_plain_network_with_its_preprocessing_gives_the_logits_of_predict(ru
     for row in loaded.table.finished:
         classifier = Classifier(loaded, row)
         plain = loaded.supernet.extract(row.subnet).eval()
-        plain.to(memory_format=classifier.compute_format.layout)
+        classifier.compute_format.arrange(plain)
         with Image.open(photo) as image, torch.inference_mode():
             logits = plain(loaded.preprocessing(image, row.subnet.resolution)[None])
             assert torch.equal(logits, classifier.outputs(image))
+
+
+def test_a_copy_of_the_image_shows_what_was_found(run, photo, tmp_path, capsys):
+    out = tmp_path / "seen.png"
+    capsys.readouterr()
+    assert main(["predict", str(run), str(photo), "-o", str(out)]) == 0
+    assert f"written: {out}" in capsys.readouterr().out.replace("\n", "")
+    with Image.open(out) as seen, Image.open(photo) as image:
+        assert seen.size == image.size
+        changed = np.asarray(seen).astype(int) != np.asarray(image)
+    assert changed[:10].any()
+    assert not changed[30:].any()
+
+
+def test_copies_of_several_inputs_go_to_a_folder(run, folder, photo, tmp_path, capsys):
+    shutil.copy(photo, folder / "b" / "photo.png")
+    out = tmp_path / "seen"
+    words = [str(photo), str(folder), "none.png", "-o", str(out), "--json"]
+    assert main(["predict", str(run), *words]) == 2
+    names = sorted(path.name for path in out.iterdir())
+    assert names == ["a [1].jpg", "photo-2.png", "photo.png", "z.PNG"]
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("photo.png", "-o must not be what is predicted on"),
+        ("seen.txt", "-o must be an image that can be written, got .*seen.txt"),
+    ],
+)
+def test_a_copy_that_cannot_be_written_is_named(run, photo, tmp_path, capsys, out, message):
+    before = photo.read_bytes()
+    assert main(["predict", str(run), str(photo), "-o", str(tmp_path / out)]) == 2
+    assert re.search(message, capsys.readouterr().err.replace("\n", " "))
+    assert photo.read_bytes() == before
+
+
+def test_a_file_is_no_place_for_several_copies(run, photo, folder, tmp_path, capsys):
+    (tmp_path / "seen.png").write_text("")
+    words = [str(photo), str(folder), "-o", str(tmp_path / "seen.png")]
+    assert main(["predict", str(run), *words]) == 2
+    assert "-o must be a folder for 3 inputs" in capsys.readouterr().err.replace("\n", " ")

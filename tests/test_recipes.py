@@ -11,10 +11,11 @@ from mutualnet.config.transforms import with_method, with_teaching
 from mutualnet.cost import CostModel
 from mutualnet.models import create_model
 from mutualnet.recipes import RECIPES, independent_grid, load_recipe
-from mutualnet.run_directory import load_run, networks_of
+from mutualnet.run_directory import networks_of, read_record
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet.supernet import Supernet
 from tests.fixtures import WRITERS, write_image
+from tests.videos import write_class_video
 
 SMALL = [
     "data.batch_size=6",
@@ -53,28 +54,33 @@ def test_every_recipe_trains_is_tabulated_and_predicts(name, folders, tmp_path, 
     smaller = [48, 32] if sides[0] > 100 else [8, 6] if sides[0] == 32 else [sides[0], sides[-1]]
     sides = smaller[: len(sides)]
     out = tmp_path / "run"
-    changes = RecipeChanges(
-        data=folders(recipe.data.name), settings=[*SMALL, f"space.resolutions={sides}"]
-    )
+    settings, photo = [*SMALL], tmp_path / "photo.jpg"
+    write_image(photo, 0)
+    frames = recipe.space.frames
+    if frames is not None:
+        photo, sides, frames = write_class_video(tmp_path / "c.mp4", 0, 0), [32, 24], frames[::2]
+        settings += [f"space.frames={list(frames)}", "clips.num_clips=1", "data.batch_size=4"]
+    settings.append(f"space.resolutions={sides}")
+    changes = RecipeChanges(data=folders(recipe.data.name), settings=settings)
     commands.start_training(name, changes, out=out, limit_steps=2)
-    write_image(tmp_path / "photo.jpg", 0)
     widths = set(recipe.space.widths or recipe.space.width_range)
     networks = networks_of(out)
     assert len(networks) == 1 + len(recipe.peers)
     for path in networks:
-        run = load_run(path)
+        run = read_record(path)
         assert run.info["steps"] == 2
         assert ("test" in run.info) == bool(recipe.peers)
         if recipe.peers and run.recipe.method.name == "independent":
             continue  # scored already; a table of one row is tried with smaller networks
         commands.make_table(path)
-        commands.predict(path, [tmp_path / "photo.jpg"], budget=None)
+        commands.predict(path, [photo], budget=None)
         shown = capsys.readouterr().out
         assert "best of all: sub-network" in shown
-        assert f"{tmp_path / 'photo.jpg'}: " in shown
-        table = load_run(path).table
+        assert f"{photo}: " in shown
+        table = read_record(path).table
         assert {row.subnet.width_mult for row in table.rows} == widths
         assert {row.subnet.resolution for row in table.rows} == set(sides)
+        assert {row.subnet.num_frames for row in table.rows} == set(frames or [None])
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

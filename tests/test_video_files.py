@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mutualnet import video_files
-from mutualnet.video_files import FrameTimes, describe_failure, read_frames
+from mutualnet.video_files import FrameTimes, read_frames
 from tests.videos import grey_frames, numbers_of, turn, write_sound, write_video
 
 FORMATS = pytest.mark.parametrize("ending", [".mp4", ".avi", ".webm"])
@@ -175,9 +175,7 @@ def test_what_is_no_video_is_refused_in_one_line(tmp_path, kind, reason):
     path = hostile(tmp_path / "a.mp4", kind)
     with pytest.raises(ValueError, match=reason) as caught:
         read_frames(path, lambda times: [0])
-    line = describe_failure(path, caught.value)
-    assert line.startswith(f"{path} must be a video that can be read, got ")
-    assert "\n" not in line
+    assert "\n" not in str(caught.value)
 
 
 def test_the_missing_library_is_named(tmp_path, monkeypatch):

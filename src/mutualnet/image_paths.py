@@ -1,4 +1,4 @@
-"""Image files that words of a command line name, and how they are shown."""
+"""Files of images, or of another kind, that words of a command line name; how they are shown."""
 
 from __future__ import annotations
 
@@ -22,34 +22,38 @@ EXTENSIONS = (
 """Endings of images' names, in small letters."""
 
 
-def find_images(words: Sequence[str]) -> Iterator[Path]:
+def find_images(words: Sequence[str], extensions: tuple[str, ...] = EXTENSIONS) -> Iterator[Path]:
     """Files, the images in folders and below, and the images that quoted patterns match; sorted.
 
     What is nowhere comes as it was written.
+
+    Args:
+        words: Of the command line.
+        extensions: Endings of the names of what is looked for, in small letters.
     """
     for word in words:
         if not glob.has_magic(word) or os.path.lexists(word):
-            yield from _images_of(Path(word))
+            yield from _images_of(Path(word), extensions)
             continue
         # Not Path.glob, which takes no pattern that begins with a slash.
         names = sorted(glob.glob(word, recursive=True))  # noqa: PTH207
-        found = [path for name in names for path in _some(name)]
+        found = [path for name in names for path in _some(name, extensions)]
         yield from dict.fromkeys(found) if found else [Path(word)]
 
 
-def _some(name: str) -> list[Path]:
+def _some(name: str, extensions: tuple[str, ...]) -> list[Path]:
     """A match of a pattern that is an image, or the images in one that is a folder."""
     path = Path(name)
     if path.is_dir():
-        return images_below(path)
-    return [path] if name.lower().endswith(EXTENSIONS) else []
+        return images_below(path, extensions)
+    return [path] if name.lower().endswith(extensions) else []
 
 
-def _images_of(path: Path) -> list[Path]:
-    return (images_below(path) or [path]) if path.is_dir() else [path]
+def _images_of(path: Path, extensions: tuple[str, ...]) -> list[Path]:
+    return (images_below(path, extensions) or [path]) if path.is_dir() else [path]
 
 
-def images_below(folder: Path) -> list[Path]:
+def images_below(folder: Path, extensions: tuple[str, ...] = EXTENSIONS) -> list[Path]:
     """Images in a folder and in those below, but for hidden ones; sorted."""
     found = []
     for parent, folders, names in os.walk(folder):
@@ -57,7 +61,7 @@ def images_below(folder: Path) -> list[Path]:
         found += [
             Path(parent, name)
             for name in names
-            if not name.startswith(".") and name.lower().endswith(EXTENSIONS)
+            if not name.startswith(".") and name.lower().endswith(extensions)
         ]
     return sorted(found)
 

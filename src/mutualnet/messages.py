@@ -38,14 +38,15 @@ def shorten(items: Sequence[str], num_shown: int = 3) -> str:
     return ", ".join(items[:num_shown]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def unreadable_images(errors: Sequence[str], num_images: int) -> str:
+def unreadable_images(errors: Sequence[str], num_images: int, kind: str = "image") -> str:
     """What is wrong with some of the images that were asked for, counted if there are several.
 
     Args:
         errors: One for each image that cannot be read; it names the image.
         num_images: All that were asked for.
+        kind: What they are, if not images.
     """
-    count = f"{len(errors)} of {num_images} images cannot be read: " if num_images > 1 else ""
+    count = f"{len(errors)} of {num_images} {kind}s cannot be read: " if num_images > 1 else ""
     return f"{count}{'; '.join(errors)}"
 
 

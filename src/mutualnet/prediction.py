@@ -1,4 +1,4 @@
-"""Image files in, classes out: by one sub-network of a run, for people or for programs."""
+"""Files in, what they show out: by one sub-network of a run, for people or for programs."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from mutualnet.messages import reason_of
 from mutualnet.precision import PLAIN, ComputeFormat, autocast_to
 from mutualnet.run_directory import Run
 from mutualnet.table import QueryTable, Row
+from mutualnet.tasks import Task
 from mutualnet.training import plain_task
 
 logger = logging.getLogger(__name__)
@@ -30,11 +31,12 @@ Output = Literal["text", "json", "csv"]
 
 FORMAT, FORMAT_VERSION = "mutualnet.predictions", 1
 _SECONDS_BETWEEN_LINES = 5.0
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilePrediction:
-    """What a network says about an image file, or why it was not asked."""
+    """What a network says about a file, or why it was not asked."""
 
     file: str
     lines: tuple[str, ...] = ()
@@ -43,6 +45,8 @@ class FilePrediction:
     """Of every class, where the task has some."""
     error: str | None = None
     """Why the file cannot be read."""
+    drawn: Path | None = None
+    """Where it can be seen."""
 
 
 def choose_row(run: Run, limit: Budget) -> Row:
@@ -64,7 +68,7 @@ def table_format(table: QueryTable) -> ComputeFormat:
 
 
 class Classifier:
-    """One sub-network of a run by itself, ready for images.
+    """One sub-network of a run by itself, ready for files.
 
     Args:
         run: With its table.
@@ -76,49 +80,112 @@ class Classifier:
         self.run, self.row = run, row
         self.compute_format, self.task = table_format(run.table), plain_task(run.recipe)
         self._module = run.supernet.extract(row.subnet).eval()
-        self._module.to(memory_format=self.compute_format.layout)  # type: ignore[call-overload]
+        self.compute_format.arrange(self._module)
 
     def outputs(self, image: Image.Image) -> Any:
         """What the network gives for an image of any mode or size; logits (1, K) as a rule."""
-        return self._run(self.run.preprocessing(image))
+        pixels = self.run.preprocessing(image)
+        return self._run((pixels[None], torch.zeros(1, dtype=torch.long)))
 
-    def _run(self, pixels: Tensor) -> Any:
-        batch = self.task.scale((pixels[None], torch.zeros(1, dtype=torch.long)), self.row.subnet)
-        with torch.inference_mode(), autocast_to(self.compute_format.autocast, pixels.device):
-            return self._module(self.task.inputs(batch))
+    def _run(self, batch: Any) -> Any:
+        scaled = self.task.scale(batch, self.row.subnet)
+        with torch.inference_mode(), autocast_to(self.compute_format.autocast, _CPU):
+            return self.task.run(self._module, scaled)
 
-    def predict(self, path: Path) -> FilePrediction:
-        """Classify a file. One that cannot be read gives an `error` that names it."""
-        file = shown(path)
+    def predict(self, path: Path, out: Path | None = None) -> FilePrediction:
+        """Say what a file shows. One that cannot be read gives an `error` that names it.
+
+        Args:
+            path: The file.
+            out: Where to write a copy on which it can be seen; None for nowhere.
+
+        Raises:
+            ValueError: If that file cannot be written.
+        """
+        file, kind = shown(path), self.task.input_kind
         if not path.is_file():
-            kind = "image in" if path.is_dir() else "image file"
-            return FilePrediction(file=file, error=f"no {kind} {file}")
+            where = "in" if path.is_dir() else "file"
+            return FilePrediction(file=file, error=f"no {kind} {where} {file}")
         try:
-            with Image.open(path) as image:
-                pixels = self.run.preprocessing(image)
-        except Exception as error:  # Pillow's decoders raise anything on a broken file
-            reason = reason_of(error)
-            text = f"{file} must be an image that can be read, got {reason}"
+            batch = self.task.read(path, self.run.preprocessing, self.run.recipe.clip_options)
+        except Exception as error:  # decoders raise anything on a broken file
+            text = f"{file} must be {_a(kind)} that can be read, got {reason_of(error)}"
             return FilePrediction(file=file, error=text)
-        outputs = self._run(pixels)
+        outputs = self._run(batch)
         shares = self.task.probabilities(outputs)
+        if out is not None:
+            self._draw(path, out, outputs)
         return FilePrediction(
             file=file,
             lines=tuple(self.task.describe(outputs, self.run.info["class_names"])),
             probabilities=None if shares is None else tuple(_rounded(shares[0])),
+            drawn=out,
         )
 
+    def _draw(self, path: Path, out: Path, outputs: Any) -> None:
+        if out.exists() and out.samefile(path):
+            raise ValueError(f"-o must not be what is predicted on, got {shown(out)}")
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            self.task.draw(path, out, outputs, self.run.info["class_names"])
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"-o must be {_a(self.task.input_kind)} that can be written, got {shown(out)} "
+                f"({reason_of(error)})"
+            ) from None
 
-def classify(classifier: Classifier, paths: Sequence[Path]) -> Iterator[FilePrediction]:
-    """Classify files one after the other; long work is counted in the log."""
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def drawn_places(task: Task, paths: Sequence[Path], out: Path | None) -> list[Path | None]:
+    """Where a copy of each input is written on which one can see what it shows.
+
+    Args:
+        task: Knows how such files are called.
+        paths: The inputs.
+        out: A file for one input, a folder for several; a folder too if it is there, or its name
+            has no ending. None for nowhere.
+
+    Raises:
+        ValueError: If `out` is a file and there are several inputs.
+    """
+    if out is None:
+        return [None] * len(paths)
+    if len(paths) == 1 and not out.is_dir() and out.suffix:
+        return [out]
+    if out.is_file():
+        raise ValueError(f"-o must be a folder for {len(paths)} inputs, got the file {shown(out)}")
+    taken: dict[str, int] = {}
+    places: list[Path | None] = []
+    for path in paths:
+        name = Path(task.drawn_name(path.name))
+        count = taken[name.name] = taken.get(name.name, 0) + 1
+        places.append(out / (name.name if count == 1 else f"{name.stem}-{count}{name.suffix}"))
+    return places
+
+
+def classify(
+    classifier: Classifier, paths: Sequence[Path], places: Sequence[Path | None] | None = None
+) -> Iterator[FilePrediction]:
+    """Say what files show, one after the other; long work is counted in the log.
+
+    Args:
+        classifier: Reads them.
+        paths: The files.
+        places: Where each is written with what was found on it, see `drawn_places`.
+    """
     told = began = time.monotonic()
-    for number, path in enumerate(paths):
+    drawn = [None] * len(paths) if places is None else places
+    for number, (path, place) in enumerate(zip(paths, drawn, strict=True)):
         now = time.monotonic()
         if now - told >= _SECONDS_BETWEEN_LINES:
             left = (now - began) / number * (len(paths) - number)
-            logger.info("%d of %d images, %.0f s left", number, len(paths), left)
+            kind = classifier.task.input_kind
+            logger.info("%d of %d %ss, %.0f s left", number, len(paths), kind, left)
             told = now
-        yield classifier.predict(path)
+        yield classifier.predict(path, place)
 
 
 def _rounded(shares: Tensor) -> list[float]:
@@ -167,6 +234,7 @@ def _write_json(
         "params": row.params,
         "latency_ms": row.latency_ms,
         "number_format": str(classifier.compute_format),
+        "views": run.recipe.num_views,
         "score_name": run.table.score_name,
         "scores": scores,
         "class_names": run.info["class_names"],

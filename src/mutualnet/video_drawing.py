@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from mutualnet.video_files import require_av, upright_frames
 
@@ -25,6 +25,12 @@ _EVERYWHERE = "mpeg4"
 """What every build of FFmpeg can write into all of these but WebM."""
 _UNIT = Fraction(1, 1000)
 """Of the times that are written, in seconds."""
+
+
+def writable_name(name: str) -> str:
+    """The name of a video, with another ending where its own cannot be written."""
+    place = Path(name)
+    return name if place.suffix.lower() in _CODECS else f"{place.stem}.mp4"
 
 
 def check_video_name(out: Path) -> None:
@@ -94,20 +100,3 @@ def _write(
     if stream is None:
         raise ValueError(f"{path} has no frame that can be decoded")
     container.mux(stream.encode())
-
-
-def with_caption(image: Image.Image, text: str) -> Image.Image:
-    """A picture with a line of text in its upper left corner, white on black."""
-    image = image.copy()
-    draw = ImageDraw.Draw(image)
-    size, margin = max(9, image.height // 16), max(2, image.height // 60)
-    font = ImageFont.load_default(size)
-    left, top, right, bottom = draw.textbbox((margin, margin), text, font=font)
-    while right > image.width - margin and size > 6:
-        size -= 1
-        font = ImageFont.load_default(size)
-        left, top, right, bottom = draw.textbbox((margin, margin), text, font=font)
-    box = (left - margin, top - margin, right + margin, bottom + margin)
-    draw.rectangle(box, fill="black")
-    draw.text((margin, margin), text, font=font, fill="white")
-    return image

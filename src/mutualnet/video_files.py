@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from mutualnet.image_paths import shown
-
 EXTENSIONS = (
     ".mp4",
     ".avi",
@@ -150,11 +148,6 @@ def upright_frames(path: str | os.PathLike[str]) -> Iterator[tuple[float, np.nda
                 yield seconds - first, _upright(frame, convert)
     except av.error.FFmpegError as error:
         raise ValueError(error.strerror or str(error)) from None
-
-
-def describe_failure(path: str | os.PathLike[str], error: Exception) -> str:
-    """One line about a file that `read_frames` refused."""
-    return f"{shown(os.fspath(path))} must be a video that can be read, got {error}"
 
 
 def _read_index(av: Any, path: str | os.PathLike[str]) -> _Index:

@@ -77,7 +77,14 @@ def _search(words: argparse.Namespace) -> None:
 def _predict(words: argparse.Namespace) -> None:
     from mutualnet.commands import predict
 
-    predict(words.run, words.images, budget=words.budget, output=words.output, trust=words.trust)
+    predict(
+        words.run,
+        words.images,
+        budget=words.budget,
+        output=words.output,
+        out=words.out,
+        trust=words.trust,
+    )
 
 
 def _report(words: argparse.Namespace) -> None:

@@ -217,7 +217,15 @@ def _predict(parser: Parser) -> None:
         "images",
         type=str,
         nargs="+",
-        help="image files of any size and mode, folders of them, or quoted patterns ('a/**/*.jpg')",
+        help="image files of any size and mode, or videos if it was trained on these; folders of "
+        "them, or quoted patterns ('a/**/*.jpg')",
+    )
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        help="write a copy with what was found drawn on it: a file for one input, a folder for "
+        "several",
     )
     _budget(parser)
     _trust(parser, "the run")

@@ -1,4 +1,4 @@
-"""`mutualnet predict`: images classified by the best sub-network within a budget."""
+"""`mutualnet predict`: what files show, by the best sub-network within a budget."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from mutualnet.budget import Budget, parse_budgets
 from mutualnet.console import make_console
 from mutualnet.cpu import flush_denormals
-from mutualnet.image_paths import find_images
+from mutualnet.image_paths import find_images, shown
 from mutualnet.messages import unreadable_images
-from mutualnet.prediction import Classifier, Output, choose_row, classify, write
+from mutualnet.prediction import Classifier, Output, choose_row, classify, drawn_places, write
 from mutualnet.run_directory import Run, load_run
 from mutualnet.table import Row
 
@@ -21,27 +21,31 @@ def predict(
     *,
     budget: str | Sequence[str] | None = None,
     output: Output = "text",
+    out: Path | None = None,
     trust: bool = False,
 ) -> None:
-    """Classify images with the best sub-network within a budget.
+    """Say what images or videos show, by the best sub-network within a budget.
 
     Args:
         path: The run.
         images: Files, folders (with all below), and patterns such as `photos/*.jpg`.
         budget: One, or several that must all hold; none for the best of all.
         output: Lines for people, or one document for programs.
+        out: Where to write copies on which it can be seen: a file for one input, a folder for
+            several.
         trust: As for `load_run`.
 
     Raises:
-        ValueError: If nothing meets the budget, or, once all others are classified, if some of the
-            images cannot be read. It names them.
+        ValueError: If nothing meets the budget, a copy cannot be written, or, once all others are
+            classified, if some of the images cannot be read. It names them.
     """
     limit = parse_budgets([budget] if isinstance(budget, str) else budget or ())
     flush_denormals()
     run = load_run(path, trust=trust)
     classifier = Classifier(run, choose_row(run, limit))
-    paths = list(find_images([str(image) for image in images]))
-    predictions = classify(classifier, paths)
+    task = classifier.task
+    paths = list(find_images([str(image) for image in images], task.input_endings))
+    predictions = classify(classifier, paths, drawn_places(task, paths, out))
     if output == "text":
         console = make_console()
         console.print(_describe(run, classifier.row, limit))
@@ -50,10 +54,12 @@ def predict(
             errors += [] if found.error is None else [found.error]
             for line in found.lines:
                 console.print(f"  {found.file}: {line}")
+            if found.drawn is not None:
+                console.print(f"  written: {shown(found.drawn)}")
     else:
         errors = write(output, classifier, limit, predictions)
     if errors:
-        raise ValueError(unreadable_images(errors, len(paths)))
+        raise ValueError(unreadable_images(errors, len(paths), task.input_kind))
 
 
 def _describe(run: Run, row: Row, limit: Budget) -> str:
@@ -61,6 +67,8 @@ def _describe(run: Run, row: Row, limit: Budget) -> str:
     cost = f"{row.macs / 1e6:.4g} M multiply-adds"
     if row.latency_ms is not None:
         cost += f", {row.latency_ms:.3g} ms"
+    if run.recipe.num_views > 1:
+        cost += f" for each of {run.recipe.num_views} views"
     asked = "best of all" if limit == Budget() else f"within {limit}"
     scores = ", ".join(map(str, run.table.scores(row)))
     return f"{asked}: sub-network {row.subnet}, {cost}, score {scores}"

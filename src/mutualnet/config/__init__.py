@@ -7,8 +7,9 @@ write them, `transforms` and `changes` change them.
 from __future__ import annotations
 
 from mutualnet.config.changes import RecipeChanges
+from mutualnet.config.clips import ClipConfig
 from mutualnet.config.data import DataConfig
-from mutualnet.config.measurement import TableConfig
+from mutualnet.config.measurement import TableConfig, WatchConfig
 from mutualnet.config.method import MethodConfig
 from mutualnet.config.model import ModelConfig
 from mutualnet.config.optimizer import OptimizerConfig
@@ -25,6 +26,7 @@ from mutualnet.config.transforms import (
 )
 
 __all__ = [
+    "ClipConfig",
     "ComputeConfig",
     "DataConfig",
     "MethodConfig",
@@ -35,6 +37,7 @@ __all__ = [
     "RecipeChanges",
     "TableConfig",
     "TeachingConfig",
+    "WatchConfig",
     "override",
     "read_recipe",
     "recipe_values",

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from mutualnet.config.clips import ClipConfig
 from mutualnet.config.data import DataConfig
 from mutualnet.config.measurement import TableConfig, WatchConfig
 from mutualnet.config.method import MethodConfig
@@ -26,6 +27,7 @@ _T = TypeVar("_T")
 _NESTED: dict[str, type] = {
     "model": ModelConfig,
     "data": DataConfig,
+    "clips": ClipConfig,
     "space": ElasticSpace,
     "optimizer": OptimizerConfig,
     "method": MethodConfig,

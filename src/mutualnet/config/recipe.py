@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
+from mutualnet.config.clips import ClipConfig
 from mutualnet.config.data import DataConfig
 from mutualnet.config.measurement import TableConfig, WatchConfig
 from mutualnet.config.method import MethodConfig
@@ -44,6 +45,7 @@ class Recipe:
     """Networks that train beside `model`."""
     teaching: TeachingConfig = field(default_factory=TeachingConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    clips: ClipConfig = field(default_factory=ClipConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     table: TableConfig = field(default_factory=TableConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
@@ -125,6 +127,23 @@ class Recipe:
             )
         if teaching.update == "alternating" and self.optimizer.accumulate > 1:
             raise ValueError("alternating updates need optimizer.accumulate=1")
+
+    @property
+    def clip_options(self) -> dict[str, int]:
+        """What data sets of videos are told of their clips; nothing where there are only images."""
+        if self.space.frames is None and self.clips == ClipConfig():
+            return {}
+        options = asdict(self.clips)
+        if options["num_frames"] is None:
+            del options["num_frames"]
+            if self.space.frames is not None:
+                options["num_frames"] = self.space.frames[0]
+        return options
+
+    @property
+    def num_views(self) -> int:
+        """Clips that a network looks at to say what one video shows; 1 for images."""
+        return self.clips.num_clips * self.clips.num_crops if self.clip_options else 1
 
     @property
     def has_teaching(self) -> bool:

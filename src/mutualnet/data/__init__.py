@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mutualnet.data.clips import video_views
 from mutualnet.data.coco import AnnotatedPhotos, Truth
 from mutualnet.data.coco_json import AnnotatedImage, Annotation
 from mutualnet.data.coco_masks import encode_masks, mask_tools, to_runs
@@ -46,4 +47,5 @@ __all__ = [
     "scale_objects",
     "to_runs",
     "train_loader",
+    "video_views",
 ]

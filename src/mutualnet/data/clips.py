@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from mutualnet.data.class_folders import list_class_folders
 from mutualnet.data.clip_sampling import ClipSampling, read_video
-from mutualnet.data.clip_transforms import MEAN, STD, RandomClip, even_views
+from mutualnet.data.clip_transforms import MEAN, STD, EvenViews, RandomClip, even_views
 from mutualnet.data.damaged import ImageFiles
 from mutualnet.data.files import Files, file_splits
+from mutualnet.data.preprocessing import CenterCrop, Preprocessing
 from mutualnet.data.splits import DataSplits, SplitSettings, check_augment
 from mutualnet.selection import Selection
 from mutualnet.video_files import EXTENSIONS, require_av
+
+logger = logging.getLogger(__name__)
 
 
 def load_video_folder(
@@ -56,6 +62,31 @@ def load_video_folder(
         max_damaged_share,
         found.selection,
     )
+
+
+def video_views(path: Path, preprocessing: Preprocessing, **sampling: Any) -> Tensor:
+    """The views of a video file, as those of the test split are.
+
+    What is wrong with a file that can be read all the same is said in a warning.
+
+    Args:
+        path: The file.
+        preprocessing: What a frame goes through.
+        **sampling: Fields of `ClipSampling`.
+
+    Returns:
+        Normalised floats (V, C, T, H, W).
+
+    Raises:
+        ValueError: If the file cannot be read, or PyAV is not installed.
+    """
+    chosen = ClipSampling(**sampling)
+    read = read_video(path, chosen, is_strict=False)
+    if read.problem is not None:
+        logger.warning("%s is read as far as it goes: %s", path, read.problem)
+    side = next(step.size for step in preprocessing.steps if isinstance(step, CenterCrop))
+    views = EvenViews(sampling=chosen, preprocessing=preprocessing, resolution=side)(read)
+    return views if views.dim() == 5 else views[None]
 
 
 def check_clip_settings(settings: SplitSettings) -> None:

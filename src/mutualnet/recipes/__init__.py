@@ -7,7 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mutualnet.config import Recipe, read_recipe
-from mutualnet.recipes import cifar, digits, imagefolder, imagenet, pairs, slimmable, transfer
+from mutualnet.recipes import (
+    cifar,
+    digits,
+    imagefolder,
+    imagenet,
+    pairs,
+    slimmable,
+    transfer,
+    video,
+)
 from mutualnet.recipes.independent import independent_grid
 from mutualnet.user_functions import call_function
 
@@ -39,6 +48,10 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         transfer.cifar100_mobilenet_v1_transfer,
         transfer.food101_mobilenet_v1,
         transfer.indoor67_mobilenet_v1,
+        video.kinetics400_slow8x8,
+        video.kinetics400_slowfast4x16,
+        video.kinetics400_x3d_m,
+        video.ucf6_x3d,
     )
 } | pairs.PAIRS
 

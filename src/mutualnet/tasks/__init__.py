@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mutualnet.tasks.action_recognition import ActionRecognition, SlowFastActionRecognition
 from mutualnet.tasks.base import Score, ScoreAccumulator, Task
 from mutualnet.tasks.classification import Classification
 from mutualnet.tasks.known import TASKS, make_task
@@ -9,10 +10,12 @@ from mutualnet.tasks.multilabel import MultiLabel
 
 __all__ = [
     "TASKS",
+    "ActionRecognition",
     "Classification",
     "MultiLabel",
     "Score",
     "ScoreAccumulator",
+    "SlowFastActionRecognition",
     "Task",
     "make_task",
 ]

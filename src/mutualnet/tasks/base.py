@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from mutualnet.data import Preprocessing
+from mutualnet.image_files import read_image
+from mutualnet.image_paths import EXTENSIONS
 from mutualnet.score import Score
 from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet
+from mutualnet.tasks.caption import with_caption
 
 
 class ScoreAccumulator(ABC):
@@ -42,6 +48,10 @@ class Task(ABC):
     """`DataSplits.task` of the data that it is for; None for any."""
     score_name: ClassVar[str]
     """What the score is called in tables and plots, with its unit."""
+    input_kind: ClassVar[str] = "image"
+    """What a network predicts on, in messages."""
+    input_endings: ClassVar[tuple[str, ...]] = EXTENSIONS
+    """Endings of the names of such files, in small letters."""
 
     def for_training(
         self, labels: np.ndarray, num_classes: int, *, label_smoothing: float, is_balanced: bool
@@ -155,6 +165,43 @@ class Task(ABC):
     def describe(self, outputs: Any, class_names: Sequence[str]) -> list[str]:
         """What the outputs say, one line per image, for people."""
         return [str(output) for output in outputs]
+
+    def read(
+        self, path: Path, preprocessing: Preprocessing, options: Mapping[str, int]
+    ) -> tuple[Any, Tensor]:
+        """An image file as a batch of one, at the top resolution; its label says nothing.
+
+        Override it for files of other kinds.
+
+        Args:
+            path: The file.
+            preprocessing: What an image goes through.
+            options: What the data set was told besides: `Recipe.clip_options`.
+
+        Raises:
+            Exception: Whatever decoders raise on a broken file.
+        """
+        with Image.open(path) as image:
+            return preprocessing(image)[None], torch.zeros(1, dtype=torch.long)
+
+    def drawn_name(self, name: str) -> str:
+        """What a file is called that `draw` makes of one of some name, in another folder."""
+        return name
+
+    def draw(self, path: Path, out: Path, outputs: Any, class_names: Sequence[str]) -> None:
+        """Write a copy of an image file on which one can see what the outputs say; by default text.
+
+        Args:
+            path: The file.
+            out: The file to write.
+            outputs: For the batch that `read` made of it.
+            class_names: Of the K classes.
+
+        Raises:
+            ValueError: If the ending of the name to write is that of no image.
+            OSError: If the file cannot be written.
+        """
+        with_caption(read_image(path), self.describe(outputs, class_names)[0]).save(out)
 
     @abstractmethod
     def new_score(self) -> ScoreAccumulator:

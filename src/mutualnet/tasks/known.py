@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from mutualnet.tasks.action_recognition import ActionRecognition, SlowFastActionRecognition
 from mutualnet.tasks.base import Task
 from mutualnet.tasks.classification import Classification
 from mutualnet.tasks.multilabel import MultiLabel
 from mutualnet.user_functions import call_function
 
-TASKS: dict[str, type[Task]] = {"classification": Classification, "multilabel": MultiLabel}
+TASKS: dict[str, type[Task]] = {
+    "action_recognition": ActionRecognition,
+    "classification": Classification,
+    "multilabel": MultiLabel,
+    "slowfast_action_recognition": SlowFastActionRecognition,
+}
 """What a recipe may name."""
 
 

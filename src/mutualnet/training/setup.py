@@ -75,6 +75,7 @@ def load_splits(recipe: Recipe) -> DataSplits:
             augment=recipe.data.augment,
             policy=recipe.data.policy,
             cutout=recipe.data.cutout,
+            **recipe.clip_options,
             **({} if damaged == DataConfig.max_damaged_share else {"max_damaged_share": damaged}),
         )
     except ValueError as error:
@@ -171,7 +172,7 @@ def set_up_training(
             choose_format(networks[0].supernet, batch, draw, task, recipe.compute)
         )
     for network in networks:
-        network.modules.to(memory_format=compute_format.layout)  # type: ignore[call-overload]
+        compute_format.arrange(network.modules)
     return TrainingSetup(
         recipe=recipe,
         data=data,
