@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from mutualnet import ElasticSpace, Subnet, Supernet, calibrate
 from mutualnet.cost import CostModel
 from mutualnet.data import photo_transform
-from mutualnet.export import ArtifactInfo, resize_graph, write_artifact
+from mutualnet.export import ArtifactInfo, InputScaling, scaling_graph, write_artifact
 from mutualnet.models import create_model
 from mutualnet.runtime import AdaptiveRunner, Artifact, device_name, load_session
 from mutualnet.table import QueryTable, Row
@@ -191,7 +191,8 @@ def _resize_ms(side: int, resolution: int, images: np.ndarray) -> float:
         return 0.0
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    model = ir.to_proto(resize_graph(3, side, resolution)).SerializeToString()
+    scaling = InputScaling(shape=(3, side, side), resolution=resolution)
+    model = ir.to_proto(scaling_graph(scaling)).SerializeToString()
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     times = []
     for _ in range(100):

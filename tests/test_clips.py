@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from mutualnet.clip_steps import ClipSampling
 from mutualnet.data import load_data
-from mutualnet.data.clip_sampling import ClipSampling, read_video
+from mutualnet.data.clip_sampling import read_video
 from mutualnet.data.clip_transforms import MEAN, STD, RandomClip, even_views, frame_transform
 from mutualnet.video_files import FrameTimes, VideoFrames
 from tests.videos import grey_frames, numbers_of, write_video, write_video_folder

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mutualnet.budget import Budget, parse_budgets
-from mutualnet.image_paths import find_images, shown
+from mutualnet.image_paths import EXTENSIONS, find_images, shown
 from mutualnet.messages import printable, shorten, unreadable_images
 from mutualnet.progress import WorkProgress
 from mutualnet.runtime import (
@@ -27,6 +27,7 @@ from mutualnet.runtime import (
 from mutualnet.score import Score
 from mutualnet.space import Subnet
 from mutualnet.table import QueryTable, SplitScore
+from mutualnet.video_files import EXTENSIONS as VIDEO_EXTENSIONS
 
 _FORMAT, _SCORES_FORMAT, _FORMAT_VERSION = "mutualnet.predictions", "mutualnet.scores", 1
 _SECONDS_BETWEEN_LINES = 10.0
@@ -41,7 +42,7 @@ def run(
     as_json: bool = False,
     public_key: Path | None = None,
 ) -> None:
-    """Classify images with the best configuration of an artifact within a budget.
+    """Classify images or videos with the best configuration of an artifact within a budget.
 
     Args:
         path: The artifact.
@@ -63,10 +64,14 @@ def run(
     if not as_json:
         cost = f"{row.macs / 1e6:.4g} M multiply-adds"
         cost += "" if row.latency_ms is None else f", {row.latency_ms:.3g} ms"
+        if artifact.manifest.clips is not None:
+            cost += f" a clip, {artifact.manifest.clips.num_views} clips a video"
         scores = ", ".join(map(str, artifact.table.scores(row)))
         _say(f"configuration {row.subnet}, {cost}, score {scores}")
     found, errors = [], []
-    paths = [str(image) for image in find_images(images)]
+    manifest = artifact.manifest
+    endings = EXTENSIONS if manifest.clips is None else VIDEO_EXTENSIONS
+    paths = [str(image) for image in find_images(images, endings)]
     for file in paths:
         try:
             (prediction,) = runner.run(file, row.subnet)
@@ -92,7 +97,7 @@ def run(
         json.dump(document, sys.stdout, indent=1, allow_nan=False)
         sys.stdout.write("\n")
     if errors:
-        raise ValueError(unreadable_images(errors, len(paths)))
+        raise ValueError(unreadable_images(errors, len(paths), manifest.kind))
 
 
 def _note_other_device(artifact: Artifact, limit: Budget) -> None:
@@ -148,8 +153,8 @@ def evaluate(
     subnets = [artifact.choose(limit).subnet] if budget else _named(artifact, configurations)
     images = read_labelled(data, artifact.manifest)
     if images.empty_classes:
-        _note(f"without images here: {shorten(images.empty_classes)}")
-    progress = WorkProgress(_note)
+        _note(f"without {artifact.manifest.kind}s here: {shorten(images.empty_classes)}")
+    progress, kind = WorkProgress(_note), artifact.manifest.kind
     done, last = 0, time.monotonic()
 
     def advance(count: int) -> None:
@@ -158,7 +163,7 @@ def evaluate(
         progress.advance(count)
         if time.monotonic() - last > _SECONDS_BETWEEN_LINES and done < len(images):
             last = time.monotonic()
-            progress.part(f"{done} of {len(images)} images", len(images) - done)
+            progress.part(f"{done} of {len(images)} {kind}s", len(images) - done)
 
     progress.part(f"scoring {_count(len(subnets), 'configuration')}", len(images))
     found = score_images(
@@ -181,10 +186,10 @@ def evaluate(
         json.dump(document, sys.stdout, indent=1, allow_nan=False)
         sys.stdout.write("\n")
     else:
-        _print_scores(compared, artifact.table, images.place)
+        _print_scores(compared, artifact.table, images.place, kind)
     if found.damaged:
         raise ValueError(
-            f"{len(found.damaged)} of {len(images)} images cannot be read and were left out: "
+            f"{len(found.damaged)} of {len(images)} {kind}s cannot be read and were left out: "
             f"{shorten(found.damaged)}"
         )
 
@@ -206,10 +211,10 @@ def _named(artifact: Artifact, names: str | None) -> list[Subnet]:
 
 
 def _print_scores(
-    compared: Sequence[tuple[Subnet, Score, SplitScore]], table: QueryTable, place: str
+    compared: Sequence[tuple[Subnet, Score, SplitScore]], table: QueryTable, place: str, kind: str
 ) -> None:
     num_samples = compared[0][1].num_samples
-    _say(f"{table.score_name} on {_count(num_samples, 'image')} of {place}")
+    _say(f"{table.score_name} on {_count(num_samples, kind)} of {place}")
     _say(f"{'configuration':<20}{'here':>14}{'in the table':>26}{'difference':>12}")
     apart = []
     for subnet, here, there in compared:
@@ -262,7 +267,8 @@ def time_artifact(
     artifact = Artifact.open(path)
     found = measure(artifact, threads=threads, batch_size=batch_size, runs=runs)
     table = with_latencies(artifact, found, threads=threads, batch_size=batch_size, runs=runs)
-    _say(f"{device_name()}, threads: {threads}, {_count(batch_size, 'image')} at a time")
+    what = artifact.manifest.kind if artifact.manifest.clips is None else "clip"
+    _say(f"{device_name()}, threads: {threads}, {_count(batch_size, what)} at a time")
     _say(f"{'configuration':<20}{'score':>8}{'M macs':>10}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}")
     by_subnet = {latency.subnet: latency for latency in found}
     for row in sorted(table.rows, key=lambda row: row.macs):
@@ -290,8 +296,15 @@ def describe_artifact(path: Path) -> None:
     manifest, table = artifact.manifest, artifact.table
     _say(
         f"{path}: {manifest.task} of {len(manifest.class_names)} classes, "
-        f"{len(manifest.configurations)} configurations, images of {manifest.resolution} pixels"
+        f"{len(manifest.configurations)} configurations, {manifest.kind}s of {manifest.resolution} "
+        "pixels"
     )
+    if manifest.clips is not None:
+        clips = manifest.clips
+        _say(
+            f"  clips: {clips.num_frames} frames, {clips.stride}/30 s apart, {clips.num_clips} x "
+            f"{clips.num_crops} views of a video; multiply-adds and ms are of one view"
+        )
     for name, value in manifest.provenance.items():
         _say(f"  {name}: {value}")
     _say(f"  signed: {'no' if artifact.signature is None else 'yes (run --public-key checks it)'}")

@@ -169,7 +169,7 @@ def test_nothing_is_written_without_statistics(tmp_path):
     ("wrong", "message"),
     [
         ("configuration", r"the graph of .* must give what PyTorch gives within 0\.0001, got a"),
-        ("resize", r"the graph's resize must give what PyTorch gives within 0\.001, got a"),
+        ("scaling", r"the graph's scaling must give what PyTorch gives within 0\.001, got a"),
     ],
 )
 def test_a_graph_that_gives_something_else_is_not_written(tmp_path, monkeypatch, wrong, message):
@@ -218,7 +218,7 @@ def test_rows_are_chosen(tmp_path):
 
 
 def test_a_task_of_ones_own_is_refused():
-    with pytest.raises(ValueError, match="an artifact runs the tasks classification and multila"):
+    with pytest.raises(ValueError, match="an artifact runs the tasks classification, multil"):
         ArtifactInfo(
             task="mine:task",
             class_names=("a",),

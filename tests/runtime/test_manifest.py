@@ -51,7 +51,7 @@ CHANGES = [
     (("files",), {"x": "0"}, "the checksum of x in manifest.json must be a SHA-256"),
     (("files",), {}, "files in manifest.json must hold table.json and weights.bin"),
     (("provenance",), [], "provenance in manifest.json must be an object"),
-    (("format_version",), 2, "this version reads 1: update mutualnet, or export again"),
+    (("format_version",), 3, "this version reads 1 and 2: update mutualnet, or export again"),
     (("format",), "other", "must be of format 'mutualnet.artifact'"),
 ]
 

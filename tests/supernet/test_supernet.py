@@ -295,7 +295,7 @@ def test_what_cannot_be_converted_is_refused(make, error, message):
         (Subnet(width_mult=0.1, resolution=16), r"width_mult must be in \[0.25, 1\]"),
         (Subnet(width_mult=1.5, resolution=16), r"width_mult must be in \[0.25, 1\]"),
         (Subnet(width_mult=0.5, resolution=20), r"resolution must be one of \(16, 8\), got 20"),
-        (Subnet(width_mult=0.5, resolution=16, num_frames=8), "num_frames is not elastic"),
+        (Subnet(width_mult=0.5, resolution=16, num_frames=8), "num_frames must be None in"),
     ],
 )
 def test_a_subnetwork_outside_the_space_is_refused(subnet, message):

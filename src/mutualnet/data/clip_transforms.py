@@ -9,15 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mutualnet.data.clip_sampling import ClipSampling
+from mutualnet.clip_steps import ClipSampling, clip_views
 from mutualnet.data.photos import photo_transform
 from mutualnet.data.preprocessing import (
-    CropEnds,
-    Normalize,
     Preprocessing,
-    ResizeShortSide,
-    Scale,
-    ToTensor,
 )
 from mutualnet.video_files import VideoFrames
 
@@ -67,31 +62,11 @@ class EvenViews:
     """Which views."""
     preprocessing: Preprocessing
     """What a frame goes through where only the centre is looked at."""
-    resolution: int
-    """Side of the views, in pixels."""
 
     def __call__(self, read: VideoFrames) -> Tensor:
         """Map frames to views (V, C, T, H, W), or to a clip (C, T, H, W) where there is but one."""
-        known: dict[int, Tensor] = {}  # neighbouring clips share frames
-        for frame in read.frames:
-            if id(frame) not in known:
-                known[id(frame)] = self._crops(Image.fromarray(frame))
-        crops = torch.stack([known[id(frame)] for frame in read.frames])  # (clips * T, crops, ...)
-        views = crops.unflatten(0, (self.sampling.num_clips, self.sampling.num_frames))
-        views = views.permute(0, 2, 3, 1, 4, 5).flatten(0, 1)
+        views = torch.from_numpy(clip_views(read.frames, self.preprocessing, self.sampling))
         return views[0] if len(views) == 1 else views
-
-    def _crops(self, frame: Image.Image) -> Tensor:
-        """(crops, C, H, W) of one frame."""
-        if self.sampling.num_crops == 1:
-            return self.preprocessing(frame)[None]
-        frame, crops = ResizeShortSide(size=self.resolution)(CropEnds()(frame)), []
-        to_input = Preprocessing((ToTensor(), Scale(), Normalize(mean=MEAN, std=STD)))
-        for share in (0.0, 0.5, 1.0):
-            left, top = (round(share * (size - self.resolution)) for size in frame.size)
-            box = (left, top, left + self.resolution, top + self.resolution)
-            crops.append(to_input(frame.crop(box)))
-        return torch.stack(crops)
 
 
 def frame_transform(resolution: int) -> Preprocessing:
@@ -105,6 +80,4 @@ def even_views(resolution: int, sampling: ClipSampling) -> EvenViews:
     One crop is the centre of a frame whose short side is 256/224 of it; three cover frames whose
     short side is theirs.
     """
-    return EvenViews(
-        sampling=sampling, preprocessing=frame_transform(resolution), resolution=resolution
-    )
+    return EvenViews(sampling=sampling, preprocessing=frame_transform(resolution))

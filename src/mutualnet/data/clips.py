@@ -11,12 +11,13 @@ from typing import Any
 
 from torch import Tensor
 
+from mutualnet.clip_steps import ClipSampling
 from mutualnet.data.class_folders import list_class_folders
-from mutualnet.data.clip_sampling import ClipSampling, read_video
+from mutualnet.data.clip_sampling import read_video
 from mutualnet.data.clip_transforms import MEAN, STD, EvenViews, RandomClip, even_views
 from mutualnet.data.damaged import ImageFiles
 from mutualnet.data.files import Files, file_splits
-from mutualnet.data.preprocessing import CenterCrop, Preprocessing
+from mutualnet.data.preprocessing import Preprocessing
 from mutualnet.data.splits import DataSplits, SplitSettings, check_augment
 from mutualnet.selection import Selection
 from mutualnet.video_files import EXTENSIONS, require_av
@@ -84,8 +85,7 @@ def video_views(path: Path, preprocessing: Preprocessing, **sampling: Any) -> Te
     read = read_video(path, chosen, is_strict=False)
     if read.problem is not None:
         logger.warning("%s is read as far as it goes: %s", path, read.problem)
-    side = next(step.size for step in preprocessing.steps if isinstance(step, CenterCrop))
-    views = EvenViews(sampling=chosen, preprocessing=preprocessing, resolution=side)(read)
+    views = EvenViews(sampling=chosen, preprocessing=preprocessing)(read)
     return views if views.dim() == 5 else views[None]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mutualnet.data.clip_sampling import ClipSampling
+from mutualnet.clip_steps import ClipSampling
 from mutualnet.data.clips import check_clip_settings, clip_splits, load_video_folder
 from mutualnet.data.files import Files, hold_out_select
 from mutualnet.data.splits import DataSplits, SplitSettings

@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
+from mutualnet.clip_steps import ClipSampling
 from mutualnet.data import (
     cifar,
     clip_transforms,
@@ -20,7 +21,6 @@ from mutualnet.data import (
     multilabel,
     photos,
 )
-from mutualnet.data.clip_sampling import ClipSampling
 from mutualnet.data.preprocessing import Preprocessing
 from mutualnet.data.shares import choose_from, use_share
 from mutualnet.data.splits import DataSplits, SplitSettings

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mutualnet.export.artifact_writer import ArtifactInfo, choose_rows, write_artifact
 from mutualnet.export.from_run import SUFFIX, export_run
-from mutualnet.export.graphs import resize_graph
+from mutualnet.export.graphs import InputScaling, scaling_graph
 from mutualnet.export.quantization import keep_front
 from mutualnet.export.standalone import SUFFIXES, write_standalone
 from mutualnet.export.verification import TOLERANCE
@@ -18,10 +18,11 @@ __all__ = [
     "SUFFIXES",
     "TOLERANCE",
     "ArtifactInfo",
+    "InputScaling",
     "choose_rows",
     "export_run",
     "keep_front",
-    "resize_graph",
+    "scaling_graph",
     "write_artifact",
     "write_standalone",
 ]

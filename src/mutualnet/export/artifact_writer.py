@@ -16,8 +16,15 @@ import torch
 from torch import Tensor
 from torch.nn.modules.conv import _ConvNd
 
+from mutualnet.clip_steps import ClipSampling
 from mutualnet.data import Preprocessing
-from mutualnet.export.graphs import GraphTemplate, resize_graph, set_groups, trace_graph
+from mutualnet.export.graphs import (
+    GraphTemplate,
+    InputScaling,
+    scaling_graph,
+    set_groups,
+    trace_graph,
+)
 from mutualnet.export.quantization import QuantizationData, quantized_variants
 from mutualnet.export.shared_weights import SharedWeights
 from mutualnet.export.slicing import attach_weights
@@ -43,6 +50,7 @@ from mutualnet.runtime import (
 from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable, Row
+from mutualnet.tasks import frame_indices, make_task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,18 +58,39 @@ class ArtifactInfo:
     """What an artifact is made of, apart from the network."""
 
     task: str
-    """`classification` or `multilabel`."""
+    """One of `mutualnet.runtime.TASKS`."""
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
+    clips: ClipSampling | None = None
+    """Which frames of a video are shown; None for images."""
     provenance: Mapping[str, Any]
     """Plain values, for the reader."""
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise ValueError(
-                f"an artifact runs the tasks {' and '.join(TASKS)}, got {self.task}. Of a task of "
-                "your own, only its code knows how to scale images and what outputs say."
+                f"an artifact runs the tasks {', '.join(TASKS)}, got {self.task}: only the code of "
+                "another task knows how to scale its inputs and what outputs say"
             )
+
+    def scaled(self, images: Tensor, subnet: Subnet) -> Tensor:
+        """Images (N, C, H, W) or clips (N, C, T, H, W) as a sub-network sees them."""
+        task = make_task(self.task)
+        scaled: Tensor = task.inputs(task.scale((images, torch.zeros(len(images))), subnet))
+        return scaled
+
+    def scaling(self, shape: Sequence[int], subnet: Subnet) -> InputScaling:
+        """The same rule for a graph.
+
+        Args:
+            shape: (C, H, W) or (C, T, H, W) at the top resolution, with all frames.
+            subnet: Who sees it.
+        """
+        frames = None
+        if self.clips is not None and subnet.num_frames not in (None, shape[1]):
+            assert subnet.num_frames is not None
+            frames = tuple(frame_indices(shape[1], subnet.num_frames))
+        return InputScaling(shape=tuple(shape), resolution=subnet.resolution, frames=frames)
 
 
 def choose_rows(table: QueryTable, wish: str | int | Sequence[Subnet]) -> tuple[Row, ...]:
@@ -125,7 +154,8 @@ def write_artifact(
         table: That the rows are of.
         rows: What to export.
         info: Task, classes, preprocessing.
-        images: Normalised real images float32 (N, C, H, W) at the top resolution, to verify with.
+        images: Normalised real images float32 (N, C, H, W), or clips (N, C, T, H, W), at the top
+            resolution, to verify with.
         say: Told what was exported, a line each.
         int8: To add a quantised variant of each configuration, with its scores.
 
@@ -141,7 +171,7 @@ def write_artifact(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
         folder = Path(name)
         for number, row in enumerate(rows):
-            exporter = _Exporter(supernet, row.subnet, weights, info.preprocessing, images)
+            exporter = _Exporter(supernet, row.subnet, weights, info, images)
             file = folder / f"configuration-{number:03d}.onnx"
             difference, depths = math.inf, supernet.depths(row.subnet)
             template = templates.get(depths)
@@ -176,6 +206,7 @@ def write_artifact(
             class_names=info.class_names,
             input_channels=int(images.shape[1]),
             resolution=side,
+            clips=info.clips,
             image_steps=ImageSteps.from_values(info.preprocessing.to_values()),
             configurations=tuple(configurations),
             files={
@@ -195,18 +226,17 @@ class _Exporter:
         supernet: Supernet,
         subnet: Subnet,
         weights: SharedWeights,
-        preprocessing: Preprocessing,
+        info: ArtifactInfo,
         images: Tensor,
     ) -> None:
         self.module = supernet.extract(subnet).eval().float()
         self.module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self._slices, self._weights = supernet.weight_slices(subnet), weights
-        self._resolution, self._images = subnet.resolution, images
-        self._scaled = preprocessing.last(images, subnet.resolution)
+        self._images, self._scaled = images, info.scaled(images, subnet)
+        self._scaling = info.scaling(images.shape[1:], subnet)
 
     def trace(self) -> GraphTemplate:
-        channels = int(self._images.shape[1])
-        return trace_graph(self.module, channels=channels, resolution=self._resolution)
+        return trace_graph(self.module, self._scaled.shape[1:])
 
     def write(self, template: GraphTemplate, path: Path) -> float:
         """Write its graph, by a template that may be another sub-network's.
@@ -217,8 +247,7 @@ class _Exporter:
         missing = sorted(set(template.weights) - set(self.module.state_dict()))
         if missing:
             raise ValueError(f"the network must have {missing[0]}, as the template has")
-        _, channels, side, _ = self._images.shape
-        model = template.fill(channels=channels, side=side, resolution=self._resolution)
+        model = template.fill(self._scaling)
         set_groups(model, _groups_of(self.module))
         statistics = dict(self.module.named_buffers())
         attach_weights(model, template.weights, self._slices, statistics, self._weights)
@@ -228,19 +257,18 @@ class _Exporter:
         return largest_difference(found, outputs_of(self.module, self._resized(path.parent)))
 
     def _resized(self, folder: Path) -> Tensor:
-        """What the graph's resize makes of the images, after it has passed for the task's.
+        """What the graph's scaling makes of the images, after it has passed for the task's.
 
         Both round in their own way, which a deep network may amplify beyond the tolerance of its
         outputs; so the network is compared on the same pixels.
         """
-        _, channels, side, _ = self._images.shape
-        if side == self._resolution:
+        if not self._scaling.is_needed:
             return self._images
-        path = folder / f"resize-{self._resolution}.onnx"
-        ir.save(resize_graph(channels, side, self._resolution), path)
+        path = folder / "scaling.onnx"
+        ir.save(scaling_graph(self._scaling), path)
         found = outputs_of_graph(path, self._images.numpy(), None)
         difference = largest_difference(found, self._scaled.numpy())
-        check_difference(difference, "the graph's resize", INPUT_TOLERANCE)
+        check_difference(difference, "the graph's scaling", INPUT_TOLERANCE)
         return torch.from_numpy(found)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mutualnet import __version__
+from mutualnet.clip_steps import ClipSampling
 from mutualnet.data import plain_loader
 from mutualnet.export.artifact_writer import ArtifactInfo, choose_rows, write_artifact
 from mutualnet.export.quantization import NUM_CALIBRATION_IMAGES, QuantizationData
@@ -83,6 +84,7 @@ def export_run(
         task=run.recipe.task,
         class_names=tuple(run.info["class_names"]),
         preprocessing=run.preprocessing,
+        clips=ClipSampling(**run.recipe.clip_options) if run.recipe.clip_options else None,
         provenance=provenance,
     )
     # Fused kernels of one thread and of several round alike only by chance; the check allows both.
@@ -110,9 +112,10 @@ def _parse_configurations(table: QueryTable, text: str) -> tuple[Row, ...]:
 
 
 def _images(data: RunData) -> Tensor:
-    """Some of the images that choose, as the network sees them."""
+    """Some of the images that choose, or clips of such videos, as the network sees them."""
     batch = next(iter(plain_loader(data.splits.select, _NUM_IMAGES, num_workers=0)))
-    return plain_task(data.recipe).inputs(batch).float().contiguous()
+    inputs: Tensor = plain_task(data.recipe).inputs(batch)
+    return inputs[:_NUM_IMAGES].float().contiguous()
 
 
 def _quantization(data: RunData) -> QuantizationData:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -27,7 +27,7 @@ _CHATTY = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 @dataclass(frozen=True, kw_only=True)
 class GraphTemplate:
-    """A graph from images to outputs whose weights, statistics and resolution are still open."""
+    """A graph from images to outputs whose weights, statistics and input size are still open."""
 
     content: onnx.ModelProto
     weights: tuple[str, ...]
@@ -35,35 +35,49 @@ class GraphTemplate:
     batch_size: int | None
     """Images that it takes at once; None for any number."""
 
-    def fill(self, *, channels: int, side: int, resolution: int) -> ir.Model:
+    def fill(self, scaling: InputScaling) -> ir.Model:
         """A copy that takes images of a size and shows the network another.
 
         Args:
-            channels: Of the images.
-            side: Of the images that the graph takes, in pixels.
-            resolution: Of the images that the network sees, in pixels.
+            scaling: The two sizes.
         """
         model = ir.serde.deserialize_model(self.content)
-        _set_images(model, channels, side, resolution)
+        _set_images(model, scaling)
         return model
 
 
-def trace_graph(module: nn.Module, *, channels: int, resolution: int) -> GraphTemplate:
+@dataclass(frozen=True, kw_only=True)
+class InputScaling:
+    """What a graph takes of a sample, and what the network in it sees of that."""
+
+    shape: tuple[int, ...]
+    """(C, H, W) of the images that the graph takes, or (C, T, H, W) of its clips."""
+    resolution: int
+    """Side of the images that the network sees, in pixels."""
+    frames: tuple[int, ...] | None = None
+    """Indices of the frames that it sees; None for all, and for images."""
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether the network sees anything else than the graph takes."""
+        return self.frames is not None or self.shape[-1] != self.resolution
+
+
+def trace_graph(module: nn.Module, shape: Sequence[int]) -> GraphTemplate:
     """Trace a network to ONNX.
 
     Parameters and BN statistics stay inputs, so that nothing is computed from their values.
 
     Args:
         module: In eval mode, in float32 on the CPU; one tensor in, one out.
-        channels: Of the images.
-        resolution: Of the images that the network sees, in pixels.
+        shape: (C, H, W) of an image that the network sees, or (C, T, H, W) of a clip.
 
     Raises:
         ValueError: If PyTorch's exporter cannot follow the network.
     """
     reason = ""
     for batch_size in (None, 1):
-        example = torch.zeros(batch_size or 2, channels, resolution, resolution)
+        example = torch.zeros(batch_size or 2, *shape)
         try:
             with quiet():
                 program = torch.onnx.export(
@@ -152,42 +166,52 @@ def _loosen_reshapes(model: ir.Model) -> None:
             node.replace_input_with(1, constant(model, "flat", np.array([0, -1], np.int64)))
 
 
-def _set_images(model: ir.Model, channels: int, side: int, resolution: int) -> None:
+def _set_images(model: ir.Model, scaling: InputScaling) -> None:
     """Let the graph take images of another size, by the rule that every task scales by."""
     (image,) = (value for value in model.graph.inputs if value.name == INPUT)
     assert image.shape is not None
-    shape = ir.Shape([image.shape[0], channels, side, side])
-    if side == resolution:
+    shape = ir.Shape([image.shape[0], *scaling.shape])
+    if not scaling.is_needed:
         image.shape = shape
         return
     outer = ir.Value(name=INPUT, shape=shape, type=ir.TensorType(ir.DataType.FLOAT))
     image.name = "full_images"
-    resize = _resize(model, outer, resolution)
-    image.replace_all_uses_with(resize.outputs[0])
+    nodes = _scaling_nodes(model, outer, scaling)
+    image.replace_all_uses_with(nodes[-1].outputs[0])
     model.graph.inputs[list(model.graph.inputs).index(image)] = outer
-    model.graph.insert_before(model.graph[0], resize)
+    model.graph.insert_before(model.graph[0], nodes)
 
 
-def _resize(model: ir.Model, images: ir.Value, resolution: int) -> ir.Node:
-    sizes = constant(model, "resized_sides", np.array([resolution, resolution], np.int64))
-    return ir.node(
-        "Resize",
-        [images, None, None, sizes],
-        {"axes": [2, 3], "mode": "linear", "coordinate_transformation_mode": "align_corners"},
-        outputs=[ir.Value(name="resized_images", type=images.type)],
-    )
+def _scaling_nodes(model: ir.Model, images: ir.Value, scaling: InputScaling) -> list[ir.Node]:
+    """Take the frames, then resize them; at least one of the two."""
+    nodes, kind = [], images.type
+    if scaling.frames is not None:
+        chosen = constant(model, "chosen_frames", np.array(scaling.frames, np.int64))
+        clips = [ir.Value(name="fewer_frames", type=kind)]
+        nodes.append(ir.node("Gather", [images, chosen], {"axis": 2}, outputs=clips))
+        images = clips[0]
+    if scaling.shape[-1] != scaling.resolution:
+        side = scaling.resolution
+        sizes = constant(model, "resized_sides", np.array([side, side], np.int64))
+        axes = [len(scaling.shape) - 1, len(scaling.shape)]
+        resized = [ir.Value(name="resized_images", type=kind)]
+        rule = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
+        nodes.append(
+            ir.node("Resize", [images, None, None, sizes], {"axes": axes, **rule}, outputs=resized)
+        )
+    return nodes
 
 
-def resize_graph(channels: int, side: int, resolution: int) -> ir.Model:
-    """A graph of the resize alone that stands before a network."""
+def scaling_graph(scaling: InputScaling) -> ir.Model:
+    """A graph of the scaling alone that stands before a network, where some is needed."""
     kind = ir.TensorType(ir.DataType.FLOAT)
-    image = ir.Value(name=INPUT, shape=ir.Shape(["N", channels, side, side]), type=kind)
-    graph = ir.Graph([image], [], nodes=[], opset_imports={"": OPSET}, name="resize")
+    image = ir.Value(name=INPUT, shape=ir.Shape(["N", *scaling.shape]), type=kind)
+    graph = ir.Graph([image], [], nodes=[], opset_imports={"": OPSET}, name="scaling")
     model = ir.Model(graph, ir_version=10)
-    resize = _resize(model, image, resolution)
-    resize.outputs[0].name = OUTPUT
-    graph.append(resize)
-    graph.outputs.append(resize.outputs[0])
+    nodes = _scaling_nodes(model, image, scaling)
+    nodes[-1].outputs[0].name = OUTPUT
+    graph.extend(nodes)
+    graph.outputs.append(nodes[-1].outputs[0])
     return model
 
 

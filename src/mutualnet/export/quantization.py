@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import torch
+from torch import Tensor
 
 from mutualnet.export.graphs import quiet
 from mutualnet.export.verification import largest_difference
@@ -184,15 +186,21 @@ def _outputs(session: InferenceSession, images: np.ndarray, batch_size: int | No
     )
 
 
+def _as_tensor(session: InferenceSession, batch_size: int | None, inputs: Tensor) -> Tensor:
+    """Outputs of a graph where a task wants those of a network."""
+    images = inputs.float().contiguous().numpy()
+    return torch.from_numpy(_outputs(session, images, batch_size))
+
+
 def _scores(
     made: Sequence[tuple[Configuration, Row, InferenceSession]], batches: Iterable[Any], task: Task
 ) -> list[Score]:
     """Scores of all variants from one reading of the images."""
     found = [task.new_score() for _ in made]
     for batch in batches:
-        images = task.inputs(batch).float().contiguous().numpy()
         for score, (variant, _, session) in zip(found, made, strict=True):
-            score.update(torch.from_numpy(_outputs(session, images, variant.batch_size)), batch)
+            network = partial(_as_tensor, session, variant.batch_size)
+            score.update(task.run(network, batch), batch)
     return [score.compute() for score in found]
 
 

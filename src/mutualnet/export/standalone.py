@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mutualnet.export.artifact_writer import ArtifactInfo
-from mutualnet.export.graphs import constant, quiet, trace_graph
+from mutualnet.export.graphs import InputScaling, constant, quiet, trace_graph
 from mutualnet.export.verification import (
     check_difference,
     largest_difference,
@@ -41,8 +41,8 @@ def write_standalone(
 ) -> float:
     """Export one configuration, after it has given there what PyTorch gives.
 
-    It takes normalised images of its own resolution. What is done to an image before, and the names
-    of the classes, go with it as metadata (`mutualnet`).
+    It takes normalised images or clips of its own resolution and frames. What is done to a file
+    before, and the names of the classes, go with it as metadata (`mutualnet`).
 
     Args:
         out: File to write, with the format's ending; OpenVINO's weights lie beside it.
@@ -50,7 +50,8 @@ def write_standalone(
         supernet: With statistics for the configuration; on the CPU.
         subnet: Which one.
         info: Task, classes, preprocessing.
-        images: Normalised real images float32 (N, C, H, W) at the top resolution, to verify with.
+        images: Normalised real images float32 (N, C, H, W), or clips (N, C, T, H, W), at the top
+            resolution, to verify with.
 
     Returns:
         The largest difference of its outputs from PyTorch's.
@@ -66,7 +67,7 @@ def write_standalone(
         raise ValueError(f"a file of format {kind} must end in {SUFFIXES[kind]}, got {out}")
     module = supernet.extract(subnet).eval().float()
     module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    scaled = info.preprocessing.last(images, subnet.resolution)
+    scaled = info.scaled(images, subnet)
     about = json.dumps(
         {
             "task": info.task,
@@ -89,9 +90,9 @@ def write_standalone(
 
 
 def _write_onnx(module: nn.Module, images: Tensor, about: str, path: Path) -> np.ndarray:
-    side = int(images.shape[-1])
-    template = trace_graph(module, channels=int(images.shape[1]), resolution=side)
-    model = template.fill(channels=int(images.shape[1]), side=side, resolution=side)
+    shape = tuple(images.shape[1:])
+    template = trace_graph(module, shape)
+    model = template.fill(InputScaling(shape=shape, resolution=shape[-1]))
     tensors = module.state_dict()
     inputs = {value.name: value for value in model.graph.inputs}
     for name in template.weights:

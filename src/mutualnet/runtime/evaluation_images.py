@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from mutualnet.image_paths import images_below, shown
+from mutualnet.image_paths import EXTENSIONS, images_below, shown
 from mutualnet.messages import reason_of, shorten
 from mutualnet.runtime.manifest import Manifest
+from mutualnet.video_files import EXTENSIONS as VIDEO_EXTENSIONS
 
 _SPLITS = (("test",), ("val", "valid", "validation"))
 """Names in small letters of folders that hold the folders of classes; the first one counts."""
@@ -39,7 +40,7 @@ class EvaluationImages:
     place: str
     """Where they are, for people."""
     images: Sequence[Path] | np.ndarray
-    """Files, or pixels uint8 (N, H, W, 3) or (N, H, W)."""
+    """Files of images or videos, or pixels uint8 (N, H, W, 3) or (N, H, W)."""
     labels: np.ndarray
     """Class numbers (N), or zeros and ones (N, K)."""
     empty_classes: tuple[str, ...] = ()
@@ -54,8 +55,9 @@ def read_labelled(path: Path, manifest: Manifest) -> EvaluationImages:
 
     Args:
         path: A folder with one folder for each class, by the names of the manifest, or with such
-            folders in `test` or else `val`; or an .npz with the arrays `images` uint8 (N, H, W, 3)
-            or (N, H, W) and `labels`: class numbers (N), or zeros and ones (N, K) of K labels.
+            folders in `test` or else `val`; for images also an .npz with the arrays `images` uint8
+            (N, H, W, 3) or (N, H, W) and `labels`: class numbers (N), or zeros and ones (N, K) of
+            K labels.
         manifest: Tells task and classes.
 
     Raises:
@@ -63,6 +65,8 @@ def read_labelled(path: Path, manifest: Manifest) -> EvaluationImages:
     """
     if path.is_dir():
         return _read_folder(path, manifest)
+    if manifest.clips is not None:
+        raise ValueError(f"labelled videos must be a folder with one for each class, got {path}")
     if path.is_file() and path.suffix.lower() == ".npz":
         return _read_arrays(path, manifest)
     found = f"{shown(path)}, which is neither" if path.exists() else f"nothing at {shown(path)}"
@@ -70,7 +74,7 @@ def read_labelled(path: Path, manifest: Manifest) -> EvaluationImages:
 
 
 def _read_folder(path: Path, manifest: Manifest) -> EvaluationImages:
-    if manifest.task != "classification":
+    if manifest.task == "multilabel":
         raise ValueError(
             "a folder gives each image one class, but this artifact tells several labels. Give an "
             ".npz with `images` uint8 (N, H, W, 3) and `labels` (N, "
@@ -96,14 +100,15 @@ def _read_folder(path: Path, manifest: Manifest) -> EvaluationImages:
             f"{' and '.join(differences)}. An empty folder is a class without images."
         )
     files, labels, empty = [], [], []
+    endings = EXTENSIONS if manifest.clips is None else VIDEO_EXTENSIONS
     for label, name in enumerate(names):
-        images = images_below(folder / name)
+        images = images_below(folder / name, endings)
         files += images
         labels += [label] * len(images)
         if not images:
             empty.append(name)
     if not files:
-        raise ValueError(f"{shown(folder)} must hold images, got none in any class")
+        raise ValueError(f"{shown(folder)} must hold {manifest.kind}s, got none in any class")
     return EvaluationImages(
         place=shown(folder),
         images=files,

@@ -7,16 +7,19 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from mutualnet.clip_steps import ClipSampling
 from mutualnet.image_steps import ImageSteps, TaskScaling
 from mutualnet.space import Subnet
 
-FORMAT, FORMAT_VERSION = "mutualnet.artifact", 1
+FORMAT = "mutualnet.artifact"
+FORMAT_VERSION, CLIPS_VERSION = 1, 2
+"""Versions of artifacts of images and of clips; older readers know the first alone."""
 MANIFEST, TABLE, WEIGHTS = "manifest.json", "table.json", "weights.bin"
-TASKS = ("classification", "multilabel")
-"""What outputs can be read as: one class of K, or any of K labels."""
+TASKS = ("classification", "multilabel", "action_recognition")
+"""What outputs can be read as: one class of K, any of K labels, or one class of a video."""
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 """Names of files in an artifact: none leaves the folder."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -53,22 +56,37 @@ class Manifest:
     resolution: int
     """Side of the square that every graph takes, in pixels; each resizes it to its own."""
     image_steps: ImageSteps
-    """From an image file to that square; the last step is inside of the graphs."""
+    """From an image file, or a frame of a video, to that square; the last step is inside of the
+    graphs."""
     configurations: tuple[Configuration, ...]
     files: Mapping[str, str]
     """SHA-256 of every other file, by its name."""
+    clips: ClipSampling | None = None
+    """Which frames of a video every graph takes; None for images."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Recipe, data, versions, for the reader."""
+
+    @property
+    def kind(self) -> str:
+        """What it runs on, in messages."""
+        return "image" if self.clips is None else "video"
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one sample that every graph takes: (C, H, W), or (C, T, H, W) for clips."""
+        frames = () if self.clips is None else (self.clips.num_frames,)
+        return (self.input_channels, *frames, self.resolution, self.resolution)
 
     def to_json(self) -> str:
         """The manifest as JSON text, with a checksum of itself."""
         values: dict[str, Any] = {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION,
+            "format_version": FORMAT_VERSION if self.clips is None else CLIPS_VERSION,
             "task": self.task,
             "class_names": list(self.class_names),
             "input": {"channels": self.input_channels, "resolution": self.resolution},
             "preprocessing": self.image_steps.to_values(),
+            **({} if self.clips is None else {"clips": asdict(self.clips)}),
             "configurations": [
                 {
                     "subnet": c.subnet.to_dict(),
@@ -97,10 +115,10 @@ class Manifest:
             raise ArtifactError(f"{MANIFEST} is not JSON ({error})") from None
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             raise ArtifactError(f"{MANIFEST} must be of format {FORMAT!r}")
-        if values.get("format_version") != FORMAT_VERSION:
+        if values.get("format_version") not in (FORMAT_VERSION, CLIPS_VERSION):
             raise ArtifactError(
                 f"{MANIFEST} has format version {values.get('format_version')!r:.80}, this version "
-                f"reads {FORMAT_VERSION}: update mutualnet, or export again"
+                f"reads {FORMAT_VERSION} and {CLIPS_VERSION}: update mutualnet, or export again"
             )
         checksum = values.pop("sha256", None)
         try:
@@ -143,6 +161,12 @@ def _read(values: Mapping[str, Any]) -> Manifest:
     _require(_is_count(side), "input.resolution", "be a whole number >= 1", side)
     steps = ImageSteps.from_values(values["preprocessing"])
     _require(not isinstance(steps.last, TaskScaling), "preprocessing", "be known", steps.last)
+    clips = None
+    if values["format_version"] == CLIPS_VERSION:
+        _require(isinstance(values["clips"], dict), "clips", "be an object", values["clips"])
+        clips = ClipSampling(**values["clips"])
+    is_video = task == "action_recognition"
+    _require(is_video == (clips is not None), "task", "fit the format version", task)
     _require(isinstance(values["provenance"], dict), "provenance", "be an object", "another")
     configurations = tuple(_read_configuration(c, files) for c in values["configurations"])
     _require(bool(configurations), "configurations", "be at least one", "none")
@@ -154,6 +178,7 @@ def _read(values: Mapping[str, Any]) -> Manifest:
         input_channels=channels,
         resolution=side,
         image_steps=steps,
+        clips=clips,
         configurations=configurations,
         files=files,
         provenance=values["provenance"],

@@ -69,8 +69,7 @@ def measure(
                 f"takes no other, got {batch_size}"
             )
     rng = np.random.default_rng(0)
-    shape = (batch_size, manifest.input_channels, manifest.resolution, manifest.resolution)
-    images = rng.standard_normal(shape).astype(np.float32)
+    images = rng.standard_normal((batch_size, *manifest.input_shape)).astype(np.float32)
     sessions = [load_session(artifact, c, threads) for c in manifest.configurations]
     times: list[list[float]] = [[] for _ in sessions]
     for _ in range(-(-runs // _RUNS_PER_VISIT)):

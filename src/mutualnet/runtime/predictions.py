@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,11 +37,23 @@ class Prediction:
         }
 
 
+def mean_over_views(logits: np.ndarray) -> np.ndarray:
+    """Logarithms (K) of the mean probabilities over views.
+
+    Args:
+        logits: (V, K).
+    """
+    logits = logits.astype(np.float64)
+    shares = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    mean = np.logaddexp.reduce(shares, axis=0) - math.log(len(logits))
+    return mean.astype(np.float32)
+
+
 def probabilities(task: str, logits: np.ndarray) -> np.ndarray:
     """Share of each class (N, K) in [0, 1].
 
     Args:
-        task: `classification`, whose shares add up to 1, or `multilabel`.
+        task: One of `TASKS`; the shares add up to 1 but for `multilabel`.
         logits: (N, K).
     """
     logits = logits.astype(np.float64)

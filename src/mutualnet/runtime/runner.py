@@ -1,7 +1,8 @@
-"""Run an artifact: images in, classes out, by the best configuration within a budget."""
+"""Run an artifact: images or videos in, classes out, by the best configuration in a budget."""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -12,13 +13,18 @@ import numpy as np
 from PIL import Image
 
 from mutualnet.budget import Budget, parse_budget
+from mutualnet.clip_steps import ClipSampling, clip_views
 from mutualnet.image_files import read_image
+from mutualnet.image_steps import ImageSteps
 from mutualnet.messages import reason_of
 from mutualnet.runtime.artifact import Artifact
 from mutualnet.runtime.manifest import Configuration
-from mutualnet.runtime.predictions import Prediction, probabilities
+from mutualnet.runtime.predictions import Prediction, mean_over_views, probabilities
 from mutualnet.runtime.sessions import Sessions, run_session
 from mutualnet.space import Subnet
+from mutualnet.video_files import read_frames
+
+logger = logging.getLogger(__name__)
 
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray
 """A file, a PIL image of any mode, or pixels uint8 (H, W), (H, W, 3) or (H, W, 4)."""
@@ -88,17 +94,17 @@ class AdaptiveRunner:
         images: Picture | Sequence[Picture],
         budget: str | Budget | Subnet | None = None,
     ) -> list[Prediction]:
-        """Classify images.
+        """Classify images, or videos if the artifact is for those.
 
         Args:
-            images: One, or any number of them.
+            images: One, or any number of them; videos are named by their files.
             budget: As for `choose`.
 
         Returns:
-            One prediction for each image, in their order.
+            One prediction for each, in their order.
 
         Raises:
-            ValueError: If an image cannot be read, or as `choose` does.
+            ValueError: If a file cannot be read, or as `choose` does.
             TypeError: If an image is of no kind that is taken.
         """
         subnet = self.choose(budget)
@@ -112,15 +118,22 @@ class AdaptiveRunner:
         return found
 
     def inputs(self, image: Picture) -> np.ndarray:
-        """What every graph takes of an image: float32 (C, H, W) at the artifact's resolution.
+        """What every graph takes of an image or video, float32 at the artifact's resolution.
+
+        Returns:
+            (C, H, W) of an image, (V, C, T, H, W) of the V views of a video.
 
         Raises:
-            ValueError: If the image cannot be read; the text names it.
+            ValueError: If the file cannot be read; the text names it.
             TypeError: If it is of no kind that is taken.
         """
-        manifest = self.artifact.manifest
-        array: np.ndarray = manifest.image_steps(_opened(image))
-        expected = (manifest.input_channels, manifest.resolution, manifest.resolution)
+        manifest, array = self.artifact.manifest, np.zeros(0)
+        expected = manifest.input_shape
+        if manifest.clips is None:
+            array = manifest.image_steps(_opened(image))
+        else:
+            array = _views(image, manifest.image_steps, manifest.clips)
+            expected = (manifest.clips.num_views, *expected)
         if array.shape != expected:
             raise ValueError(f"the artifact's steps must make {expected}, got {array.shape}")
         return array
@@ -128,10 +141,15 @@ class AdaptiveRunner:
     def logits(self, inputs: np.ndarray, subnet: Subnet) -> np.ndarray:
         """Outputs (N, K) of a configuration before softmax.
 
+        Of videos they are the logarithms of the probabilities' means over the views.
+
         Args:
-            inputs: float32 (N, C, H, W), as `inputs` makes them.
+            inputs: float32 (N, C, H, W) or (N, V, C, T, H, W), as `inputs` makes them.
             subnet: Which configuration.
         """
+        if inputs.ndim == 6:
+            views = [self.logits(views, subnet) for views in inputs]
+            return np.stack([mean_over_views(found) for found in views])
         configuration = self.artifact.configuration(subnet)
         session = self.sessions.get(configuration)
         found = [
@@ -165,6 +183,23 @@ def _batches(inputs: np.ndarray, configuration: Configuration) -> Iterable[tuple
         missing = size - len(batch)
         filled = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)])
         yield filled, len(batch)
+
+
+def _views(video: Any, steps: ImageSteps, sampling: ClipSampling) -> np.ndarray:
+    """The views of a video file."""
+    if not isinstance(video, str | os.PathLike):
+        raise TypeError(f"a video must be given by its file, got {type(video).__name__}")
+    if not Path(video).is_file():
+        raise ValueError(f"there is no video file {os.fspath(video)}")
+    try:
+        read = read_frames(video, sampling.even_clips)
+    except ValueError as error:
+        raise ValueError(
+            f"{os.fspath(video)} must be a video that can be read, got {error}"
+        ) from None
+    if read.problem is not None:
+        logger.warning("%s is read as far as it goes: %s", os.fspath(video), read.problem)
+    return clip_views(read.frames, steps, sampling)
 
 
 def _opened(image: Picture) -> Image.Image:

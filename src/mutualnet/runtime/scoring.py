@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -46,14 +47,15 @@ def score_images(
         complain: Told of each image that cannot be read, at once.
 
     Returns:
-        For classification top-1 accuracy, for several labels mean average precision, in percent.
+        For one class each top-1 accuracy, for several labels mean average precision, in percent.
 
     Raises:
         ValueError: If no image can be read, or none carries a label.
         ArtifactError: If a graph does not run.
     """
     manifest = runner.artifact.manifest
-    at_once = _MAX_BYTES // (4 * manifest.input_channels * manifest.resolution**2)
+    num_views = 1 if manifest.clips is None else manifest.clips.num_views
+    at_once = _MAX_BYTES // (4 * num_views * math.prod(manifest.input_shape))
     at_once = max(runner.batch_size, min(_MOST_AT_ONCE, at_once))
     damaged: list[str] = []
     labels: list[np.ndarray] = []

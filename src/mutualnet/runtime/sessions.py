@@ -83,8 +83,8 @@ class Sessions:
     def _load(self, configuration: Configuration) -> InferenceSession:
         session = load_session(self.artifact, configuration, self.threads)
         manifest = self.artifact.manifest
-        side, size = manifest.resolution, configuration.batch_size or 1
-        zeros = np.zeros((size, manifest.input_channels, side, side), np.float32)
+        size = configuration.batch_size or 1
+        zeros = np.zeros((size, *manifest.input_shape), np.float32)
         outputs = run_session(self.artifact, configuration, session, zeros)
         expected = (size, len(manifest.class_names))
         if outputs.shape != expected:
@@ -127,7 +127,7 @@ def run_session(
         artifact: For errors.
         configuration: For errors.
         session: Of the configuration.
-        images: float32 (N, C, H, W).
+        images: float32 (N, C, H, W), or clips (N, C, T, H, W).
 
     Returns:
         Outputs (N, K).

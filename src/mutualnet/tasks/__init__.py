@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from mutualnet.tasks.action_recognition import ActionRecognition, SlowFastActionRecognition
+from mutualnet.tasks.action_recognition import (
+    ActionRecognition,
+    SlowFastActionRecognition,
+    frame_indices,
+)
 from mutualnet.tasks.base import Score, ScoreAccumulator, Task
 from mutualnet.tasks.classification import Classification
 from mutualnet.tasks.known import TASKS, make_task
@@ -17,5 +21,6 @@ __all__ = [
     "ScoreAccumulator",
     "SlowFastActionRecognition",
     "Task",
+    "frame_indices",
     "make_task",
 ]
