@@ -79,15 +79,24 @@ class Trials:
         self._known = {supernet.key(found.subnet): found for found in known}
         self._save = save
         self._costs = CostModel(supernet)
+        self._networks: dict[Point, tuple[BankKey, int]] = {}  # searches ask for a point often
         self.tried: dict[BankKey, Evaluation] = {}
 
     def macs(self, point: Point) -> int:
         """Multiply-adds of a point, without a try."""
-        return self._costs.macs(self.choices.subnet(point))
+        return self._network(point)[1]
 
     def key(self, point: Point) -> BankKey:
         """Equal for points that are the same network."""
-        return self.supernet.key(self.choices.subnet(point))
+        return self._network(point)[0]
+
+    def _network(self, point: Point) -> tuple[BankKey, int]:
+        found = self._networks.get(point)
+        if found is None:
+            subnet = self.choices.subnet(point)
+            found = self.supernet.key(subnet), self._costs.macs(subnet)
+            self._networks[point] = found
+        return found
 
     def __call__(self, points: Sequence[Point]) -> list[Evaluation]:
         """Try points.
