@@ -210,22 +210,22 @@ def _peer_memory() -> list[list[str]]:
 
 SECTIONS: dict[str, tuple[str, list[str], Callable[[], list[list[str]]]]] = {
     "step": (
-        "One mutual step over plain dense networks",
+        "Time of one mutual step, relative to plain dense networks",
         ["network", "s/step", "ratio [95 % interval], 11 pairs", "aim"],
         _step,
     ),
     "random": (
-        "The same over random draws, new sub-networks included",
+        "The same over random draws, including the making of new sub-networks",
         ["network", "draws", "ratio [95 % interval]", "aim"],
         _random,
     ),
     "format": (
-        "Formats over fp32 NCHW (denormals flushed)",
+        "Number formats and memory layouts, relative to fp32 NCHW (denormals flushed)",
         ["network", "format", "s/step", "ratio [95 % interval], 11 pairs"],
         _format,
     ),
     "denormals": (
-        "Denormals: default format with them flushed over fp32 NCHW without",
+        "Denormals: the default format with flushing, relative to fp32 NCHW without",
         ["network", "fp32 NCHW, kept (s/step)", "default, flushed (s/step)", "speed-up"],
         _denormals,
     ),
@@ -236,22 +236,22 @@ SECTIONS: dict[str, tuple[str, list[str], Callable[[], list[list[str]]]]] = {
         _table,
     ),
     "pipeline": (
-        "Input pipeline of photos: one crop, scaled in the step, over four sizes per image",
+        "Input pipeline of photos: one crop that the step scales, relative to four sizes per image",
         ["workers", "images/s", "time ratio [95 % interval], 11 pairs"],
         _pipeline,
     ),
     "processes": (
-        "One mutual step of WRN-16-4 on 128 images, by processes",
+        "One mutual step of WRN-16-4 on 128 images, by number of processes",
         ["processes", "s/step (median of 11)"],
         _processes,
     ),
     "peers": (
-        "One step of networks that teach each other, over the plain passes of the same",
+        "One step of networks that teach each other, relative to their plain passes",
         ["networks", "s/step", "ratio [95 % interval], 11 pairs", "aim"],
         _peers,
     ),
     "peer_memory": (
-        "Peak memory of the process, two WRN-28-4, batch 64 at 32, fp32",
+        "Peak memory of the process: two WRN-28-4, batch 64 at 32 px, fp32",
         ["step", "MiB"],
         _peer_memory,
     ),
@@ -260,13 +260,13 @@ SECTIONS: dict[str, tuple[str, list[str], Callable[[], list[list[str]]]]] = {
 
 INTRODUCTION = """# Performance
 
-Written by `make bench` (`python benchmarks/run.py`). Ratios are measured in one process in
-alternating pairs on inputs made beforehand, with denormals flushed and the allocator's thresholds
-fixed (glibc otherwise returns and re-faults large buffers, which scatters medians between 0.94 and
-1.15).
+Written by `make bench` (`python benchmarks/run.py`). The two sides of a ratio are timed in
+alternating pairs in one process, on inputs made beforehand. Denormals are flushed and the
+allocator's thresholds are fixed: with its defaults, glibc returns large buffers to the system and
+faults them in again, which spreads the medians from 0.94 to 1.15.
 
-The floor of a step is what plain, contiguous, dense networks of the same four shapes take for the
-same losses and one optimizer step of the full one.
+A mutual step is compared with a baseline: plain, contiguous, dense networks of the same four shapes
+with the same losses, and one optimizer step of the full one.
 """
 
 

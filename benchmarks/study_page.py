@@ -57,19 +57,20 @@ def write_page(root: Path, docs: Path | None = None) -> None:
 
 
 _INTRODUCTION = """\
-All of this page is written by `python benchmarks/study.py --page` from the files in
-`benchmarks/study/`; the same command without `--page` trains what is missing. Scores are top-1
-accuracy on the whole test split after the last epoch, in percent; what is chosen is chosen by the
-*select* split, held out of train. BN statistics come from 1,024 augmented train images in every
-row. Runs of one seed share their images, their order and their augmentation.
+This page is written by `python benchmarks/study.py --page` from the files in `benchmarks/study/`;
+the same command without `--page` trains the runs that are missing. Scores are top-1 accuracy in
+percent, on the whole test split, after the last epoch. Configurations are chosen on the *select*
+split, which is held out of the train split. BN statistics are calibrated on 1,024 augmented train
+images in every row. Runs of the same seed see the same images, in the same order, with the same
+augmentation.
 
-A claim is about two methods. For each seed its number is the difference of their scores, ours
-minus theirs, averaged over the budgets of the claim, each of which takes what the select split
-prefers within that many multiply-adds; pairs of networks score by the mean of both. The rule was
-fixed before the runs: a claim *holds* if the 95 % t interval over seeds lies above 0 (or the
-margin that is named), *does not* if it lies below, and is *not decided* otherwise. Three seeds;
-two more where these do not decide, and then all five are read. *Unfinished* claims show the seeds
-there are.
+A claim compares two methods. For each seed we take the difference of their scores, ours minus
+theirs, averaged over the budgets of the claim: within a budget of multiply-adds, each method uses
+the configuration that scores highest on the select split. A pair of networks scores the mean of
+both. The criterion was fixed before the runs: a claim *holds* if the 95 % t interval over seeds
+lies above 0 (or above the margin that is named), *does not* hold if it lies below, and is *not
+decided* otherwise. Three seeds are run; where they do not decide, two more are, and all five
+count. *Unfinished* claims show the seeds that were run so far.
 """.splitlines()
 
 

@@ -145,13 +145,15 @@ FEW_IMAGES = Scale(
     name="few-images",
     title="WRN-16-2 on 1,350 images of CIFAR-10",
     text="""\
-WRN-16-2 (0.69 M parameters) on 3 % of CIFAR-10's train images, which it can fit: the regime that
-the papers speak of, in minutes. Batches of 54, SGD at 0.1 with a cosine, bf16 (twice as fast as
-fp32 on the CPU with AVX-512 BF16 that ran it); one network 54 epochs (1,350 steps) at 32, 28, 24
-and 20 px, networks that teach each other 70 epochs (1,750 steps) at 20 px, from the initial
-weights of DCM's authors (the regime's pairs have the networks' own). For transfer a network first
-sees 10 % of CIFAR-100. The papers' own numbers are ImageNet's or those of all of CIFAR; sizes are
-not to be compared, directions are. *s/step* is CPU time on one thread, beside other work.""",
+WRN-16-2 (0.69 M parameters) on 3 % of CIFAR-10's train images. It can fit them, as the papers'
+networks fit their training sets, and a run takes minutes. Batch size 54, SGD with a learning rate
+of 0.1 and a cosine schedule, bf16 (twice as fast as fp32 on the CPU that was used, which has
+AVX-512 BF16). Single networks train for 54 epochs (1,350 steps) at 32, 28, 24 and 20 px. Networks
+that teach each other train for 70 epochs (1,750 steps) at 20 px, from weights that are initialised
+as in the code of DCM's authors; only the pairs of the section on regimes use the networks' own
+initialisation. For transfer a network is pretrained on 10 % of CIFAR-100. The papers' numbers are
+for ImageNet or all of CIFAR: compare the direction of a difference, not its size. *s/step* is CPU
+time on one thread, while the machine did other work too.""",
     data="cifar10",
     recipe="cifar10_wrn16_1",
     network="wrn16_2",
@@ -180,7 +182,7 @@ not to be compared, directions are. *s/step* is CPU time on one thread, beside o
 PAPER = Scale(
     name="paper",
     title="WRN-28-10 on all images of CIFAR-100",
-    text="The papers' network and settings on CIFAR, 200 epochs on all images; the cosine for all.",
+    text="The papers' network and settings on CIFAR: 200 epochs on all images, cosine schedule.",
     data="cifar100",
     recipe="cifar100_wrn28_10",
     network="wrn28_10",

@@ -59,17 +59,18 @@ _INTRODUCTION = [
     *"""\
 ## Where networks cannot fit: the small-network regime
 
-WRN-16-1 (0.18 M parameters) on a fifth of CIFAR's train images, 9,000, which it does not fit in
-the 1,400-1,700 steps of 128 that it is given: bf16, three seeds, one recipe for all. MutualNet
-and US-Net are one network each for all budgets, US-Net+ is US-Net's at all four resolutions,
-*alone* are four networks, each trained for its one width and resolution. Within each budget the
-select split chooses; the score is that of the test split in percent, with 95 % intervals.
+WRN-16-1 (0.18 M parameters) on a fifth of CIFAR's train images (9,000), which it cannot fit in the
+1,400 to 1,700 steps it is trained for, at batch size 128, in bf16, with three seeds and the same
+recipe for all methods. MutualNet and US-Net are one network each for all budgets; US-Net+ is the
+US-Net network evaluated at all four resolutions; *alone* stands for four networks, each trained at
+one width and resolution. Within each budget the configuration is chosen on the select split. Scores
+are those of the test split in percent, with 95 % intervals.
 
 CIFAR-10, 24 epochs:
 """.splitlines(),
     "",
 ]
-_BOOSTER = ["CIFAR-100, widths [0.9, 1] as a booster of one network, 24 epochs:", ""]
+_BOOSTER = ["CIFAR-100, one network boosted by widths [0.9, 1], 24 epochs:", ""]
 _PEERS = [
     *"""\
 CIFAR-100, two networks at 20 px, 20 epochs, error in percent; *DML* updates its networks in turn:
@@ -77,9 +78,10 @@ CIFAR-100, two networks at 20 px, 20 epochs, error in percent; *DML* updates its
     "",
 ]
 _CONCLUSION = """\
-Here nothing that regularises helps: networks trained alone win at all budgets but the smallest,
-the booster loses, and every method in which two networks teach each other has more error than two
-by themselves. The papers' networks are up to two hundred times larger and fit their training set.
+In this regime no regulariser helps: networks trained alone win at every budget but the smallest,
+boosting one network by its nearly full widths lowers its score, and two networks that teach each
+other have a higher error than two that are trained independently, whatever the method. The papers'
+networks are up to two hundred times larger and fit their training sets.
 """.splitlines()
 
 

@@ -398,28 +398,31 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     lines = [
         "# Which networks are elastic",
         "",
-        f"One network of each family of timm and torchvision, {len(results)} in all, as "
-        "`benchmarks/zoo.py` found them (the smallest of each family, random weights; this page is "
-        "written by `python benchmarks/zoo.py --page`).",
+        f"The smallest network of each family of timm and torchvision, {len(results)} in all, with "
+        "random weights, as examined by `benchmarks/zoo.py`. This page is written by "
+        "`python benchmarks/zoo.py --page`.",
         "",
-        f"- {len(good)} of {len(results)} convert; {len(usable)} of them pass every check: the "
-        "same bits at full width, forward and backward passes at widths 0.25 and 0.5, extracted "
-        "equal to switched, and, where no layer mixes channels, equal to the full network with "
-        "the dropped channels hidden (detectors: conversion and eval mode alone).",
+        f"- {len(good)} of {len(results)} networks convert, and {len(usable)} of these pass every "
+        "check: the outputs at full width are bit-identical; forward and backward passes run at "
+        "widths 0.25 and 0.5; extracted sub-networks equal switched ones; and, where no layer "
+        "mixes channels, a sub-network equals the full network with the dropped channels masked. "
+        "Detectors are checked for conversion and in eval mode only.",
         *_order_line(good),
-        f"- {len(small)} of {len(conv)} convolutional networks (convolutions are more than half of "
-        f"their operations) run at no more than {TARGET_RATIO:g} of their convolutions' "
-        "multiply-adds at width 0.5.",
-        f"- Conversion took {statistics.median(r['seconds'] for r in good.values()):.1f} s at the "
-        f"median, on one thread; the slowest was {slowest} with {good[slowest]['seconds']:.0f} s.",
-        f"- A narrow model takes {statistics.median(r['subnet_ms'] for r in good.values()):.0f} ms "
-        f"to make at the median; the slowest is {slow} with {good[slow]['subnet_ms']:.0f} ms.",
+        f"- {len(conv)} networks are convolutional: convolutions are more than half of their "
+        f"multiply-adds. At width 0.5, {len(small)} of them keep at most {TARGET_RATIO:g} of their "
+        "convolutions' multiply-adds.",
+        f"- Conversion takes a median of {_median(good, 'seconds'):.1f} s on one thread, and at "
+        f"most {good[slowest]['seconds']:.0f} s ({slowest}).",
+        f"- Making a sub-network takes a median of {_median(good, 'subnet_ms'):.0f} ms, and at "
+        f"most {good[slow]['subnet_ms']:.0f} ms ({slow}).",
         "",
-        "Two-stage detectors compute as much as they find boxes, of which random weights decide.",
+        "The cost of a two-stage detector depends on how many boxes it proposes, which is "
+        "arbitrary with random weights.",
         "",
-        "*conv* is the convolutions' share of the operations, *at 0.5* what is left of all "
-        "operations and of the convolutions at width 0.5, *M MACs* the full and the smallest "
-        "(width 0.25) network's for one input.",
+        "*conv* is the share of convolutions in all multiply-adds; *at 0.5* and *convs* are the "
+        "shares of all multiply-adds, and of those of convolutions, that remain at width 0.5; "
+        "*M MACs* are the multiply-adds for one input, in millions, at full width and at width "
+        "0.25; *s* is the time of conversion.",
         "",
         "| network | M params | conv | at 0.5 | convs | M MACs | s | not elastic, or wrong |",
         "|---|---|---|---|---|---|---|---|",
@@ -438,6 +441,10 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _median(results: dict[str, dict[str, Any]], key: str) -> float:
+    return statistics.median(record[key] for record in results.values())
+
+
 def _order_line(good: dict[str, dict[str, Any]]) -> list[str]:
     """What sorting changes, if it was looked at."""
     found = {n: r["sorted_distance"] for n, r in good.items() if "sorted_distance" in r}
@@ -445,9 +452,9 @@ def _order_line(good: dict[str, dict[str, Any]]) -> list[str]:
         return []
     worst = max(found, key=lambda n: found[n])
     return [
-        "- Putting the channels in order of importance (`sort_channels`) changes the outputs at "
-        f"full width by at most {found[worst]:.0e} of the largest ({worst}), in {len(found)} of "
-        f"{len(good)} networks, those that it was looked at in."
+        "- Sorting the channels by importance (`sort_channels`) changes the outputs at full width "
+        f"by at most {found[worst]:.0e}, relative to the largest output ({worst}); "
+        f"{len(found)} of {len(good)} networks were checked for it."
     ]
 
 
