@@ -11,6 +11,9 @@ from PIL import Image
 
 from tests.videos import write_kinetics, write_video_folder
 
+ODD_NAMES = ("a[red]b.png", "x[/red].png", ":cat:.png", "[link=evil]c.png", "ümläut 猫\u202f.png")
+"""Names of files that a terminal might take for something else."""
+
 
 def write_image(path: Path, seed: int, side: int = 40) -> None:
     """Write a noisy image of a colour."""

@@ -16,6 +16,9 @@ from mutualnet.recipes import load_recipe
 from mutualnet.training.callbacks import CheckpointWriter
 
 DCM = "teaching.method=dcm"
+WATCHED = "watch={every_epochs: 1, num_images: 100, num_calibration_samples: 64}"
+SHORT = "data={name: digits, train_share: 0.12, select_share: 0.2, batch_size: 65}"
+"""Two steps an epoch."""
 SUPERNETS = (
     "method.name=mutualnet",
     "space={width_range: [0.25, 1.0], resolutions: [12, 8]}",

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,55 @@ def _module_of(path: Path) -> str:
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 
 
+TESTS = Path(__file__).parent
+TESTED_ELSEWHERE = {
+    # Parts of one pass, whose result as a whole is compared with another library's.
+    "supernet/op_*": "supernet/test_op_rules.py",
+    "supernet/capture": "supernet/test_op_rules.py",
+    "supernet/examples": "supernet/test_elastic_part.py",
+    "supernet/grouping": "supernet/test_tracing.py",
+    "supernet/layers": "supernet/test_tracing.py",
+    "supernet/meta_copy": "supernet/test_tracing.py",
+    "supernet/sizes": "supernet/test_tracing.py",
+    "supernet/verify": "supernet/test_tracing.py",
+    "supernet/module_calls": "supernet/test_find_blocks.py",
+    "supernet/narrow": "supernet/test_supernet.py",
+    # One subject that has a file for each of its claims.
+    "supernet/weight_sharing": "supernet/test_gradients.py",
+    "supernet/weights_version": "supernet/test_gradients.py",
+    "training/setup": "training/test_module.py",
+    "training/learning": "training/test_peers_module.py",
+    "training/networks": "test_pretrained.py",
+    "training/dry_run": "training/test_train.py",
+    "tabulation/full_table": "test_evaluation.py",
+    "tabulation/inputs": "tabulation/test_race_table.py",
+    # The same claims over all of a kind.
+    "recipes/*": "test_recipes.py",
+    "config/teaching": "test_peer_recipes.py",
+    "models/building_blocks": "models/test_cifar.py",
+    "models/cifar_densenet": "models/test_cifar_resnet.py",
+    "tasks/base": "test_tasks.py",
+    "tasks/classification": "test_tasks.py",
+    "tasks/known": "test_task_seam.py",
+    "tasks/scaling": "test_tasks.py",
+    "data/clip_*": "test_clips.py",
+    "clip_steps": "runtime/test_video_artifacts.py",
+    "data/coco_*": "test_coco.py",
+    "data/scaled_objects": "test_coco.py",
+    "data/class_folders": "data/test_folders.py",
+    "data/files": "test_listed.py",
+    "data/shares": "test_selection.py",
+    "commands/report": "test_html_report.py",
+    # A few lines that others' tests run.
+    "commands/recipes": "cli/test_main.py",
+    "config/choices": "config/test_data.py",
+    "run_directory/files": "run_directory/test_run_info.py",
+    "score": "test_tasks.py",
+    "__main__": "test_distributed.py",
+}
+"""Modules, or patterns of them, without a test file of their name, and where their tests are."""
+
+
 def _is_for_types_only(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
@@ -74,6 +124,24 @@ def _imports(path: Path) -> set[str]:
 
 def test_every_module_has_its_place():
     assert {_module_of(path) for path in FILES} == set(ORDER)
+
+
+def test_every_module_has_its_tests():
+    """In the folder of its own, or flat, where no module or folder of the package has the name."""
+    flat = {path.stem for path in ROOT.iterdir()}
+    without = []
+    for path in FILES:
+        module = path.relative_to(ROOT).with_suffix("")
+        places = [TESTS / module.parent / f"test_{module.name}.py"]
+        if module.name not in flat:
+            places.append(TESTS / f"test_{module.name}.py")
+        if path.name != "__init__.py" and not any(place.is_file() for place in places):
+            without.append(str(module))
+    used = {pattern for pattern in TESTED_ELSEWHERE for name in without if fnmatch(name, pattern)}
+    assert [name for name in without if not any(fnmatch(name, p) for p in used)] == []
+    assert used == set(TESTED_ELSEWHERE), "modules that have tests of their name need no other"
+    for place in TESTED_ELSEWHERE.values():
+        assert (TESTS / place).is_file(), place
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -17,7 +17,6 @@ from mutualnet.html_report import report_page
 from mutualnet.recipes import load_recipe
 from mutualnet.run_directory import RunRecord
 from mutualnet.space import Subnet
-from mutualnet.svg_chart import Axis
 from mutualnet.table import QueryTable, Row
 from mutualnet.training import train
 from tests.small_runs import DCM, digits, pair
@@ -182,21 +181,6 @@ def test_many_losses_are_summed_and_numbers_that_are_none_left_out():
     page = _Page(report_page(_record(None), [gap]))
     assert page.points == []
     assert "holds no numbers to draw" in "".join(page.texts["p"])
-
-
-@pytest.mark.parametrize(
-    ("axis", "ticks"),
-    [
-        (Axis.around([0, 10], ""), [0, 2, 4, 6, 8, 10]),
-        (Axis.around([3, 3], "", is_whole=True), [3]),
-        (Axis.around([1, 400], "", may_be_log=True), [1, 2, 5, 10, 20, 50, 100, 200, 500]),
-        (Axis.around([1, 3], "", may_be_log=True), [1, 1.5, 2, 2.5, 3]),
-        (Axis.around([-4, 40_000], ""), [0, 10_000, 20_000, 30_000, 40_000]),
-    ],
-)
-def test_ticks_are_round(axis, ticks):
-    assert axis.ticks() == pytest.approx(ticks)
-    assert all(0 <= axis.place(tick) <= 1 for tick in axis.ticks())
 
 
 @pytest.fixture(scope="module")

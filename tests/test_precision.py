@@ -68,12 +68,12 @@ def test_a_narrow_network_of_clips_keeps_the_layout_of_the_full_one():
     assert is_channels_last(narrow.images.weight)
 
 
-@pytest.mark.parametrize("text", ["fp32 contiguous", "bf16 channels_last"])
+@pytest.mark.parametrize("text", ["fp32 contiguous", "fp32 channels_last", "bf16 channels_last"])
 def test_a_format_reads_back(text):
     assert str(ComputeFormat.parse(text)) == text
 
 
-@pytest.mark.parametrize("text", ["fp32", "fp16 contiguous", "bf16 last", None])
+@pytest.mark.parametrize("text", ["", "fp32", "fp16 contiguous", "bf16 contiguous x", 3, None])
 def test_what_is_no_format_is_refused(text):
     with pytest.raises(ValueError, match="a format must be fp32 or bf16, then contiguous or"):
         ComputeFormat.parse(text)

@@ -16,7 +16,6 @@ from mutualnet.commands import make_table, predict
 from mutualnet.config.data import DataConfig
 from mutualnet.data import load_data
 from mutualnet.selection import Selection
-from mutualnet.training import run_data
 from mutualnet.training.setup import load_splits
 from mutualnet.training.train import train
 from tests.fixtures import WRITERS
@@ -154,11 +153,3 @@ def test_a_missing_path_is_told_in_whole_sentences(tmp_path, capfd):
     words = ["train", "imagefolder_mobilenet_v1", "--out", str(tmp_path / "run")]
     assert main(words) == 2
     assert "got None. The path is given by --data." in capfd.readouterr().err
-
-
-def test_data_without_a_path_are_called_by_their_name(tmp_path, monkeypatch):
-    run = train(digits("table.latency_runs=0"), tmp_path / "run", limit_steps=1)
-    load = run_data.load_splits
-    monkeypatch.setattr(run_data, "load_splits", lambda r: replace(load(r), data_id="others"))
-    with pytest.raises(ValueError, match=r"^digits must hold the data that"):
-        make_table(run)

@@ -87,3 +87,9 @@ def one_pass(supernet: Supernet, x: torch.Tensor, width: float = 0.5) -> dict[st
     fresh.zero_grad()
     fresh.subnet(at(fresh.space, width)).train()(x).square().sum().backward()
     return gradients(fresh)
+
+
+def elastic_depth(*depths: float) -> Supernet:
+    """A network whose last blocks of a stage can be left out."""
+    torch.manual_seed(0)
+    return Supernet(wrn16_1(4), ElasticSpace(resolutions=(16, 8), depths=depths or (1, 0.5)))

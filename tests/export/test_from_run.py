@@ -8,8 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from cryptography.hazmat.primitives import serialization as formats
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image
 
 from mutualnet.cli import main
@@ -17,28 +15,9 @@ from mutualnet.export.from_run import _provenance
 from mutualnet.run_directory import load_run
 from mutualnet.runtime import AdaptiveRunner, Artifact
 from mutualnet.table import QueryTable
-from mutualnet.training import train
 from tests.small_artifact import picture
-from tests.small_runs import digits
 
-
-@pytest.fixture(scope="module")
-def run_folder(tmp_path_factory):
-    """A run of an epoch with its table."""
-    place = tmp_path_factory.mktemp("run") / "run"
-    recipe = digits(
-        "space.width_step=0.375", "table.latency_runs=0", "table.num_calibration_samples=64"
-    )
-    train(recipe, place, limit_steps=4)
-    assert main(["table", str(place), "--full"]) == 0
-    return place
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
-    monkeypatch.setenv("MUTUALNET_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("place")
 
 
 def test_an_artifact_predicts_what_the_run_does(run_folder, capsys):
@@ -89,11 +68,6 @@ def test_configurations_are_named(run_folder):
     )
 
 
-def test_the_file_is_named_like_the_run(run_folder, place):
-    assert main(["export", str(run_folder), "--no-measure", "--configs", "1"]) == 0
-    assert (place / "run.mutualnet").is_file()
-
-
 @pytest.mark.parametrize(
     ("kind", "name", "others"),
     [("onnx", "m.onnx", []), ("openvino", "m.xml", ["m.bin"]), ("torch", "m.pt2", [])],
@@ -104,37 +78,6 @@ def test_one_configuration_goes_by_itself(run_folder, place, kind, name, others)
     assert sorted(path.name for path in place.iterdir()) == sorted([name, *others])
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--configs", "best"], "--configs must be front, all, a count, or names"),
-        (["--configs", "0.3x12"], "--configs must be front, all, a count, or names"),
-        (["--configs", "0"], "at least one configuration must be exported, got 0"),
-        (["--configs", "²"], "--configs must be front, all, a count, or names"),
-        (["--configs=--5"], "--configs must be front, all, a count, or names"),
-        (["--configs", ","], "--configs must be front, all, a count, or names"),
-        (["-o", "m.onnx"], "--out must end in .mutualnet, got m.onnx"),
-        (["-o", "no/m.mutualnet"], "--out must lie in a folder that is there"),
-        (["--format", "onnx", "-o", "m.onnx", "--configs", "all"], "is for one configuration"),
-        (["--format", "onnx", "-o", "m.mutualnet"], "--out must end in .onnx"),
-        (["--format", "tflite"], "--format"),
-    ],
-)
-def test_mistakes_are_one_line(run_folder, place, capsys, words, message):
-    assert main(["export", str(run_folder), "--no-measure", *words]) == 2
-    found = capsys.readouterr().err
-    assert message in found
-    assert found.count("\n") == 1
-    assert list(place.iterdir()) == []
-
-
-def test_a_run_without_a_table_says_how_to_make_it(place, capsys):
-    train(digits(), place / "young", limit_steps=1)
-    capsys.readouterr()
-    assert main(["export", "young"]) == 2
-    assert "Make it: mutualnet table young" in capsys.readouterr().err
-
-
 def test_other_data_is_refused(run_folder, place, capsys, monkeypatch):
     run = load_run(run_folder)
     monkeypatch.setitem(run.info, "data_id", "other")
@@ -142,23 +85,3 @@ def test_other_data_is_refused(run_folder, place, capsys, monkeypatch):
 
     with pytest.raises(ValueError, match=r"must hold the data that .* was trained on, got others"):
         export_run(run, place / "m.mutualnet")
-
-
-def test_an_artifact_is_signed_by_its_maker(run_folder, place, capsys):
-    key = Ed25519PrivateKey.generate()
-    (place / "maker").write_bytes(
-        key.private_bytes(
-            formats.Encoding.PEM, formats.PrivateFormat.OpenSSH, formats.NoEncryption()
-        )
-    )
-    (place / "maker.pub").write_bytes(
-        key.public_key().public_bytes(formats.Encoding.OpenSSH, formats.PublicFormat.OpenSSH)
-    )
-    words = ["export", str(run_folder), "-o", "m.mutualnet", "--configs", "1", "--no-measure"]
-    assert main([*words, "--sign", "maker.pub"]) == 2
-    assert "maker.pub must hold a private Ed25519 key" in capsys.readouterr().err
-    assert not (place / "m.mutualnet").exists()
-    assert main([*words, "--sign", "maker"]) == 0
-    assert Artifact.open("m.mutualnet", public_key=place / "maker.pub").signature is not None
-    assert main([*words[:2], "--format", "onnx", "--configs", "1x8", "--sign", "maker"]) == 2
-    assert "--sign is for artifacts, got --format onnx" in capsys.readouterr().err

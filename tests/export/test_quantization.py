@@ -136,20 +136,6 @@ def test_only_variants_on_the_front_of_score_over_latency_stay(exported, tmp_pat
     assert runner.run(image)[0].subnet == replace(dear.subnet, precision=INT8)
 
 
-def test_the_command_keeps_the_front_and_says_so(run_folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    words = ["export", str(run_folder), "-o", "m.mutualnet", "--configs", "0.25x8", "--int8"]
-    assert main(words) == 0
-    printed = capsys.readouterr().out
-    table = Artifact.open("m.mutualnet").table
-    assert "quantised 0.25x8 (1 of 1)" in printed
-    front = {row.subnet for row in table.front("latency_ms")}
-    kept = [row.subnet for row in table.rows if row.subnet.precision == INT8]
-    assert set(kept) <= front
-    assert f"{len(kept)} of 1 int8 variants are on the front" in printed
-    assert Subnet(width_mult=0.25, resolution=8) in {row.subnet for row in table.rows}
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mutualnet.calibration import calibrate
 from mutualnet.cost import CostModel
-from mutualnet.methods import METHODS
 from mutualnet.models.cifar import WideResNet, wrn16_1
 from mutualnet.sandwich import sandwich_step
 from mutualnet.space import ElasticSpace, Subnet
@@ -29,11 +27,10 @@ from mutualnet.supernet.bn_bank import (
     MissingStatisticsError,
     tracked_norms,
 )
-from mutualnet.supernet.depth_plan import BlockStage
 from mutualnet.supernet.narrow import take
 from mutualnet.supernet.supernet import Supernet
 from mutualnet.tasks.classification import Classification
-from tests.zoo import small_dense
+from tests.zoo import elastic_depth
 
 DEPTHS = (1.0, 0.75, 0.5, 0.25)
 
@@ -232,18 +229,13 @@ def test_half_depth_is_the_shallower_network_of_the_family(full, shallow):
 # ------------------------------------------------------------------------------- statistics
 
 
-def _elastic(*depths: float) -> Supernet:
-    torch.manual_seed(0)
-    return Supernet(wrn16_1(4), ElasticSpace(resolutions=(16, 8), depths=depths or (1, 0.5)))
-
-
 def _calibrate(net: Supernet, *subnets: Subnet) -> None:
     batches = [(torch.randn(16, 3, 16, 16), torch.randint(4, (16,))) for _ in range(2)]
     calibrate(net, batches, subnets, task=Classification(), data_id="noise", num_samples=32)
 
 
 def test_the_bank_holds_the_statistics_of_the_blocks_that_run():
-    net = _elastic()
+    net = elastic_depth()
     deep, shallow = (Subnet(width_mult=0.5, resolution=16, depth_mult=d) for d in (None, 0.5))
     _calibrate(net, deep, shallow)
     assert set(net.bank) == {net.key(deep), net.key(shallow)}
@@ -259,7 +251,7 @@ def test_the_bank_holds_the_statistics_of_the_blocks_that_run():
 
 
 def test_the_models_own_statistics_serve_at_full_depth_alone():
-    net = _elastic()
+    net = elastic_depth()
     x = torch.randn(2, 3, 16, 16)
     net.subnet(Subnet(resolution=16)).eval()(x)
     with pytest.raises(MissingStatisticsError, match=r"1x16 depth 0\.5 must be calibrated"):
@@ -290,68 +282,11 @@ def test_the_bank_keeps_depths_on_disk_and_others_stay_readable_by_older_version
         assert set(other) == set(some)
 
 
-def test_what_a_block_that_is_left_out_would_be_does_not_count():
-    net = _elastic()
-    base = {"width_mult": 0.5, "resolution": 16, "depth_mult": 0.5}
-    plain = Subnet(**base)
-    same = Subnet(**base, group_widths={"stage2.1.conv1": 1.0})
-    other = Subnet(**base, group_widths={"stage2.0.conv1": 1.0})
-    assert net.key(plain) == net.key(same) != net.key(other)
-    assert net.counts(plain) == net.counts(same)
-    deep = {**base, "depth_mult": None}
-    assert net.key(Subnet(**deep)) != net.key(Subnet(**deep, group_widths={"stage2.1.conv1": 1.0}))
-
-
-def test_depths_that_keep_the_same_blocks_are_one_network():
-    net = _elastic(1, 0.9, 0.6, 0.5)
-    at_depth = {d: net.key(Subnet(resolution=16, depth_mult=d)) for d in (1, 0.9, 0.6, 0.5)}
-    assert at_depth[1] == at_depth[0.9]
-    assert at_depth[0.6] == at_depth[0.5] != at_depth[1]
-    assert len(net.distinct(net.space.grid())) == len(net.distinct(_elastic().space.grid()))
-
-
-def test_a_stage_keeps_the_nearest_number_of_blocks_and_at_least_one():
-    stage = BlockStage(name="s", blocks=tuple("abcde"))
-    kept = {0.01: 1, 0.1: 1, 0.29: 1, 0.3: 2, 0.5: 3, 0.7: 4, 0.89: 4, 0.9: 5, 1.0: 5}
-    assert {depth: stage.kept(depth) for depth in kept} == kept
-
-
 # ---------------------------------------------------------------------------------- training
 
 
-def test_draws_sample_depths_and_the_smallest_has_the_least():
-    space = ElasticSpace(resolutions=(16, 8), depths=(0.5, 1, 0.75))
-    rng = np.random.default_rng(0)
-    draws = [METHODS["mutualnet"].draw(space, rng) for _ in range(50)]
-    assert {subnet.depth_mult for draw in draws for subnet in draw[1:-1]} == {None, 0.75, 0.5}
-    for largest, *_, smallest in draws:
-        assert largest == space.largest == Subnet(resolution=16)
-        assert (smallest.width_mult, smallest.depth_mult) == (0.25, 0.5)
-
-
-def test_a_space_of_one_depth_draws_what_it_always_did():
-    space, rng = ElasticSpace(resolutions=(16, 8)), np.random.default_rng(3)
-    drawn = METHODS["mutualnet"].draw(space, rng)
-    again = np.random.default_rng(3)
-    widths = sorted([*again.uniform(0.25, 1, size=2), 0.25], reverse=True)
-    again.integers(2)
-    sides = [(16, 8)[int(again.integers(2))] for _ in range(3)]
-    assert [(s.width_mult, s.resolution) for s in drawn[1:]] == list(
-        zip(widths, sides, strict=True)
-    )
-    assert all(subnet.depth_mult is None for subnet in drawn)
-
-
-def test_methods_that_train_one_network_train_full_depth():
-    space = ElasticSpace(resolutions=(16, 8), depths=(1, 0.5))
-    assert METHODS["independent"].space(space).depths == (1.0,)
-    assert METHODS["us_net"].space(space).depths == (1.0, 0.5)
-    assert METHODS["multi_scale"].rule.trained(space).depths == (1.0,)
-    assert METHODS["us_net"].space(space, depths=(1, 0.25)).depths == (1.0, 0.25)
-
-
 def test_a_step_over_depths_adds_up_the_gradients_of_its_sub_networks():
-    net = _elastic().double()
+    net = elastic_depth().double()
     task, batch = Classification(), (torch.randn(4, 3, 16, 16).double(), torch.randint(4, (4,)))
     subnets = [
         Subnet(resolution=16),
@@ -376,7 +311,7 @@ def test_a_step_over_depths_adds_up_the_gradients_of_its_sub_networks():
 
 
 def test_a_sub_network_follows_its_supernet_to_another_dtype():
-    net = _elastic()
+    net = elastic_depth()
     shallow = net.subnet(Subnet(width_mult=0.5, resolution=16, depth_mult=0.5)).train()
     net.double()
     x = torch.randn(2, 3, 16, 16).double()
@@ -387,142 +322,11 @@ def test_a_sub_network_follows_its_supernet_to_another_dtype():
 # ------------------------------------------------------------------------ what cannot be left out
 
 
-class _Add(nn.Module):
-    """x + f(x)."""
-
-    def __init__(self, channels: int = 16, name: str = "conv") -> None:
-        super().__init__()
-        self.add_module(name, nn.Conv2d(channels, channels, 3, padding=1))
-        self.inner = name
-
-    def forward(self, x):
-        return x + getattr(self, self.inner)(x)
-
-
-class _Scaled(_Add):
-    def forward(self, x, scale=None):
-        return x * 0.5 + self.conv(x) if scale is None else x + scale * self.conv(x)
-
-
-class _Net(nn.Module):
-    """A stem, blocks that run in some way, and a classifier."""
-
-    def __init__(self, blocks, run=None) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 16, 3, padding=1)
-        self.blocks = nn.ModuleList(blocks)
-        self.head = nn.Linear(16, 4)
-        self.run = run or (lambda block, x: block(x))
-
-    def forward(self, x):
-        x = self.stem(x)
-        for block in self.blocks:
-            x = self.run(block, x)
-        return self.head(x.mean((2, 3)))
-
-
-def _space(*depths: float) -> ElasticSpace:
-    return ElasticSpace(resolutions=(8,), depths=depths or (1.0,))
-
-
-def test_children_of_a_module_list_are_blocks():
-    net = Supernet(_Net([_Add() for _ in range(4)]), _space(1, 0.5))
-    assert net.plan.depth.stages == (
-        BlockStage(name="blocks", blocks=tuple(f"blocks.{i}" for i in range(4))),
-    )
-
-
 _SHARED = nn.Conv2d(16, 16, 3, padding=1)
 
 
-def _with_shared() -> nn.Module:
-    blocks = [_Add() for _ in range(4)]
-    blocks[3].conv.weight = blocks[1].conv.weight
-    return _Net(blocks)
-
-
-def _repeated() -> nn.Module:
-    block = _Add()
-    return _Net([_Add(), block, block])
-
-
-@pytest.mark.parametrize(
-    ("make", "removable", "reason"),
-    [
-        (_with_shared, [("blocks.1", "blocks.2")], "blocks.3: it shares its parameters with bl"),
-        (
-            lambda: _Net([_Add(), _Add(), _Add()], lambda b, x: b(x) * b.conv.weight.abs().mean()),
-            [],
-            "no residual block",
-        ),
-        (
-            lambda: _Net([_Add(), _Scaled(), _Scaled()]),
-            [],
-            "no residual block",
-        ),
-        (
-            lambda: _Net([_Add(), _Add()], lambda b, x: (b(x), x * b.conv.weight.mean())[0]),
-            [],
-            r"blocks.1: without it the network fails \('Identity' object has no attribute 'conv'",
-        ),
-        (lambda: _Net([nn.Conv2d(16, 16, 3, padding=1, groups=16)] * 1), [], "no residual block"),
-        (
-            lambda: _Net([nn.Sequential(nn.Conv2d(16, 16, 3, padding=1, groups=16)), nn.ReLU()]),
-            [],
-            "no residual block",
-        ),
-    ],
-)
-def test_what_cannot_be_left_out_stays_and_the_report_says_why(make, removable, reason):
-    net = Supernet(make(), _space())
-    assert [stage.blocks for stage in net.plan.depth.stages] == removable, net.report()
-    assert re.search(reason, net.report()), net.report()
-
-
-def test_a_block_that_runs_twice_stays():
-    net = Supernet(_repeated(), _space())
-    assert net.plan.depth.stages == ()
-
-
-def test_blocks_inside_of_blocks_count_where_there_are_more():
-    def group(count: int) -> nn.Module:
-        class Group(nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.body = nn.Sequential(*[_Add() for _ in range(count)])
-
-            def forward(self, x):
-                return x + self.body(x)
-
-        return Group()
-
-    few = Supernet(_Net([group(3), group(3)]), _space())
-    assert [s.name for s in few.plan.depth.stages] == ["blocks.0.body", "blocks.1.body"]
-    kind = type("Pair", (nn.Module,), {"forward": lambda self, x: x + self.body(x)})
-    blocks = []
-    for _ in range(3):
-        block = kind()
-        block.body = nn.Sequential(_Add(), _Add())
-        blocks.append(block)
-    many = Supernet(_Net(blocks), _space())
-    assert [s.blocks for s in many.plan.depth.stages] == [("blocks.0", "blocks.1", "blocks.2")]
-
-
-@pytest.mark.parametrize(
-    "make",
-    [lambda: timm.create_model("mobilenetv1_100", num_classes=4), lambda: small_dense().model],
-)
-def test_networks_without_such_blocks_refuse_less_depth_in_one_line(make):
-    model = make()
-    with pytest.raises(ValueError, match="no residual block of the model can be left out") as error:
-        Supernet(model, ElasticSpace(resolutions=(64,), depths=(1, 0.5)))
-    assert "\n" not in str(error.value)
-    net = Supernet(model, ElasticSpace(resolutions=(64,)))
-    assert "no residual block can be left out" in net.report()
-
-
 def test_a_depth_that_was_not_trained_is_refused():
-    net = _elastic()
+    net = elastic_depth()
     with pytest.raises(ValueError, match=r"depth_mult must be one of \(1.0, 0.5\), .* got 0.75"):
         net.subnet(Subnet(resolution=16, depth_mult=0.75))
     shallow = Supernet(wrn16_1(4), ElasticSpace(resolutions=(16,), depths=(0.5,)))
@@ -532,7 +336,7 @@ def test_a_depth_that_was_not_trained_is_refused():
 
 
 def test_random_widths_and_depths_switch_as_they_extract():
-    net, rng = _elastic(1, 0.5), np.random.default_rng(1)
+    net, rng = elastic_depth(1, 0.5), np.random.default_rng(1)
     x = torch.randn(3, 3, 16, 16)
     for _ in range(5):
         names = [g.name for g in net.plan.groups if rng.random() < 0.4]
@@ -549,7 +353,7 @@ def test_random_widths_and_depths_switch_as_they_extract():
 
 
 def test_slices_of_the_shared_weights_are_those_of_the_blocks_that_run():
-    net = _elastic()
+    net = elastic_depth()
     subnet = Subnet(width_mult=0.5, resolution=16, depth_mult=0.5)
     slices, plain = net.weight_slices(subnet), net.extract(subnet, uncalibrated=True)
     assert list(slices) == [name for name, _ in plain.named_parameters()]

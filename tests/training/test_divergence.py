@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mutualnet.cli import main
 from mutualnet.training.divergence import TrainingDivergedError, check_learned
 from mutualnet.training.setup import set_up_training
 from tests.small_runs import digits
@@ -30,3 +31,12 @@ def test_a_training_that_ended_far_above_guessing_has_diverged():
         TrainingDivergedError, match=r"stem.weight of network 1 holds values that a"
     ):
         _check({"ce_largest": 1.0}, weight=float("inf"))
+
+
+def test_a_learning_rate_of_1e10_is_no_trained_run(tmp_path, capsys):
+    words = ["train", "digits_demo", "--out", str(tmp_path / "run"), "--limit-steps", "2", "--set"]
+    words += ["optimizer.lr=1e10", "optimizer.warmup_epochs=0", "compute.precision=fp32"]
+    assert main([*words, "compute.memory_format=contiguous"]) == 1
+    error = capsys.readouterr().err
+    assert "of network 1 holds values that are not finite after step 2. Lower optimizer.lr" in error
+    assert not (tmp_path / "run").exists()

@@ -124,19 +124,6 @@ def test_a_state_of_another_version_is_refused(tmp_path, monkeypatch):
         train(pair(), tmp_path / "run", limit_steps=4, resume=True)
 
 
-def test_training_is_not_lost_if_scoring_fails(tmp_path, monkeypatch):
-    whole = train(pair(DCM), tmp_path / "whole", limit_steps=3)
-    with monkeypatch.context() as patch:
-        patch.setattr("mutualnet.training.finish.score_here", lambda *_, **__: 1 / 0)
-        with pytest.raises(ZeroDivisionError) as caught:
-            train(pair(DCM, "checkpoint_minutes=60"), tmp_path / "run", limit_steps=3)
-    assert "continue with --resume" in caught.value.__notes__[0]
-    out = train(pair(DCM, "checkpoint_minutes=60"), tmp_path / "run", limit_steps=3, resume=True)
-    for name in ("network1", "network2"):
-        assert_same_weights(whole / name, out / name)
-    assert not (out / "checkpoints").exists()
-
-
 def test_an_interrupted_pair_of_supernets_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     recipe = pair(DCM, *SUPERNETS)
     whole = train(recipe, tmp_path / "whole", limit_steps=4)

@@ -6,7 +6,6 @@ import random
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ import torch
 from mutualnet.cli import main
 from mutualnet.config.serialization import override, write_recipe
 from mutualnet.precision import ComputeFormat
-from mutualnet.run_directory import load_run, new_run
+from mutualnet.run_directory import load_run
 from mutualnet.training.checkpoints import latest_checkpoint, write_checkpoint
 from mutualnet.training.train import train
 from tests.small_runs import (
@@ -89,37 +88,6 @@ def test_a_truncated_newest_checkpoint_costs_a_step_but_not_the_result(
     out = train(recipe, tmp_path / "run", limit_steps=STEPS, resume=True)
     assert load_run(out).info["resumed_after_step"] == 8
     assert_same_weights(whole, out)
-
-
-def test_an_unfinished_run_is_neither_overwritten_nor_mixed_up(recipe, tmp_path, monkeypatch):
-    out = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        stop_after(patch, 3)
-        with pytest.raises(StoppedError):
-            train(recipe, out, limit_steps=STEPS)
-    with pytest.raises(ValueError, match=r"an unfinished run is in .* by --resume, or remove it"):
-        train(recipe, out, limit_steps=STEPS)
-    with pytest.raises(ValueError, match="but seed was 0, is 1"):
-        train(replace(recipe, seed=1), out, limit_steps=STEPS, resume=True)
-    with pytest.raises(ValueError, match=r"was to take 40 steps, this one 20"):
-        train(recipe, out, limit_steps=20, resume=True)
-    script = "import sys, time, fcntl; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); "
-    script += "print('held', flush=True); time.sleep(60)"
-    words = [sys.executable, "-c", script, str(tmp_path / ".other.partial.lock")]
-    with subprocess.Popen(words, stdout=subprocess.PIPE) as other:
-        other.stdout.readline()
-        with (
-            pytest.raises(ValueError, match="another process is training"),
-            new_run(tmp_path / "other", recipe),
-        ):
-            pass
-        other.kill()
-    train(recipe, out, limit_steps=STEPS, resume=True)
-    before = (out / "run.json").read_text()
-    assert train(recipe, out, limit_steps=STEPS, resume=True) == out
-    with pytest.raises(ValueError, match=r"the finished run in .* but seed was 0, is 1"):
-        train(replace(recipe, seed=1), out, limit_steps=STEPS, resume=True)
-    assert (out / "run.json").read_text() == before
 
 
 def _words(config: Path, out: Path) -> list[str]:
@@ -209,17 +177,3 @@ def test_other_data_under_the_same_path_is_refused(recipe, tmp_path, monkeypatch
     write_checkpoint(checkpoints, step, state | {"data_id": "others"})
     with pytest.raises(ValueError, match="must hold the data that the interrupted run began with"):
         train(recipe, out, limit_steps=STEPS, resume=True)
-
-
-def test_what_does_not_decide_the_weights_may_change(recipe, tmp_path, monkeypatch):
-    first = train(recipe, tmp_path / "first", limit_steps=5)
-    chosen = override(recipe, [f"model.init={first}", "model.init_lr_mult=0.5"])
-    whole = train(chosen, tmp_path / "whole", limit_steps=12)
-    with monkeypatch.context() as patch:
-        stop_after(patch, 3)
-        with pytest.raises(StoppedError):
-            train(chosen, tmp_path / "run", limit_steps=12)
-    (first / "weights.safetensors").unlink()  # a checkpoint needs the weights it began with no more
-    changed = override(chosen, ["data.num_workers=0", "table.latency_runs=3"])
-    out = train(changed, tmp_path / "run", limit_steps=12, resume=True)
-    assert_same_weights(whole, out)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 import json
 import logging
 import random
@@ -16,18 +15,18 @@ from torch.utils._pytree import tree_flatten
 
 from mutualnet import commands
 from mutualnet.cli import main
-from mutualnet.config.measurement import WatchConfig
 from mutualnet.config.serialization import override, write_recipe
 from mutualnet.config.transforms import with_method
 from mutualnet.run_directory import load_run
-from mutualnet.training.history import History
 from mutualnet.training.module import TrainingModule
 from mutualnet.training.setup import set_up_training
 from mutualnet.training.train import train
 from mutualnet.training.watch import watch
 from tests.small_runs import (
     DCM,
+    SHORT,
     SUPERNETS,
+    WATCHED,
     StoppedError,
     assert_same_weights,
     digits,
@@ -37,9 +36,6 @@ from tests.small_runs import (
     stop_after,
 )
 
-WATCHED = "watch={every_epochs: 1, num_images: 100, num_calibration_samples: 64}"
-SHORT = "data={name: digits, train_share: 0.12, select_share: 0.2, batch_size: 65}"
-"""Two steps an epoch."""
 OWN_NORMS = "space={widths: [1.0, 0.5], width_range: [0.5, 1.0], resolutions: [12, 8]}"
 
 
@@ -51,51 +47,6 @@ def _ended_epoch(recipe):
         module.take_step(batch, step)
     module.end_epoch()
     return module
-
-
-def test_an_epochs_means_are_over_images_and_not_its_last_batch(tmp_path, monkeypatch):
-    """216 images in batches of 100: the last holds 16."""
-    seen = []
-    inner = TrainingModule.take_step
-
-    def spy(self, batch, step, optimizers=None):
-        inner(self, batch, step, optimizers)
-        losses = {name: float(loss) for name, loss in self.last_losses.items()}
-        seen.append((step // 3, len(batch[0]), losses))
-
-    monkeypatch.setattr(TrainingModule, "take_step", spy)
-    recipe = digits("data.train_share=0.2", "data.batch_size=100", "optimizer.epochs=2")
-    out = train(recipe, tmp_path / "run")
-    rows, events = read_log(out), read_events(out)
-    assert [row["epoch"] for row in rows] == ["1", "2"]
-    assert [row["step"] for row in rows] == ["3", "6"]
-    for epoch, row in enumerate(rows):
-        steps = [(size, losses) for number, size, losses in seen if number == epoch]
-        assert [size for size, _ in steps] == [100, 100, 16]
-        for name in steps[0][1]:
-            mean = sum(size * losses[name] for size, losses in steps) / 216
-            assert float(row[name]) == pytest.approx(mean, rel=1e-12)
-            assert events[name][epoch] == (3 * epoch + 3, pytest.approx(mean, rel=1e-6))
-            assert load_run(out).info["last_losses"][name] == pytest.approx(float(rows[-1][name]))
-    with (out / "logs" / "metrics.csv").open() as file:
-        times = list(csv.DictReader(file))
-    for row in times:
-        assert float(row["images_per_s"]) == pytest.approx(216 / float(row["seconds"]))
-
-
-def test_a_history_of_an_interrupted_epoch_goes_on():
-    losses = [torch.tensor(value) for value in (0.1, 0.7, 0.35)]
-    whole, first, second = History(), History(), History()
-    for loss, size in zip(losses, (7, 5, 3), strict=True):
-        whole.add({"ce": loss}, size)
-    first.add({"ce": losses[0]}, 7)
-    second.load_state(first.state())
-    for loss, size in zip(losses[1:], (5, 3), strict=True):
-        second.add({"ce": loss}, size)
-    assert whole.means() == second.means() == {"ce": pytest.approx((0.7 + 3.5 + 1.05) / 15)}
-    second.end_epoch(1, 3, {"lr": 0.1})
-    assert second.means() == {}
-    assert second.rows[0]["ce"] == whole.means()["ce"]
 
 
 @pytest.mark.parametrize(
@@ -284,27 +235,6 @@ def test_the_command_ends_with_scores_and_the_way_to_the_table(tmp_path, capsys)
     ]
 
 
-def test_the_bar_shows_the_latest_scores(tmp_path, monkeypatch):
-    shown = []
-
-    def update(self, line, **fields):
-        shown.append(fields)
-
-    monkeypatch.setattr("mutualnet.training.callbacks.Progress.update", update)
-    monkeypatch.setattr(
-        "mutualnet.training.callbacks.time.monotonic", lambda: 1e9 * (1 + len(shown))
-    )
-    recipe = digits(WATCHED, SHORT, "optimizer.epochs=2")
-    train(recipe, tmp_path / "run", progress=True)
-    assert [fields["epoch"] for fields in shown] == ["1/2"] * 2 + ["2/2"] * 2
-    assert shown[0]["scores"] == ""
-    first = read_log(tmp_path / "run")[0]
-    expected = " / ".join(
-        f"{float(first[f'select_{role}']):.1f}" for role in ("largest", "smallest")
-    )
-    assert shown[2]["scores"] == f"select {expected}"
-
-
 def test_a_failure_to_score_says_how_to_do_without(tmp_path, monkeypatch):
     recipe = digits("checkpoint_minutes=1000")
 
@@ -321,16 +251,3 @@ def test_a_failure_to_score_says_how_to_do_without(tmp_path, monkeypatch):
         without = override(recipe, ["watch.every_epochs=0"])
         train(without, tmp_path / "run", limit_steps=2, resume=True)
     assert load_run(tmp_path / "run").info["resumed_after_step"] == 2
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"every_epochs": -1}, "every_epochs must be >= 0, got -1"),
-        ({"num_images": 0}, "num_images must be >= 1, got 0"),
-        ({"num_calibration_samples": 1}, "num_calibration_samples must be >= 2, got 1"),
-    ],
-)
-def test_settings_check_themselves(values, message):
-    with pytest.raises(ValueError, match=message):
-        WatchConfig(**values)

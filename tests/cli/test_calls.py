@@ -8,12 +8,9 @@ import pytest
 
 from mutualnet.cli import main
 from mutualnet.commands import train as train_command
-from mutualnet.config.serialization import override
-from mutualnet.config.transforms import with_lr, with_model
-from mutualnet.recipes import load_recipe
 from mutualnet.run_directory import load_run
 from mutualnet.training.train import train
-from tests.small_runs import digits, pair
+from tests.small_runs import digits
 
 
 @pytest.fixture
@@ -73,26 +70,6 @@ def test_a_wrong_value_is_one_line(words, message, tmp_path, monkeypatch, capsys
     errors = [line for line in capsys.readouterr().err.splitlines() if "mutualnet: " in line]
     assert len(errors) == 1
     assert message in errors[0]
-
-
-def test_all_networks_of_a_pair_get_them_or_the_way_is_named():
-    recipe = pair("peers.0.optimizer.momentum=0.8")
-    changed = with_model(with_lr(recipe, 0.3), "wrn16_1")
-    assert [own.lr for own in changed.optimizers] == [0.3, 0.3]
-    assert changed.optimizers[1].momentum == 0.8
-    assert [own.name for own in changed.models] == ["wrn16_1", "wrn16_1"]
-    assert all(own.heads is None for own in changed.models)
-    mixed = override(recipe, ["peers.0.model.name=wrn16_4", "peers.0.optimizer.lr=0.07"])
-    with pytest.raises(ValueError, match=r"--lr must fit every network, .* peers.0.optimizer.lr="):
-        with_lr(mixed, 0.3)
-    with pytest.raises(ValueError, match=r"--model must fit every network, .* peers.0.model.name="):
-        with_model(mixed, "wrn16_1")
-
-
-def test_weights_of_another_network_are_not_taken_along():
-    recipe = override(load_recipe("digits_demo"), ["model.init=timm:resnet18"])
-    with pytest.raises(ValueError, match=r"--model wrn16_1 cannot start from timm:resnet18"):
-        with_model(recipe, "wrn16_1")
 
 
 def test_the_groups_are_told_once_when_a_network_trains(tmp_path, caplog):

@@ -1,0 +1,103 @@
+"""Recipes as text: YAML and back, overrides, mistakes."""
+
+from __future__ import annotations
+
+import pytest
+
+from mutualnet.config.data import DataConfig
+from mutualnet.config.model import ModelConfig
+from mutualnet.config.optimizer import OptimizerConfig
+from mutualnet.config.recipe import Recipe
+from mutualnet.config.serialization import override, read_recipe, write_recipe
+from mutualnet.space import ElasticSpace
+
+
+@pytest.fixture
+def recipe():
+    return Recipe(
+        name="small",
+        description="a test",
+        model=ModelConfig(name="wrn16_1", kwargs={}),
+        data=DataConfig(name="digits"),
+        space=ElasticSpace(widths=(1.0, 0.5), resolutions=(16, 8)),
+        optimizer=OptimizerConfig(lr=0.1, epochs=2),
+    )
+
+
+def test_overrides_are_typed_and_leave_the_recipe_alone(recipe):
+    changed = override(
+        recipe,
+        ["optimizer.lr=0.5", "space.resolutions=[16, 12]", "method.distill=false", "seed=3"],
+    )
+    assert (changed.optimizer.lr, changed.space.resolutions) == (0.5, (16, 12))
+    assert (changed.method.distill, changed.seed) == (False, 3)
+    assert recipe.optimizer.lr == 0.1
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("optimizer.lr", "--set must be key=value"),
+        ("optimizer.lrr=1", "no key optimizer.lrr. Did you mean optimizer.lr?"),
+        ("optimiser.lr=1", "no key optimiser. Did you mean optimizer?"),
+        ("name.x=1", "name has no keys of its own"),
+        ("optimizer.lr=fast", "optimizer.lr must be a number, got 'fast'"),
+        ("optimizer.lr=-1", "optimizer.lr must be > 0, got -1"),
+        ("model.heads=5", "model.heads must be text or null, got 5"),
+        ("space.resolutions=[a]", r"space.resolutions must be a list, each a whole number, got \["),
+        ("compute.precision=fp9", "compute.precision must be one of auto, fp32, bf16, got 'f"),
+        ("model.kwargs=3", "model.kwargs must be names and values"),
+        ("model.kwargs={1: 5}", "model.kwargs must have names, got 1"),
+        ("model.kwargs.num_classes=5", "must leave num_classes out"),
+        ("teaching=dml", r"teaching must be keys and values, such as {method: ...}, got 'dml'"),
+        ("peers=3", r"peers must be a list, such as \[{model"),
+        ("peers=[wrn16_1]", r"peers.0 must be keys and values, such as {model: ...}, got 'wrn16_"),
+        ("peers=[{model: wrn16_1}]", "peers.0.model must be keys and values"),
+        ("peers=[{}]", "a recipe must have peers.0.model, got none"),
+        (
+            "peers=[{model: {name: wrn16_1}, optimizer: {lr: 0.1}}]",
+            "a recipe must have peers.0.optimizer.epochs",
+        ),
+        (
+            "peers=[{model: {name: wrn16_1}, optimizer: {lr: -1, epochs: 2}}]",
+            "peers.0.optimizer.lr must be > 0, got -1",
+        ),
+        ("peers.0.model.name=x", "must be one of the recipe's peers, got none of them"),
+        ("seed=[", "must be YAML"),
+        ("compute.precision=fp8", "fp8"),
+        ("method.name=magic", "method.name must be one of mutualnet"),
+        ("space.width_range=[1, 2]", "model_width_mult"),
+    ],
+)
+def test_a_wrong_override_gets_one_line(recipe, setting, message):
+    recipe = override(recipe, ["space.widths=null"]) if "width_range" in setting else recipe
+    with pytest.raises(ValueError, match=message) as caught:
+        override(recipe, [setting])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1, 2]", "must hold a recipe's keys and values, got list"),
+        ("a: [", "must hold YAML"),
+        ("name: x", "description"),
+        ("colour: red", "a recipe has no key colour"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused(tmp_path, text, message):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_recipe(path)
+    assert str(path) in str(caught.value)
+
+
+def test_the_old_name_of_a_part_is_read_still(recipe, tmp_path, caplog):
+    changed = override(recipe, ["compute.precision=bf16"])
+    assert override(recipe, ["precision.precision=bf16"]) == changed  # the name before
+    assert "precision of a recipe is now called compute" in caplog.text
+    path = tmp_path / "old.yaml"
+    write_recipe(changed, path)
+    path.write_text(path.read_text().replace("compute:", "precision:"))
+    assert read_recipe(path) == changed

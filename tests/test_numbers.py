@@ -1,0 +1,60 @@
+"""Numbers from outside are finite, and such that a machine can count to them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mutualnet.config.data import DataConfig
+from mutualnet.config.measurement import TableConfig
+from mutualnet.config.optimizer import OptimizerConfig
+from mutualnet.config.serialization import override
+from mutualnet.recipes import load_recipe
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
+def test_no_number_of_a_recipe_may_be_infinite(value):
+    recipe = load_recipe("digits_demo")
+    keys = []
+    for name, part in vars(recipe).items():
+        fields = vars(part).items() if hasattr(part, "__dict__") else [("", part)]
+        keys += [f"{name}.{key}".rstrip(".") for key, own in fields if isinstance(own, float)]
+    assert {"data.mixup_alpha", "optimizer.lr", "teacher.tau", "checkpoint_minutes"} <= set(keys)
+    for key in [*keys, "optimizer.clip_norm", "optimizer.ema_decay", "model.kwargs"]:
+        text = f"{{a: [{value}]}}" if key == "model.kwargs" else value
+        with pytest.raises(ValueError, match=f"{key.split('.')[-1]} must .*(inf|nan)"):
+            override(recipe, [f"{key}={text}"])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: DataConfig(name="digits", batch_size=10**400),
+        lambda: OptimizerConfig(lr=1, epochs=2**53),
+        lambda: TableConfig(latency_runs=2**60),
+        lambda: replace(load_recipe("digits_demo"), seed=2**64),
+    ],
+)
+def test_counts_are_those_that_a_machine_can_count(make):
+    with pytest.raises(ValueError, match=r"must lie below 2\*\*53"):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("data.num_workers=100000000", "num_workers must be >= 0 and <= 1024"),
+        ("method.num_random=1000000", "num_random must be >= 0 and <= 1024"),
+        (
+            "space.resolutions=null",
+            "space.resolutions must be a list, each a whole number, got null",
+        ),
+        ("data.batch_size=null", "data.batch_size must be a whole number, got null"),
+        ("optimizer.lr=1.0e+300", "optimizer.lr must be a finite number"),
+        ("optimizer.weight_decay=1.0e+300", "optimizer.weight_decay must be a finite number"),
+    ],
+)
+def test_numbers_that_no_machine_serves_are_refused(setting, message):
+    with pytest.raises(ValueError, match=message):
+        override(load_recipe("digits_demo"), [setting])
