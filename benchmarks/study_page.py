@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from benchmarks.study_small import small_networks
 from benchmarks.study_store import Store
 from benchmarks.study_values import Claim, Entry, StudyRun
 from benchmarks.study_verdict import HOLDS, HOLDS_NOT, UNDECIDED, UNFINISHED, budget_of
+from benchmarks.videos_page import RESULTS, section
 
 WORDS = (HOLDS, HOLDS_NOT, UNDECIDED, UNFINISHED)
 
@@ -53,6 +55,9 @@ def write_page(root: Path, docs: Path | None = None) -> None:
         lines += _scale(scale, store_of(scale, folder), docs)
     lines += [*small_networks(folder / "small-networks", docs), ""]
     lines += (folder / "photos.md").read_text().splitlines()
+    videos = root / "benchmarks" / RESULTS.name
+    if videos.is_file():
+        lines += ["", *section(json.loads(videos.read_text()))]
     (docs / "results.md").write_text("\n".join(lines) + "\n")
 
 

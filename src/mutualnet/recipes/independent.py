@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 from mutualnet.config import Recipe, with_method
 
@@ -11,6 +12,8 @@ def independent_grid(
     recipe: Recipe, widths: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25)
 ) -> tuple[Recipe, ...]:
     """Recipes for training every width at every resolution alone, as the papers compare with.
+
+    Clips are also trained at every number of frames, taken from the same clips as the supernet's.
 
     Args:
         recipe: Of the supernet; everything but method and space stays.
@@ -21,9 +24,17 @@ def independent_grid(
     """
     grid = []
     for width in widths:
-        for side in recipe.space.resolutions:
+        for side, frames in product(recipe.space.resolutions, recipe.space.grid_frames()):
             alone = with_method(
-                recipe, "independent", width_range=(width, width), resolutions=(side,)
+                recipe,
+                "independent",
+                width_range=(width, width),
+                resolutions=(side,),
+                frames=None if frames is None else (frames,),
             )
-            grid.append(replace(alone, name=f"{recipe.name}_alone_{width:g}x{side}"))
+            if frames is not None:
+                clips = replace(recipe.clips, num_frames=recipe.clip_options["num_frames"])
+                alone = replace(alone, clips=clips)
+            configuration = f"{width:g}x{side}" if frames is None else f"{width:g}x{side}x{frames}f"
+            grid.append(replace(alone, name=f"{recipe.name}_alone_{configuration}"))
     return tuple(grid)
