@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
@@ -50,6 +51,14 @@ def test_a_video_may_lie_in_the_folders_of_two_splits(kinetics):
     (kinetics / "train").mkdir()
     (kinetics / "train" / name).write_text("another")
     assert load_data("kinetics", kinetics, **ARGUMENTS).test.path(2) == kinetics / "val" / name
+
+
+def test_a_pipe_is_no_video(kinetics):
+    place = kinetics / "videos/train/train-0-1_000010_000020.mp4"
+    place.unlink()
+    os.mkfifo(place)
+    data = load_data("kinetics", kinetics, **ARGUMENTS)
+    assert len(data.train) + len(data.select) == 11
 
 
 @pytest.mark.parametrize(("separator", "heading"), [(" ", ""), (",", ""), (",", "path,label\n")])

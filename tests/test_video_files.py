@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mutualnet import video_files
-from mutualnet.video_files import FrameTimes, read_frames
+from mutualnet.video_files import FrameTimes, read_frames, upright_frames
 from tests.videos import grey_frames, numbers_of, turn, write_sound, write_video
 
 FORMATS = pytest.mark.parametrize("ending", [".mp4", ".avi", ".webm"])
@@ -139,6 +139,19 @@ def test_a_damaged_frame_is_replaced_and_told(tmp_path):
     assert read.frames[6] is not read.frames[3]
     with pytest.raises(ValueError, match="2 of 3 chosen frames cannot be decoded"):
         read_frames(path, lambda times: [4, 5, 6])
+
+
+def test_all_frames_have_the_size_of_the_first(tmp_path):
+    """Recordings of calls change their size on the way."""
+    small = write_video(tmp_path / "a.ts", grey_frames(6, 32, 48))
+    large = write_video(tmp_path / "b.ts", grey_frames(6, 64, 64))
+    path = tmp_path / "c.ts"
+    path.write_bytes(small.read_bytes() + large.read_bytes())
+    frames = read_frames(path, lambda times: range(len(times.seconds))).frames
+    assert len(frames) == 12
+    assert {frame.shape for frame in frames} == {(32, 48, 3)}
+    assert numbers_of(frames) == [*range(6), *range(6)]
+    assert {pixels.shape for _, pixels in upright_frames(path)} == {(32, 48, 3)}
 
 
 def hostile(path, kind):

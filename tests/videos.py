@@ -12,7 +12,7 @@ from typing import Any
 import av
 import numpy as np
 
-CODECS = {".mp4": "libx264", ".avi": "mpeg4", ".webm": "libvpx"}
+CODECS = {".mp4": "libx264", ".avi": "mpeg4", ".webm": "libvpx", ".ts": "libx264"}
 
 
 def grey_frames(count: int, height: int = 32, width: int = 48) -> list[np.ndarray]:

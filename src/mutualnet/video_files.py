@@ -137,7 +137,7 @@ def upright_frames(path: str | os.PathLike[str]) -> Iterator[tuple[float, np.nda
     av = require_av()
     from av.video.reformatter import VideoReformatter
 
-    convert, first = VideoReformatter(), None
+    convert, first, size = VideoReformatter(), None, None
     try:
         with av.open(os.fspath(path)) as container:
             stream = _picture(container)
@@ -145,7 +145,8 @@ def upright_frames(path: str | os.PathLike[str]) -> Iterator[tuple[float, np.nda
             for number, frame in enumerate(_frames(av, container, stream)):
                 seconds = number / rate if frame.time is None else frame.time
                 first = seconds if first is None else first
-                yield seconds - first, _upright(frame, convert)
+                size = size or (frame.width, frame.height)
+                yield seconds - first, _upright(frame, convert, size)
     except av.error.FFmpegError as error:
         raise ValueError(error.strerror or str(error)) from None
 
@@ -220,19 +221,27 @@ def _decode(
 def _collect(frames: Iterator[tuple[int, Any]], wanted: set[int]) -> dict[int, np.ndarray]:
     from av.video.reformatter import VideoReformatter
 
-    convert, found, last = VideoReformatter(), {}, max(wanted)
+    convert, found, last, size = VideoReformatter(), {}, max(wanted), None
     for number, frame in frames:
+        size = size or (frame.width, frame.height)
         if number in wanted and number not in found:
-            found[number] = _upright(frame, convert)
+            found[number] = _upright(frame, convert, size)
         if number >= last:
             break
     return found
 
 
-def _upright(frame: Any, convert: Any) -> np.ndarray:
-    """The pixels (H, W, 3) of a decoded frame, as the camera was held."""
+def _upright(frame: Any, convert: Any, size: tuple[int, int]) -> np.ndarray:
+    """The pixels (H, W, 3) of a decoded frame, as the camera was held.
+
+    Args:
+        frame: Of any size, which may change in a file.
+        convert: To convert all frames of the file by.
+        size: Width and height, in pixels, of the first of them.
+    """
     # One thread: starting more takes longer than the work.
-    pixels = convert.reformat(frame, format="rgb24", threads=1).to_ndarray()
+    width, height = size
+    pixels = convert.reformat(frame, width, height, format="rgb24", threads=1).to_ndarray()
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 

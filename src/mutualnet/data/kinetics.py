@@ -203,7 +203,8 @@ def _place(path: Path, name: str, split: str, by_stem: dict[str, list[str]]) -> 
     places = by_stem.get(name) or by_stem.get(name[: -len("_000000_000000")]) or []
     # The same name may lie in the folders of several splits.
     own = [place for place in places if Path(place).parts[0].lower() in _TABLES[split]]
-    return next(iter(own or places), None)
+    # Reading a pipe might never end.
+    return next((place for place in (*own, *places) if (path / place).is_file()), None)
 
 
 def _class_names(path: Path, labels: list[str]) -> list[str]:
