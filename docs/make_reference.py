@@ -36,6 +36,9 @@ MODULES = {
         "Slow",
         "SlowFast",
         "X3D",
+        "mask_rcnn",
+        "faster_rcnn",
+        "retinanet",
     ],
     "mutualnet.teaching": [
         "independent",
@@ -50,7 +53,7 @@ MODULES = {
     "mutualnet.heads": ["Blocks", "head_preset", "wide_resnet_heads", "cifar_resnet_heads"],
     "mutualnet.tasks.base": ["Task", "Score"],
     "mutualnet.tasks.classification": ["Classification"],
-    "mutualnet.tasks": ["MultiLabel"],
+    "mutualnet.tasks": ["MultiLabel", "Detection", "InstanceSegmentation", "detector_macs"],
     "mutualnet.config": [
         "Recipe",
         "read_recipe",

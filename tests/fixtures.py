@@ -106,20 +106,6 @@ def write_multilabel(folder: Path, count: int = 30) -> None:
             writer.writerow([name, ";".join(names)])
 
 
-WRITERS = {
-    "cifar10": lambda folder: write_mosaics(folder, 10, 2, 20),
-    "cifar100": lambda folder: write_mosaics(folder, 100, 5, 20),
-    "food101": write_food101,
-    "imagefolder": write_folders,
-    "imagenet": write_folders,
-    "indoor67": write_indoor67,
-    "kinetics": write_kinetics,
-    "multilabel": write_multilabel,
-    "video_folder": write_video_folder,
-}
-"""How to write each data set; digits come with scikit-learn."""
-
-
 def write_coco(
     folder: Path, train: int = 6, val: int = 3, side: int = 48, suffix: str = "2017"
 ) -> None:
@@ -180,3 +166,18 @@ def run_lengths(mask: np.ndarray) -> dict[str, list[int]]:
     edges = np.flatnonzero(np.diff(flat)).tolist()
     places = [0, *edges] + ([mask.size] if not edges or edges[-1] != mask.size else [])
     return {"size": list(mask.shape), "counts": np.diff(places).tolist()}
+
+
+WRITERS = {
+    "cifar10": lambda folder: write_mosaics(folder, 10, 2, 20),
+    "cifar100": lambda folder: write_mosaics(folder, 100, 5, 20),
+    "coco": write_coco,
+    "food101": write_food101,
+    "imagefolder": write_folders,
+    "imagenet": write_folders,
+    "indoor67": write_indoor67,
+    "kinetics": write_kinetics,
+    "multilabel": write_multilabel,
+    "video_folder": write_video_folder,
+}
+"""How to write each data set; digits come with scikit-learn."""

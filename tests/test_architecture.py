@@ -75,6 +75,7 @@ TESTED_ELSEWHERE = {
     "models/cifar_densenet": "models/test_cifar_resnet.py",
     "tasks/base": "test_tasks.py",
     "tasks/classification": "test_tasks.py",
+    "tasks/detector_*": "test_detection.py",
     "tasks/known": "test_task_seam.py",
     "tasks/scaling": "test_tasks.py",
     "data/clip_*": "test_clips.py",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from mutualnet import commands
@@ -24,6 +26,15 @@ SMALL = [
     "watch={every_epochs: 1, num_images: 6, num_calibration_samples: 6}",
     "table.latency_runs=0",
 ]
+
+
+FEW = (
+    "box_batch_size_per_image",
+    "rpn_post_nms_top_n_train",
+    "rpn_post_nms_top_n_test",
+    "box_detections_per_img",
+    "mask_channels",
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +66,9 @@ def test_every_recipe_trains_is_tabulated_and_predicts(name, folders, tmp_path, 
     if frames is not None:
         photo, sides, frames = write_class_video(tmp_path / "c.mp4", 0, 0), [32, 24], frames[::2]
         settings += [f"space.frames={list(frames)}", "clips.num_clips=1", "data.batch_size=4"]
+    if recipe.data.name == "coco":  # as many proposals as the recipe has take minutes
+        kwargs = recipe.model.kwargs | dict.fromkeys(FEW, 8) | {"head_features": 64}
+        settings += [f"model.kwargs={json.dumps(kwargs)}", "data.batch_size=2"]
     settings.append(f"space.resolutions={sides}")
     changes = RecipeChanges(data=folders(recipe.data.name), settings=settings)
     commands.start_training(name, changes, out=out, limit_steps=2)

@@ -43,6 +43,8 @@ class FilePrediction:
     """For people."""
     probabilities: tuple[float, ...] | None = None
     """Of every class, where the task has some."""
+    objects: tuple[dict[str, Any], ...] | None = None
+    """What was found, where the task finds objects: see `Task.objects`."""
     error: str | None = None
     """Why the file cannot be read."""
     drawn: Path | None = None
@@ -112,13 +114,15 @@ class Classifier:
             text = f"{file} must be {_a(kind)} that can be read, got {reason_of(error)}"
             return FilePrediction(file=file, error=text)
         outputs = self._run(batch)
-        shares = self.task.probabilities(outputs)
+        shares, names = self.task.probabilities(outputs), self.run.info["class_names"]
+        objects = self.task.objects(path, outputs, names)
         if out is not None:
             self._draw(path, out, outputs)
         return FilePrediction(
             file=file,
-            lines=tuple(self.task.describe(outputs, self.run.info["class_names"])),
+            lines=tuple(self.task.describe(outputs, names)),
             probabilities=None if shares is None else tuple(_rounded(shares[0])),
+            objects=None if objects is None else tuple(objects),
             drawn=out,
         )
 
@@ -248,6 +252,8 @@ def _plain(prediction: FilePrediction, class_names: Sequence[str]) -> dict[str, 
     if prediction.error is not None:
         return {"file": prediction.file, "error": prediction.error}
     shares = prediction.probabilities
+    if prediction.objects is not None:
+        return {"file": prediction.file, "objects": list(prediction.objects)}
     if shares is None:
         return {"file": prediction.file, "text": list(prediction.lines)}
     best = shares.index(max(shares))
@@ -269,6 +275,18 @@ def _write_csv(classifier: Classifier, predictions: Iterator[FilePrediction]) ->
     table = csv.writer(sys.stdout, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     heading = ["file", "class", "probability", "text", "error"]
     heading += ["configuration", "macs", "latency_ms", "score", "score_split"]
+    columns = classifier.task.object_columns
+    if columns:
+        table.writerow([*heading, *columns])
+        for prediction in predictions:
+            rows = [{"error": prediction.error or ""}]
+            if prediction.objects:
+                rows = [*prediction.objects]
+            for found in rows:
+                cells = [found.get(name, "") for name in ("class", "probability", "text", "error")]
+                values = [found.get(name, "") for name in columns]
+                table.writerow([prediction.file, *cells, *chosen, *values])
+        return
     table.writerow([*heading, *(f"probability of {name}" for name in names)])
     for prediction in predictions:
         found = _plain(prediction, names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,13 +117,17 @@ def copy_weights(model: nn.Module, source: str) -> Initialized:
     GradAug and slimmable networks published get the names of timm's networks and ours first; of
     those all tensors but the classifier's must fit.
 
+    Weights of a classification network go into the `counted_part` of a detector, which is its
+    backbone's body.
+
     Args:
         model: Changed in place.
         source: As for `read_weights`.
 
     Raises:
         ValueError: If the source cannot be read, is a release that does not fit, or less than half
-            of the network's parameters, by their number of values, are found in it.
+            of the network's parameters, or of that part's, by their number of values, are found in
+            it.
     """
     found = read_weights(source)
     state = model.state_dict()
@@ -133,9 +138,15 @@ def copy_weights(model: nn.Module, source: str) -> Initialized:
             found = renamed_release(found, state)
         except ValueError as error:
             raise ValueError(f"weights of {source} do not fit: {error}") from None
-    copied = [n for n, v in state.items() if n in found and found[n].shape == v.shape]
-    left = [name for name in state if name not in set(copied)]
+    copied = _fitting(state, found)
     sizes = {name: value.numel() for name, value in model.named_parameters()}
+    part = getattr(model, "counted_part", "")
+    if part and not any(name.startswith(f"{part}.") for name in copied):
+        # A classification network's weights are for the part of a detector that is one.
+        found = _renamed_for_part(state, found, part)
+        copied = _fitting(state, found)
+        sizes = {name: size for name, size in sizes.items() if name.startswith(f"{part}.")}
+    left = [name for name in state if name not in set(copied)]
     share = sum(sizes.get(name, 0) for name in copied) / max(1, sum(sizes.values()))
     if share < 0.5:
         raise ValueError(
@@ -154,6 +165,23 @@ def copy_weights(model: nn.Module, source: str) -> Initialized:
         f"; new: {shorten(left)}" if left else "",
     )
     return Initialized(copied=tuple(copied), left=tuple(left), trained_from=trained_from)
+
+
+def _fitting(state: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    return [n for n, v in state.items() if n in found and found[n].shape == v.shape]
+
+
+def _renamed_for_part(
+    state: Mapping[str, Tensor], found: Mapping[str, Tensor], part: str
+) -> dict[str, Tensor]:
+    """Tensors by their names in a part of a network.
+
+    timm writes `features_0` for `features.0` where a network gives feature maps.
+    """
+    known = {name.replace("_", "."): value for name, value in found.items()}
+    names = (name for name in state if name.startswith(f"{part}."))
+    plain = {name: name.removeprefix(f"{part}.").replace("_", ".") for name in names}
+    return {name: known[key] for name, key in plain.items() if key in known}
 
 
 def _trained_from(source: str) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from mutualnet.console import make_console
@@ -47,6 +48,9 @@ def _make_table(path: Path, folder: str | None, is_full: bool, trust: bool) -> Q
         console if ranks.is_first else None,
     ) as work:
         inputs = data.table_inputs(formats, work)
+        whole = _whole_macs(run)
+        if whole:
+            inputs = replace(inputs, meta={**inputs.meta, "whole_macs": whole})
         if is_full:
             table = build_table(run.supernet, inputs)
         else:
@@ -61,6 +65,12 @@ def _make_table(path: Path, folder: str | None, is_full: bool, trust: bool) -> Q
     save_table(run, table)
     picture = save_frontier(run, table)
     print_table(table, console)
+    if whole:
+        parts = f"{whole['smallest']['total'] / 1e9:.4g} to {whole['largest']['total'] / 1e9:.4g}"
+        console.print(
+            f"the whole network: {parts} G multiply-adds for a photo; the table counts "
+            f"{run.supernet.counted_part} on a square"
+        )
     console.print(f"table: {path / 'table.json'}\nplot: {picture}")
     return table
 
@@ -70,6 +80,14 @@ def save_frontier(run: Run, table: QueryTable) -> Path:
     model = run.recipe.model.name.rpartition(":")[2]
     title = f"{model} on {run.recipe.data.name}: one network, every budget"
     return save_plot(run, lambda path: plot_frontier(table, path, title=title))
+
+
+def _whole_macs(run: Run) -> dict[str, dict[str, int]]:
+    """Costs of the ends of the space with all that a table leaves out; empty if that is nothing."""
+    task, space = plain_task(run.recipe), run.supernet.space
+    ends = {"largest": space.largest, "smallest": space.smallest}
+    found = {name: task.whole_macs(run.supernet, subnet) for name, subnet in ends.items()}
+    return {name: macs for name, macs in found.items() if macs is not None}
 
 
 def _formats(run: Run, data: RunData) -> TableFormats:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,11 +46,19 @@ _LAYOUT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
 class Truth:
-    """What detections of an image are scored against: at its original size, crowds included."""
+    """What detections of an image are scored against: at its original size, crowds included.
 
-    image: AnnotatedImage
+    It is no dataclass: what moves batches between devices would look into one, and change it.
+
+    Args:
+        image: With its annotations.
+    """
+
+    __slots__ = ("image",)
+
+    def __init__(self, image: AnnotatedImage) -> None:
+        self.image = image
 
 
 class AnnotatedPhotos(LabelledImages):

@@ -150,6 +150,24 @@ class _Slimmable:
 
     elastic_part = "backbone"
     counted_part = "backbone.body"
+    backbone: nn.Module
+
+    def narrow(self, elastic: str) -> None:
+        """Choose what is narrowed.
+
+        Args:
+            elastic: `backbone`, whose body alone is, as in the MutualNet paper; `pyramid`, with the
+                channels between the two convolutions of each of the pyramid's maps; or `all`, with
+                the heads, as far as their channels can be followed.
+
+        Raises:
+            ValueError: If it is none of these.
+        """
+        if elastic not in ("backbone", "pyramid", "all"):
+            raise ValueError(f"elastic must be backbone, pyramid or all, got {elastic!r}")
+        self.backbone.has_elastic_pyramid = elastic != "backbone"  # type: ignore[assignment]
+        if elastic == "all":
+            self.elastic_part = ""
 
 
 class SlimmableMaskRCNN(_Slimmable, MaskRCNN):  # type: ignore[misc]
@@ -171,6 +189,7 @@ def mask_rcnn(
     mask_channels: int = 256,
     num_mask_convolutions: int = 4,
     paste_masks: bool = False,
+    elastic: str = "backbone",
     **options: Any,
 ) -> SlimmableMaskRCNN:
     """Mask R-CNN on a feature pyramid; object classes are numbered from 1.
@@ -181,6 +200,8 @@ def mask_rcnn(
         mask_channels: Of every convolution of the mask head.
         num_mask_convolutions: Before the one that doubles the mask's side.
         paste_masks: See `UnchangedImages`.
+        elastic: What sub-networks narrow: the `backbone`, the feature `pyramid` too, or `all`, for
+            which following the channels takes minutes.
         options: As for `faster_rcnn`.
 
     Raises:
@@ -200,15 +221,19 @@ def mask_rcnn(
         **parts,
     )
     detector.transform = UnchangedImages(paste_masks=paste_masks)
+    detector.narrow(elastic)
     return detector
 
 
-def faster_rcnn(num_classes: int = 80, in_channels: int = 3, **options: Any) -> SlimmableFasterRCNN:
+def faster_rcnn(
+    num_classes: int = 80, in_channels: int = 3, *, elastic: str = "backbone", **options: Any
+) -> SlimmableFasterRCNN:
     """Faster R-CNN on a feature pyramid; object classes are numbered from 1.
 
     Args:
         num_classes: Classes of objects; the background is none of them.
         in_channels: Channels of an image.
+        elastic: As for `mask_rcnn`.
         options: `backbone`, `backbone_kwargs` and `strides` as in `PyramidBackbone`,
             `fpn_channels`, `head_features` of the box head's two layers, `anchor_sizes` in pixels
             (one for each stride, and one for double the last), and any of torchvision's numbers
@@ -223,6 +248,7 @@ def faster_rcnn(num_classes: int = 80, in_channels: int = 3, **options: Any) -> 
     backbone, parts = _two_stage_parts(num_classes, in_channels, **options)
     detector = SlimmableFasterRCNN(backbone, **parts)
     detector.transform = UnchangedImages()
+    detector.narrow(elastic)
     return detector
 
 
@@ -269,6 +295,7 @@ def retinanet(
     strides: Sequence[int] = (8, 16, 32),
     fpn_channels: int = 256,
     anchor_sizes: Sequence[int] = (32, 64, 128, 256, 512),
+    elastic: str = "backbone",
     **settings: Any,
 ) -> SlimmableRetinaNet:
     """RetinaNet on a feature pyramid; object classes are numbered from 1.
@@ -282,6 +309,7 @@ def retinanet(
         fpn_channels: Of every map of the pyramid, and of the heads.
         anchor_sizes: In pixels, one for each map, of the smallest of three anchors, which lie a
             third of an octave apart.
+        elastic: As for `mask_rcnn`.
         settings: Any of torchvision's numbers of RetinaNet, such as `detections_per_img`.
 
     Raises:
@@ -306,6 +334,7 @@ def retinanet(
         pyramid, num_classes + 1, anchor_generator=_anchors(octaves), **settings
     )
     detector.transform = UnchangedImages()
+    detector.narrow(elastic)
     return detector
 
 

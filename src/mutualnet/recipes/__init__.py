@@ -9,6 +9,7 @@ from pathlib import Path
 from mutualnet.config import Recipe, read_recipe
 from mutualnet.recipes import (
     cifar,
+    detection,
     digits,
     imagefolder,
     imagenet,
@@ -45,6 +46,9 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         slimmable.imagenet_mobilenet_v1_s_net,
         slimmable.imagenet_mobilenet_v2_s_net,
         slimmable.imagenet_resnet50_s_net,
+        detection.coco_mask_rcnn_vgg16,
+        detection.coco_mask_rcnn_resnet50,
+        detection.nuclei_mask_rcnn,
         transfer.cifar100_mobilenet_v1_transfer,
         transfer.food101_mobilenet_v1,
         transfer.indoor67_mobilenet_v1,

@@ -9,6 +9,8 @@ from mutualnet.tasks.action_recognition import (
 )
 from mutualnet.tasks.base import Score, ScoreAccumulator, Task
 from mutualnet.tasks.classification import Classification
+from mutualnet.tasks.detection import Detection, InstanceSegmentation
+from mutualnet.tasks.detector_cost import detector_macs
 from mutualnet.tasks.known import TASKS, make_task
 from mutualnet.tasks.multilabel import MultiLabel
 
@@ -16,11 +18,14 @@ __all__ = [
     "TASKS",
     "ActionRecognition",
     "Classification",
+    "Detection",
+    "InstanceSegmentation",
     "MultiLabel",
     "Score",
     "ScoreAccumulator",
     "SlowFastActionRecognition",
     "Task",
+    "detector_macs",
     "frame_indices",
     "make_task",
 ]

@@ -46,6 +46,8 @@ class Task(ABC):
 
     data_kind: ClassVar[str | None] = None
     """`DataSplits.task` of the data that it is for; None for any."""
+    memory_formats: ClassVar[tuple[str, ...]] = ("contiguous", "channels_last")
+    """Layouts to try in training where the recipe does not say which."""
     score_name: ClassVar[str]
     """What the score is called in tables and plots, with its unit."""
     input_kind: ClassVar[str] = "image"
@@ -108,6 +110,14 @@ class Task(ABC):
         """What a sub-network is timed on: the inputs of one sample."""
         return supernet.example_input(subnet)
 
+    def whole_macs(self, supernet: Supernet, subnet: Subnet) -> dict[str, int] | None:
+        """Multiply-adds of all parts of a network by their names, and their `total`.
+
+        For networks of which a table counts a part alone (`Supernet.counted_part`); None for all
+        others.
+        """
+        return None
+
     def check_outputs(self, outputs: Any, num_classes: int) -> None:  # noqa: B027
         """Refuse outputs in eval mode that this task cannot use; the default takes everything.
 
@@ -166,9 +176,7 @@ class Task(ABC):
         """What the outputs say, one line per image, for people."""
         return [str(output) for output in outputs]
 
-    def read(
-        self, path: Path, preprocessing: Preprocessing, options: Mapping[str, int]
-    ) -> tuple[Any, Tensor]:
+    def read(self, path: Path, preprocessing: Preprocessing, options: Mapping[str, int]) -> Any:
         """An image file as a batch of one, at the top resolution; its label says nothing.
 
         Override it for files of other kinds.
@@ -183,6 +191,23 @@ class Task(ABC):
         """
         with Image.open(path) as image:
             return preprocessing(image)[None], torch.zeros(1, dtype=torch.long)
+
+    object_columns: ClassVar[tuple[str, ...]] = ()
+    """Names of the values that `objects` gives beside class and probability, in tables."""
+
+    def objects(
+        self, path: Path, outputs: Any, class_names: Sequence[str]
+    ) -> list[dict[str, Any]] | None:
+        """What was found on an image, one mapping of plain values each; None for other tasks.
+
+        Each has `class`, `probability` and the task's own values.
+
+        Args:
+            path: The file.
+            outputs: For the batch that `read` made of it.
+            class_names: Of the K classes.
+        """
+        return None
 
     def drawn_name(self, name: str) -> str:
         """What a file is called that `draw` makes of one of some name, in another folder."""

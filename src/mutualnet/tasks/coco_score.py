@@ -70,12 +70,12 @@ class CocoAveragePrecision(ScoreAccumulator):
             self._detections += kept
 
     def _read(
-        self, found: Mapping[str, Tensor], size: tuple[int, int], truth: AnnotatedImage
+        self, found: Mapping[str, Any], size: tuple[int, int], truth: AnnotatedImage
     ) -> Iterator[dict[str, Any]]:
         is_class = found["labels"] > 0
         if self._num_classes is not None:
             is_class &= found["labels"] <= self._num_classes
-        found = {name: value[is_class].detach() for name, value in found.items()}
+        found = {n: v[is_class].detach() for n, v in found.items() if isinstance(v, Tensor)}
         boxes = scale_boxes(found["boxes"].float(), size, (truth.height, truth.width))
         runs: Sequence[dict[str, Any]] = ()
         if self.kind == "segm":

@@ -5,12 +5,15 @@ from __future__ import annotations
 from mutualnet.tasks.action_recognition import ActionRecognition, SlowFastActionRecognition
 from mutualnet.tasks.base import Task
 from mutualnet.tasks.classification import Classification
+from mutualnet.tasks.detection import Detection, InstanceSegmentation
 from mutualnet.tasks.multilabel import MultiLabel
 from mutualnet.user_functions import call_function
 
 TASKS: dict[str, type[Task]] = {
     "action_recognition": ActionRecognition,
     "classification": Classification,
+    "detection": Detection,
+    "instance_segmentation": InstanceSegmentation,
     "multilabel": MultiLabel,
     "slowfast_action_recognition": SlowFastActionRecognition,
 }

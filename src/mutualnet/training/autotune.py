@@ -46,7 +46,7 @@ def choose_format(
         requested: What the recipe says.
     """
     precisions = ["fp32", "bf16"] if requested.precision == "auto" else [requested.precision]
-    layouts = ["contiguous", "channels_last"]
+    layouts = list(task.memory_formats)
     if requested.memory_format != "auto":
         layouts = [requested.memory_format]
     candidates = [ComputeFormat(p, m) for p in precisions for m in layouts]

@@ -1,0 +1,102 @@
+"""What a detector gives in train mode: its losses, and what its box head makes of proposals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mutualnet.data import scale_boxes
+
+_Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class BoxHead:
+    """How the box head of a two-stage detector answered, and how to ask it for other proposals."""
+
+    proposals: list[Tensor]
+    """(P, 4) of each image, in pixels."""
+    sizes: list[_Size]
+    """Height and width of each image."""
+    logits: Tensor
+    """(sum of P, K + 1), the background's first."""
+    ask: Callable[[list[Tensor]], Tensor] | None
+    """Logits for proposals of the same images; None once the features are let go of."""
+
+    def on_proposals_of(self, other: BoxHead) -> Tensor:
+        """Logits for another detector's proposals on the same images, at whatever size it saw."""
+        assert self.ask is not None
+        return self.ask(
+            [
+                scale_boxes(boxes, before, after)
+                for boxes, before, after in zip(
+                    other.proposals, other.sizes, self.sizes, strict=True
+                )
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class DetectorLosses:
+    """What a detector gives in train mode."""
+
+    losses: Mapping[str, Tensor]
+    """Scalars by torchvision's names."""
+    box_head: BoxHead | None = None
+    """None for detectors without one."""
+
+    def detached(self) -> DetectorLosses:
+        """The same without its graph, as a target."""
+        head = self.box_head
+        if head is not None:
+            head = replace(
+                head,
+                proposals=[boxes.detach() for boxes in head.proposals],
+                logits=head.logits.detach(),
+                ask=None,
+            )
+        return DetectorLosses({name: v.detach() for name, v in self.losses.items()}, head)
+
+
+def run_in_train_mode(network: nn.Module, images: list[Tensor], targets: list[Any]) -> Any:
+    """Losses of a detector for images and targets, with its box head's answers if it has one."""
+    heads: Any = getattr(network, "roi_heads", None)
+    pool, predictor = (getattr(heads, name, None) for name in ("box_roi_pool", "box_predictor"))
+    if not isinstance(pool, nn.Module) or not isinstance(predictor, nn.Module):
+        return DetectorLosses(network(images, targets))
+    pooled: list[Any] = []
+    predicted: list[Any] = []
+    with ExitStack() as hooks:
+        hook = pool.register_forward_pre_hook(lambda _, args: pooled.append(args))
+        hooks.callback(hook.remove)
+        hook = predictor.register_forward_hook(lambda _, __, out: predicted.append(out))
+        hooks.callback(hook.remove)
+        losses = network(images, targets)
+    features, proposals, sizes = pooled[0]
+
+    def ask(boxes: list[Tensor]) -> Tensor:
+        logits: Tensor = predictor(heads.box_head(pool(features, boxes, sizes)))[0]
+        return logits
+
+    return DetectorLosses(losses, BoxHead(list(proposals), list(sizes), predicted[0][0], ask))
+
+
+def learns_statistics_alone(network: nn.Module) -> bool:
+    """Whether a detector in eval mode runs for the statistics of its backbone's BN layers alone."""
+    backbone = getattr(network, "backbone", None)
+    if not isinstance(backbone, nn.Module) or not hasattr(network, "transform"):
+        return False
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    inner = {module for module in backbone.modules() if isinstance(module, _BatchNorm)}
+    return any(norm.training for norm in norms) and inner.issuperset(norms)
+
+
+def run_backbone(network: nn.Module, images: list[Tensor]) -> Any:
+    """The maps of a detector's backbone for images, padded to one size as the detector does."""
+    padded, _ = network.transform(images)  # type: ignore[operator]
+    return network.backbone(padded.tensors)  # type: ignore[operator]
