@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -68,9 +67,8 @@ def run(name: str, recipe: Recipe, folder: Path) -> dict[str, Any]:
         recipe: What to train.
         folder: Gets the run; one that is there already is taken.
     """
-    start, place = time.process_time(), folder / name
+    place = folder / name
     train(recipe, place, resume=True)
-    trained = time.process_time()
     if load_run(place).table is None:
         make_table(place, is_full=True)
     done = load_run(place)
@@ -94,7 +92,6 @@ def run(name: str, recipe: Recipe, folder: Path) -> dict[str, Any]:
                 ("test", data.splits.test),
             )
         },
-        "train_cpu_seconds": round(trained - start),
         "rows": [
             {
                 "subnet": row.subnet.to_dict(),
