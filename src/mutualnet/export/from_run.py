@@ -15,11 +15,14 @@ from torch import Tensor
 
 from mutualnet import __version__
 from mutualnet.clip_steps import ClipSampling
-from mutualnet.data import plain_loader
+from mutualnet.data import first_batch, plain_loader
 from mutualnet.export.artifact_writer import ArtifactInfo, choose_rows, write_artifact
+from mutualnet.export.backbone import write_backbone
 from mutualnet.export.quantization import NUM_CALIBRATION_IMAGES, QuantizationData
 from mutualnet.export.standalone import SUFFIXES, write_standalone
 from mutualnet.run_directory import Run
+from mutualnet.runtime import TASKS
+from mutualnet.space import Subnet
 from mutualnet.table import TEST, QueryTable, Row
 from mutualnet.training import RunData, load_run_data, plain_task
 
@@ -47,6 +50,7 @@ def export_run(
         configurations: `front`, `all`, a count of those of the front, or names as in the table,
             separated by commas: `0.5x160,1x224`.
         kind: `onnx`, `openvino` or `torch` for one configuration by itself; None for an artifact.
+            Of a detector that is its backbone, and there is no artifact.
         data: Folder of the images, where they are elsewhere now than when it was trained. Some of
             the images that choose are what exports are verified with.
         int8: Add a quantised variant of each configuration to an artifact.
@@ -74,6 +78,17 @@ def export_run(
     if kind is not None and int8:
         raise ValueError(f"--int8 is for artifacts, got --format {kind}")
     provenance = _provenance(run)
+    part = run.supernet.elastic_part
+    if part and run.recipe.task not in TASKS:
+        if kind is None:
+            raise ValueError(
+                f"an artifact holds whole networks, but of {run.recipe.model.name} only the {part} "
+                f"can be exported: --format onnx --configs {rows[-1].subnet}"
+            )
+        images_of_part = _scaled_images(load_run_data(run, data), rows[0].subnet)
+        write_backbone(out, kind, run.supernet, rows[0].subnet, images_of_part, provenance)
+        say(f"exported the {part} of {rows[0].subnet}")
+        return
     run_data = load_run_data(run, data)
     images = _images(run_data)
     quantization = None
@@ -116,6 +131,13 @@ def _images(data: RunData) -> Tensor:
     batch = next(iter(plain_loader(data.splits.select, _NUM_IMAGES, num_workers=0)))
     inputs: Tensor = plain_task(data.recipe).inputs(batch)
     return inputs[:_NUM_IMAGES].float().contiguous()
+
+
+def _scaled_images(data: RunData, subnet: Subnet) -> list[Tensor]:
+    """Some of the images that choose, as a configuration of a detector sees them."""
+    task = plain_task(data.recipe)
+    batch = first_batch(data.splits.select, 2, seed=data.recipe.seed)
+    return list(task.inputs(task.scale(batch, subnet)))
 
 
 def _quantization(data: RunData) -> QuantizationData:
