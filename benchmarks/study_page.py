@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks import objects_page, videos_page
 from benchmarks.spread import mean_and_interval
 from benchmarks.study_claims import all_claims
 from benchmarks.study_plots import Curve, plot_curves, plot_differences, plot_regime
@@ -15,7 +16,6 @@ from benchmarks.study_small import small_networks
 from benchmarks.study_store import Store
 from benchmarks.study_values import Claim, Entry, StudyRun
 from benchmarks.study_verdict import HOLDS, HOLDS_NOT, UNDECIDED, UNFINISHED, budget_of
-from benchmarks.videos_page import RESULTS, section
 
 WORDS = (HOLDS, HOLDS_NOT, UNDECIDED, UNFINISHED)
 
@@ -55,9 +55,10 @@ def write_page(root: Path, docs: Path | None = None) -> None:
         lines += _scale(scale, store_of(scale, folder), docs)
     lines += [*small_networks(folder / "small-networks", docs), ""]
     lines += (folder / "photos.md").read_text().splitlines()
-    videos = root / "benchmarks" / RESULTS.name
-    if videos.is_file():
-        lines += ["", *section(json.loads(videos.read_text()))]
+    for page in (videos_page, objects_page):
+        results = root / "benchmarks" / page.RESULTS.name
+        if results.is_file():
+            lines += ["", *page.section(json.loads(results.read_text()))]
     (docs / "results.md").write_text("\n".join(lines) + "\n")
 
 

@@ -106,6 +106,16 @@ def test_objects_are_written_for_programs(run, coco, tmp_path, capsys):
     assert rows[-1]["error"]
 
 
+def test_detectors_are_not_exported_and_that_is_said_in_one_line(run, capsys, tmp_path):
+    assert main(["export", str(run), "-o", str(tmp_path / "a.mutualnet")]) == 2
+    assert "take lists of images, and are not exported" in capsys.readouterr().err
+
+
+def test_a_run_is_reported(run, tmp_path):
+    assert main(["report", str(run), "-o", str(tmp_path / "r.html")]) == 0
+    assert "mask AP" in (tmp_path / "r.html").read_text()
+
+
 def test_pictures_of_a_folder_go_into_a_folder(run, coco, tmp_path):
     assert main(["predict", str(run), str(coco / "val2017"), "-o", str(tmp_path / "o")]) == 0
     assert len(list((tmp_path / "o").glob("*.png"))) == 3

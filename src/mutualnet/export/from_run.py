@@ -129,7 +129,12 @@ def _parse_configurations(table: QueryTable, text: str) -> tuple[Row, ...]:
 def _images(data: RunData) -> Tensor:
     """Some of the images that choose, or clips of such videos, as the network sees them."""
     batch = next(iter(plain_loader(data.splits.select, _NUM_IMAGES, num_workers=0)))
-    inputs: Tensor = plain_task(data.recipe).inputs(batch)
+    inputs = plain_task(data.recipe).inputs(batch)
+    if not isinstance(inputs, Tensor):
+        raise ValueError(
+            f"networks of the task {data.recipe.task} take lists of images, and are not exported. "
+            "Run them by mutualnet predict."
+        )
     return inputs[:_NUM_IMAGES].float().contiguous()
 
 
