@@ -106,9 +106,11 @@ def test_objects_are_written_for_programs(run, coco, tmp_path, capsys):
     assert rows[-1]["error"]
 
 
-def test_detectors_are_not_exported_and_that_is_said_in_one_line(run, capsys, tmp_path):
+def test_an_artifact_of_a_whole_detector_is_refused_in_one_line(run, capsys, tmp_path):
     assert main(["export", str(run), "-o", str(tmp_path / "a.mutualnet")]) == 2
-    assert "take lists of images, and are not exported" in capsys.readouterr().err
+    shown = capsys.readouterr().err.strip().splitlines()
+    assert len(shown) == 1
+    assert "only the backbone can be exported: --format onnx" in shown[0]
 
 
 def test_a_run_is_reported(run, tmp_path):
