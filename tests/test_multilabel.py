@@ -136,8 +136,9 @@ def test_a_run_learns_which_channels_are_bright(folder, tmp_path, capsys):
     out = tmp_path / "run"
     write_multilabel(folder, 160)
     settings = [
-        "model.name=mobilenet_v1_cifar",
-        "space.resolutions=[32, 24]",
+        "model.name=mutualnet.models.cifar:WideResNet",
+        "model.kwargs={depth: 10, width_factor: 2}",
+        "space.resolutions=[24, 16]",
         "space.width_step=0.75",
         "data.augment=none",
         "data.batch_size=20",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -52,6 +53,14 @@ def folders(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def no_checkpoints(monkeypatch):
+    """Half a gigabyte of some; that they resume is held by smaller networks of every kind."""
+    training = sys.modules["mutualnet.training.train"]
+    monkeypatch.setattr(training, "write_checkpoint", lambda *_: None)
+
+
+@pytest.mark.usefixtures("no_checkpoints")
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_every_recipe_trains_is_tabulated_and_predicts(name, folders, tmp_path, capsys):
     recipe = load_recipe(name)

@@ -1,4 +1,4 @@
-"""What two processes do together, checked by each of them: run by torchrun, see test_processes."""
+"""What two processes do together, checked by each: run by torchrun, see test_distributed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from mutualnet.training.watch import watch
 
 def _recipe():
     settings = [
+        "model.kwargs={depth: 10, width_factor: 1}",
         "space.resolutions=[12, 8]",
+        "space.width_step=0.25",
         "compute.precision=fp32",
         "compute.memory_format=contiguous",
         "optimizer.epochs=2",
@@ -84,7 +86,7 @@ def ready_loader(setup, rank, num_ranks):
 
 def check_equal_weights() -> None:
     """After some steps with different images every process has the same weights and buffers."""
-    for name, steps in (("sgd", 10), ("adamw", 4), ("lamb", 4)):
+    for name, steps in (("sgd", 6), ("adamw", 3), ("lamb", 3)):
         setup = set_up_training(override(_recipe(), [f"optimizer.name={name}"]))
         supernet = setup.networks[0].supernet
         start = copy.deepcopy(supernet.model.state_dict())
@@ -137,7 +139,7 @@ def check_equal_peers() -> None:
     ):
         setup = set_up_training(_pair(*settings))
         module = TrainingModule(setup)
-        for step, batch in zip(range(4), setup.loader(), strict=False):
+        for step, batch in zip(range(3), setup.loader(), strict=False):
             module.take_step(batch, step)
         first, second = gather(module.networks.state_dict())
         assert all(torch.equal(first[name], second[name]) for name in first)
