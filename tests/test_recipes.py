@@ -125,6 +125,18 @@ SETTINGS = {
 }
 
 
+@pytest.mark.parametrize("name", ["coco_mask_rcnn_vgg16", "coco_mask_rcnn_resnet50"])
+def test_detectors_train_by_the_2x_schedule_on_targets_alone(name):
+    recipe = load_recipe(name)
+    assert recipe.space.width_range == (0.25, 1)
+    assert recipe.space.resolutions == (600, 480, 360, 240)
+    optimizer = recipe.optimizer
+    assert (optimizer.lr, recipe.data.batch_size, optimizer.weight_decay) == (0.02, 16, 1e-4)
+    assert (optimizer.epochs, optimizer.milestones, optimizer.gamma) == (24, (16, 22), 0.1)
+    assert (optimizer.momentum, optimizer.nesterov) == (0.9, False)
+    assert not recipe.method.value.distills
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_settings_are_the_papers(name):
     recipe = load_recipe(name)

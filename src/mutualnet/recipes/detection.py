@@ -78,7 +78,7 @@ def nuclei_mask_rcnn() -> Recipe:
         ),
         method=MethodConfig(distill=False),
         optimizer=OptimizerConfig(
-            name="adamw", lr=2e-3, epochs=20, weight_decay=0.05, warmup_epochs=1, clip_norm=10.0
+            name="adamw", lr=2e-3, epochs=20, weight_decay=0.05, warmup_epochs=0.2, clip_norm=10.0
         ),
         task="instance_segmentation",
     )
