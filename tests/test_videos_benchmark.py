@@ -50,7 +50,9 @@ def test_the_section_sets_each_network_beside_its_sub_network():
     )
     text = "\n".join(section([elastic, _result([_row(0.5, 4, 1, 33.0)])]))
     assert "on 390 clips of six actions, for 2\nepochs in batches of 8 (9 steps)" in text
-    assert "| 0.5x4x1f | 1.0 | 46.0 ± 4.5 | 33.0 ± 4.5 | 47.0 | 34.0 |" in text
+    assert "| 0.5x4x1f | 1.0 | 46.0 ± 4.5 | 33.0 ± 4.5 | +13.0 | 47.0 | 34.0 |" in text
     assert "| width | 8 px, 2 frames | 8 px, 1 frames | 4 px, 2 frames | 4 px, 1 frames |" in text
     assert "| 1 | 52.0 (2.0) | 51.0 (1.0) | 52.0 (2.0) | 51.0 (1.0) |" in text
     assert "| 0.5 | 47.0 (2.0) | 46.0 (1.0) | 47.0 (2.0) | 46.0 (1.0) |" in text
+    assert "Of 1 networks trained alone MutualNet's sub-network is ahead of 1." in text
+    assert "by the number of frames: 49.5 with 2, 48.5 with 1." in text
