@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch  # noqa: F401 - first, so that whoever lacks the extra `train` is told of that one
+
 from mutualnet.commands.demo import demo
 from mutualnet.commands.export import export
 from mutualnet.commands.info import info
