@@ -37,7 +37,22 @@ def section(found: Mapping[str, Any]) -> list[str]:
         cells.append("" if other is None else _score(other["rows"][0]))
         name = f"{row['width']:g}x{row['side']}"
         lines.append(f"| {name} | {row['macs'] / 1e6:.1f} | {' | '.join(cells)} |")
-    return [*lines, "", f"Training took {', '.join(seconds)}, of CPU time on one thread.", ""]
+    lines += ["", *_verdict(runs, alone)]
+    return [*lines, f"Training took {', '.join(seconds)}, of CPU time on one thread.", ""]
+
+
+def _verdict(runs: Mapping[str, Any], alone: Mapping[tuple[float, int], Any]) -> list[str]:
+    """At how many places the network that MutualNet trained once is ahead."""
+    ours, theirs = (
+        {_place(row): row["ap"] for row in runs[name]["rows"]} for name in ("mutualnet", "us_net")
+    )
+    others = {place: run["rows"][0]["ap"] for place, run in alone.items()}
+    first, second = (sum(ours[p] > ap for p, ap in found.items()) for found in (others, theirs))
+    return [
+        f"MutualNet is above the network trained alone at {first} of {len(others)} places,",
+        f"and above US-Net at {second} of {len(theirs)}. One seed and {runs['mutualnet']['steps']}",
+        "steps do not say which method is better in the end.",
+    ]
 
 
 _TITLES = {"mutualnet": "MutualNet", "us_net": "US-Net"}
