@@ -18,6 +18,7 @@ from mutualnet.data.coco_masks import to_mask
 from mutualnet.models import create_model
 from mutualnet.pretrained import copy_weights
 from mutualnet.run_directory import load_run, read_record
+from mutualnet.tasks.detection import Detection
 from tests.fixtures import write_coco
 
 KWARGS = {
@@ -111,6 +112,21 @@ def test_an_artifact_of_a_whole_detector_is_refused_in_one_line(run, capsys, tmp
     shown = capsys.readouterr().err.strip().splitlines()
     assert len(shown) == 1
     assert "only the backbone can be exported: --format onnx" in shown[0]
+
+
+def test_the_surest_objects_are_drawn_where_none_is_sure(tmp_path):
+    photo, out = tmp_path / "a.png", tmp_path / "b.png"
+    Image.new("RGB", (60, 60)).save(photo)
+    found = {
+        "boxes": torch.tensor([[4.0, 8, 40, 44]]),
+        "labels": torch.tensor([1]),
+        "image_size": (60, 60),
+    }
+    for score, is_drawn in ((0.4, True), (0.2, False)):
+        outputs = [{**found, "scores": torch.tensor([score])}]
+        Detection().draw(photo, out, outputs, ["cell"])
+        with Image.open(out) as picture:
+            assert (len(picture.getcolors(10000)) > 1) == is_drawn
 
 
 def test_a_run_is_reported(run, tmp_path):
