@@ -66,7 +66,7 @@ def test_a_finished_run_is_not_trained_again_and_an_absent_one_begins(tmp_path, 
             "the network must run in train mode, but fails on images (2, 1, 16, 16) (KeyError",
         ),
         (["--teacher", "nowhere"], "nowhere must be a run directory"),
-        (["--set", "task=guessing"], "task must be classification, multilabel, or"),
+        (["--set", "task=guessing"], "task must be action_recognition, classification,"),
         (["--set", "method.name=s_net"], "s_net trains a fixed list of widths"),
     ],
 )
