@@ -26,8 +26,8 @@ from mutualnet.recipes import load_recipe
 from mutualnet.run_directory import load_run
 from mutualnet.training import load_run_data, plain_task, train
 
-EPOCHS = 1
-BATCH_SIZE = 2
+EPOCHS = 8
+BATCH_SIZE = 4
 SEED = 0
 ALONE = ((1.0, 192), (0.25, 96), (0.25, 192), (1.0, 96))
 """Width and short side of the networks that are trained alone."""

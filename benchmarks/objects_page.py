@@ -63,8 +63,7 @@ one thread of a CPU. Mask AP (%) on the {images[test]} test images after the las
 train images behind the BN statistics; no choice was made, so the select images were not looked at.
 A sub-network is a width and a short side in pixels, and its multiply-adds are those of the
 backbone on a square. US-Net was trained at 192 pixels, and is scored at 96 as US-Net+ is. The
-scale is tiny, a few minutes each: the networks are at the beginning of their training, and nuclei
-of 5 pixels are hard for all. `benchmarks/objects.py OUT --data DIR` trains all of it, and the
+recipe itself trains for 20 epochs. `benchmarks/objects.py OUT --data DIR` trains all of it, and the
 table is written from `benchmarks/objects.json`."""
 
 
