@@ -22,8 +22,8 @@ def truncate(path):
     path.write_bytes(content[: len(content) // 2])
 
 
-def damaged_files(folder, num_images=8, damaged=(), share=0.01, transform=None):
-    """One class of numbered grey images and one of a single black one."""
+def damaged_files(folder, num_images=8, damaged=(), share=0.01, transform=None, labels=None):
+    """Numbered grey images, of one class unless labels are given."""
     folder.mkdir(exist_ok=True)
     names = [f"{i}.png" for i in range(num_images)]
     for i, name in enumerate(names):
@@ -33,7 +33,7 @@ def damaged_files(folder, num_images=8, damaged=(), share=0.01, transform=None):
     return ImageFiles(
         folder,
         names,
-        [0] * num_images,
+        labels or [0] * num_images,
         transform or (lambda image: torch.tensor(image.getpixel((0, 0))[0])),
         split="train",
         max_damaged_share=share,
@@ -83,9 +83,8 @@ def test_more_damaged_images_than_the_stated_share_are_an_error(tmp_path, share,
 
 
 def test_a_class_without_a_sound_image_is_an_error(tmp_path):
-    files = damaged_files(tmp_path, num_images=2, damaged=[0, 1], share=0.99)
-    files._damaged[:] = 0
-    files.max_damaged_share = 1.0  # only the class is at fault
+    # Three of the four may be damaged: only the class is at fault.
+    files = damaged_files(tmp_path, 4, damaged=[0, 1], share=0.99, labels=[0, 0, 1, 1])
     with pytest.raises(ValueError, match="every class must have a sound image, but all 2 train"):
         files[0]
 

@@ -140,9 +140,10 @@ def test_the_share_of_damaged_photos_is_a_setting(photos):
     data = replace(recipe.data, name="imagefolder", path=str(photos), max_damaged_share=0.25)
     splits = load_splits(replace(recipe, data=data))
     assert splits.train.max_damaged_share == 0.25
-    splits.train._damaged[:8] = 1
+    for index in range(8):
+        splits.train.path(index).write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"or raise data\.max_damaged_share"):
-        splits.train[0]
+        list(splits.train)
     with pytest.raises(ValueError, match="digits has no option 'max_damaged_share'"):
         load_splits(digits("data.max_damaged_share=0.5"))
     with pytest.raises(ValueError, match=r"max_damaged_share must lie in \[0, 1\)"):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from mutualnet.data.files import Files, hold_out, hold_out_select
+from mutualnet.data.files import Files, ListedFiles, hold_out, hold_out_select
 from mutualnet.data.folders import check_apart, list_files, list_folders
 from mutualnet.data.splits import SplitSettings
 from mutualnet.messages import shorten
@@ -25,22 +24,9 @@ _LAYOUTS = (
 )
 
 
-class ClassFolders(NamedTuple):
-    """What lies in folders of classes."""
-
-    root: Path
-    """Folder that the files' names are relative to."""
-    splits: dict[str, Files]
-    """Files of `train`, `select` and `test`."""
-    class_names: list[str]
-    """Name of each class number."""
-    selection: Selection
-    """What the select files are."""
-
-
 def list_class_folders(
     path: Path | None, settings: SplitSettings, extensions: tuple[str, ...], what: str
-) -> ClassFolders:
+) -> ListedFiles:
     """List the files in `train/<class>/` and the like; see `load_imagefolder` for the layouts.
 
     Args:
@@ -79,7 +65,7 @@ def list_class_folders(
         selection = Selection(kind="folder")
         select = list_in(val_dir)
         logger.info("select split: all of %s; select_share is not used", val_dir)
-    return ClassFolders(
+    return ListedFiles(
         path, {"train": train, "select": select, "test": test}, class_names, selection
     )
 

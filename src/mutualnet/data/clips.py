@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,10 +15,9 @@ from mutualnet.data.class_folders import list_class_folders
 from mutualnet.data.clip_sampling import read_video
 from mutualnet.data.clip_transforms import MEAN, STD, EvenViews, RandomClip, even_views
 from mutualnet.data.damaged import ImageFiles
-from mutualnet.data.files import Files, file_splits
+from mutualnet.data.files import Files, ListedFiles, file_splits
 from mutualnet.data.preprocessing import Preprocessing
 from mutualnet.data.splits import DataSplits, SplitSettings, check_augment
-from mutualnet.selection import Selection
 from mutualnet.video_files import EXTENSIONS, require_av
 
 logger = logging.getLogger(__name__)
@@ -53,16 +51,7 @@ def load_video_folder(
     chosen = ClipSampling(**sampling)
     check_clip_settings(settings)
     found = list_class_folders(path, settings, EXTENSIONS, "videos")
-    return clip_splits(
-        name,
-        found.root,
-        found.splits,
-        found.class_names,
-        settings,
-        chosen,
-        max_damaged_share,
-        found.selection,
-    )
+    return clip_splits(name, found, settings, chosen, max_damaged_share)
 
 
 def video_views(path: Path, preprocessing: Preprocessing, **sampling: Any) -> Tensor:
@@ -103,25 +92,19 @@ def check_clip_settings(settings: SplitSettings) -> None:
 
 def clip_splits(
     name: str,
-    root: Path,
-    splits: dict[str, Files],
-    class_names: Sequence[str],
+    listed: ListedFiles,
     settings: SplitSettings,
     sampling: ClipSampling,
     max_damaged_share: float,
-    selection: Selection,
 ) -> DataSplits:
     """The splits of video files; copies of train files in the others are counted in a warning.
 
     Args:
         name: Of the data set.
-        root: Folder that the files' names are relative to.
-        splits: Files of `train`, `select` and `test`.
-        class_names: Name of each class number.
+        listed: Its files.
         settings: How train clips are changed, and their size.
         sampling: Which frames.
         max_damaged_share: Share of a split's files that may be damaged, in [0, 1). One always may.
-        selection: What the select files are.
     """
     side, is_augmented = settings.resolution, settings.augment != "none"
     one, views = replace(sampling, num_clips=1, num_crops=1), even_views(side, sampling)
@@ -130,7 +113,7 @@ def clip_splits(
     def make(split: str, files: Files) -> ImageFiles:
         is_train = split == "train"
         return ImageFiles(
-            root,
+            listed.root,
             *files,
             changed if is_train else views,
             split=split,
@@ -145,14 +128,11 @@ def clip_splits(
 
     return file_splits(
         name,
-        root,
-        splits,
-        class_names,
+        listed,
         make,
         mean=MEAN,
         std=STD,
         resolution=side,
         eval_transform=views.preprocessing,
-        selection=selection,
         task="action_recognition",
     )

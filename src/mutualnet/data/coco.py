@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mutualnet.data.coco_json import AnnotatedImage, Annotations, read_annotations
 from mutualnet.data.coco_masks import mask_tools, to_mask
+from mutualnet.data.damaged import DamagedFiles, check_damaged_share
 from mutualnet.data.photos import MEAN, STD
 from mutualnet.data.preprocessing import (
     Decode,
@@ -34,7 +35,7 @@ from mutualnet.data.splits import (
     hash_data,
 )
 from mutualnet.image_files import read_image
-from mutualnet.messages import first_line, shorten
+from mutualnet.messages import shorten
 
 logger = logging.getLogger(__name__)
 
@@ -98,12 +99,13 @@ class AnnotatedPhotos(LabelledImages):
     ) -> None:
         self.root, self.images, self.split = root, tuple(images), split
         self.transform, self.has_masks, self.flips = transform, has_masks, flips
-        self.max_damaged_share = max_damaged_share
         self._counts = np.zeros((len(self.images), num_classes), dtype=np.int64)
         for row, image in zip(self._counts, self.images, strict=True):
             for annotation in image.annotations:
                 row[annotation.category - 1] += not annotation.is_crowd
-        self._damaged = torch.zeros(len(self.images), dtype=torch.uint8).share_memory_()
+        self._damaged = DamagedFiles(
+            len(self.images), self._path, split=split, kind="image", max_share=max_damaged_share
+        )
 
     @property
     def labels(self) -> np.ndarray:
@@ -113,7 +115,10 @@ class AnnotatedPhotos(LabelledImages):
     @property
     def damaged(self) -> list[Path]:
         """Files found damaged so far, by all workers."""
-        return [self.root / self.images[int(i)].file_name for i in self._damaged.nonzero()]
+        return self._damaged.paths
+
+    def _path(self, index: int) -> Path:
+        return self.root / self.images[index].file_name
 
     def collate(self, items: Sequence[tuple[Tensor, Target]]) -> tuple[list[Tensor], list[Target]]:
         """A batch: images of different sizes stay a list."""
@@ -130,39 +135,20 @@ class AnnotatedPhotos(LabelledImages):
 
     def _read(self, index: int) -> Image.Image | None:
         """Decode a photo, or note that it is damaged and return None."""
-        if self._damaged[index]:
-            return None
-        known = self.images[index]
-        path = self.root / known.file_name
-        try:
-            photo = read_image(path)
-            if photo.size != (known.width, known.height):
-                raise ValueError(
-                    f"its size is {photo.size}, its annotations are for "
-                    f"{(known.width, known.height)}"
-                )
-        except Exception as error:  # Pillow's decoders raise all kinds of errors
-            self._damaged[index] = 1
-            logger.warning(
-                "damaged image %s (%s: %s): another %s image takes its place",
-                path,
-                type(error).__name__,
-                first_line(error),
-                self.split,
-            )
-            self._check_share()
-            return None
+        substitute = f"another {self.split} image"
+        photo: Image.Image | None = self._damaged.read(
+            index, lambda: self._decode(index), substitute
+        )
+        self._damaged.check_share()
         return photo
 
-    def _check_share(self) -> None:
-        allowed, found = max(1, int(self.max_damaged_share * len(self))), self.damaged
-        if len(found) > allowed:
+    def _decode(self, index: int) -> Image.Image:
+        photo, known = read_image(self._path(index)), self.images[index]
+        if photo.size != (known.width, known.height):
             raise ValueError(
-                f"at most {allowed} of the {len(self)} {self.split} images may be damaged "
-                f"(max_damaged_share={self.max_damaged_share}), got {len(found)}: "
-                f"{shorten([str(path) for path in found])}. Repair or remove them, or raise "
-                "data.max_damaged_share."
+                f"its size is {photo.size}, its annotations are for {(known.width, known.height)}"
             )
+        return photo
 
     def _make(self, photo: Image.Image, known: AnnotatedImage) -> tuple[Tensor, Target]:
         image = self.transform(photo)
@@ -241,8 +227,7 @@ def _load(
     check_augment(settings.augment, ("standard", "none"))
     if settings.policy != "none" or settings.cutout:
         raise ValueError(f"{name} has neither policy nor cutout: leave them at none and 0")
-    if not 0 <= max_damaged_share < 1:
-        raise ValueError(f"max_damaged_share must be in [0, 1), got {max_damaged_share}")
+    check_damaged_share(max_damaged_share)
     if path is None or not path.is_dir():
         found = "None" if path is None else f"{path}, which is not a folder"
         raise ValueError(f"{_LAYOUT}, got {found}")

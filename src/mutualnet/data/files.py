@@ -17,6 +17,7 @@ from mutualnet.data.splits import (
     stratified_split,
 )
 from mutualnet.distributed import current_ranks
+from mutualnet.selection import Selection
 
 
 class Files(NamedTuple):
@@ -28,6 +29,19 @@ class Files(NamedTuple):
     def take(self, positions: np.ndarray) -> Files:
         """Those at some positions."""
         return Files([self.names[i] for i in positions], [self.labels[i] for i in positions])
+
+
+class ListedFiles(NamedTuple):
+    """The files of a data set, divided."""
+
+    root: Path
+    """Folder that the files' names are relative to."""
+    splits: dict[str, Files]
+    """Files of `train`, `select` and `test`."""
+    class_names: Sequence[str]
+    """Name of each class number."""
+    selection: Selection
+    """What the select files are."""
 
 
 def hold_out(
@@ -55,9 +69,7 @@ def hold_out_select(
 
 def file_splits(
     name: str,
-    root: Path,
-    splits: dict[str, Files],
-    class_names: Sequence[str],
+    listed: ListedFiles,
     images: Callable[[str, Files], LabelledImages],
     **rest: Any,
 ) -> DataSplits:
@@ -65,20 +77,20 @@ def file_splits(
 
     Args:
         name: Of the data set.
-        root: Folder that the files' names are relative to.
-        splits: Files of `train`, `select` and `test`.
-        class_names: Name of each class number.
+        listed: Its files.
         images: Makes a split of its name and its files.
         **rest: More fields of the result.
     """
+    splits = listed.splits
     if current_ranks().is_first:
-        warn_of_copies(root, splits, len(class_names))
+        warn_of_copies(listed.root, splits, len(listed.class_names))
     return DataSplits(
         name=name,
         train=images("train", splits["train"]),
         select=images("select", splits["select"]),
         test=images("test", splits["test"]),
-        class_names=tuple(class_names),
+        class_names=tuple(listed.class_names),
         data_id=hash_data(name, dict(splits)),
+        selection=listed.selection,
         **rest,
     )

@@ -44,13 +44,4 @@ def load_imagefolder(
     """
     changed = train_transform(settings)
     found = list_class_folders(path, settings, EXTENSIONS, "images")
-    return photo_splits(
-        name,
-        found.root,
-        found.splits,
-        found.class_names,
-        changed,
-        settings.resolution,
-        max_damaged_share,
-        found.selection,
-    )
+    return photo_splits(name, found, changed, settings.resolution, max_damaged_share)

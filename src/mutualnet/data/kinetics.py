@@ -11,7 +11,7 @@ from typing import Any
 
 from mutualnet.clip_steps import ClipSampling
 from mutualnet.data.clips import check_clip_settings, clip_splits, load_video_folder
-from mutualnet.data.files import Files, hold_out_select
+from mutualnet.data.files import Files, ListedFiles, hold_out_select
 from mutualnet.data.splits import DataSplits, SplitSettings
 from mutualnet.messages import shorten
 from mutualnet.video_files import EXTENSIONS
@@ -73,16 +73,9 @@ def load_kinetics(
         for found in (rows["train"], rows["test"])
     )
     train, select = hold_out_select(train, settings, class_names)
-    return clip_splits(
-        "kinetics",
-        path,
-        {"train": train, "select": select, "test": test},
-        class_names,
-        settings,
-        chosen,
-        max_damaged_share,
-        settings.selection,
-    )
+    divided = {"train": train, "select": select, "test": test}
+    listed = ListedFiles(path, divided, class_names, settings.selection)
+    return clip_splits("kinetics", listed, settings, chosen, max_damaged_share)
 
 
 def _find_tables(path: Path) -> dict[str, Path] | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torchvision.transforms import v2
 
-from mutualnet.data.files import Files, hold_out_select
+from mutualnet.data.files import Files, ListedFiles, hold_out_select
 from mutualnet.data.imagefolder import load_imagefolder
 from mutualnet.data.photos import photo_splits, train_transform
 from mutualnet.data.splits import DataSplits, SplitSettings
@@ -109,13 +109,6 @@ def _splits(
             raise ValueError(f"the {split} list has classes that train lacks: {shorten(strange)}")
         splits[split] = Files(files, [numbers[Path(file).parent.name] for file in files])
     train, select = hold_out_select(splits["train"], settings, class_names)
-    return photo_splits(
-        name,
-        root,
-        {"train": train, "select": select, "test": splits["test"]},
-        class_names,
-        changed,
-        settings.resolution,
-        max_damaged_share,
-        settings.selection,
-    )
+    divided = {"train": train, "select": select, "test": splits["test"]}
+    listed = ListedFiles(root, divided, class_names, settings.selection)
+    return photo_splits(name, listed, changed, settings.resolution, max_damaged_share)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from PIL import Image
@@ -14,7 +13,7 @@ from torchvision.transforms import v2
 from mutualnet.data.augment import Cutout, learned_policy
 from mutualnet.data.damaged import ImageFiles
 from mutualnet.data.draws import Draws
-from mutualnet.data.files import Files, file_splits
+from mutualnet.data.files import ListedFiles, file_splits
 from mutualnet.data.preprocessing import (
     CenterCrop,
     CropEnds,
@@ -27,7 +26,6 @@ from mutualnet.data.preprocessing import (
 )
 from mutualnet.data.splits import DataSplits, SplitSettings, check_augment
 from mutualnet.image_files import to_rgb
-from mutualnet.selection import Selection
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -99,25 +97,19 @@ def _to_tensor() -> list[torch.nn.Module]:
 
 def photo_splits(
     name: str,
-    root: Path,
-    splits: dict[str, Files],
-    class_names: Sequence[str],
+    listed: ListedFiles,
     changed: Callable[[Image.Image], Tensor],
     resolution: int,
     max_damaged_share: float,
-    selection: Selection,
 ) -> DataSplits:
     """The splits of photos in files; copies of train files in the others are counted in a warning.
 
     Args:
         name: Of the data set.
-        root: Folder that the files' names are relative to.
-        splits: Files of `train`, `select` and `test`.
-        class_names: Name of each class number.
+        listed: Its files.
         changed: What train photos go through.
         resolution: Side of the images, in pixels.
         max_damaged_share: Share of a split's files that may be damaged, in [0, 1). One always may.
-        selection: What the select files are.
     """
     plain = photo_transform(resolution)
     transforms: dict[str, Callable[[Image.Image], Tensor]] = {
@@ -127,15 +119,16 @@ def photo_splits(
     }
     return file_splits(
         name,
-        root,
-        splits,
-        class_names,
+        listed,
         lambda split, files: ImageFiles(
-            root, *files, transforms[split], split=split, max_damaged_share=max_damaged_share
+            listed.root,
+            *files,
+            transforms[split],
+            split=split,
+            max_damaged_share=max_damaged_share,
         ),
         mean=MEAN,
         std=STD,
         resolution=resolution,
         eval_transform=plain,
-        selection=selection,
     )
