@@ -11,12 +11,8 @@ from torchvision.models.detection.roi_heads import (
 )
 
 from mutualnet.data import AnnotatedImage, Annotation, Truth
-from mutualnet.tasks.coco_score import (
-    CocoAveragePrecision,
-    original_masks,
-    paste_masks,
-    truth_of,
-)
+from mutualnet.tasks.box_masks import original_masks
+from mutualnet.tasks.coco_score import CocoAveragePrecision, truth_of
 from tests.fixtures import run_lengths
 
 SIDE = 40
@@ -135,23 +131,6 @@ def test_masks_are_scored_at_the_original_size(seen):
         target = {"truth": Truth(image)}
         score.update([found], ([torch.zeros(3, seen, seen)], [target]))
         assert score.compute().value >= (70 if name == "box_masks" else 30)
-
-
-@pytest.mark.parametrize("scale", [0.5, 1, 2])
-@pytest.mark.parametrize("box", [(5, 7, 12, 9), (20, 3, 6, 6), (0, 10, 30, 29)])
-def test_pasting_undoes_how_torchvision_makes_the_targets_of_a_mask_head(box, scale):
-    x, y, w, h = box
-    rows, columns = np.mgrid[:SIDE, :SIDE] + 0.5
-    mask = ((columns - x) / w * 2 - 1) ** 2 + ((rows - y) / h * 2 - 1) ** 2 < 1
-    boxes = torch.tensor([[x, y, x + w, y + h]], dtype=torch.float32)
-    target = project_masks_on_boxes(
-        torch.from_numpy(mask)[None].float(), boxes, torch.tensor([0]), 28
-    )
-    full = round(SIDE * scale)
-    (found,) = paste_masks(target.numpy(), boxes.numpy(), (SIDE, SIDE), (full, full))
-    rows, columns = (np.mgrid[:full, :full] + 0.5) / scale
-    truth = ((columns - x) / w * 2 - 1) ** 2 + ((rows - y) / h * 2 - 1) ** 2 < 1
-    assert (found & truth).sum() / (found | truth).sum() > (0.95 if scale == 1 else 0.8)
 
 
 def test_a_detector_that_may_find_more_than_100_is_scored_on_all():

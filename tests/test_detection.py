@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -277,6 +279,20 @@ def test_a_whole_detector_is_counted_part_by_part():
     assert detector_macs(net, half)["backbone.body"] == found["backbone.body"] * 160 // 96
     retina = Supernet(create_model("retinanet", num_classes=2, **RETINA), SPACE)
     assert set(detector_macs(retina, half)) == {"backbone.body", "backbone.fpn", "head", "total"}
+
+
+@pytest.mark.parametrize(("title", "backbone"), [("VGG-16", "vgg16_bn"), ("ResNet-50", "resnet50")])
+def test_the_costs_in_the_docs_are_what_is_counted(title, backbone):
+    page = (Path(__file__).parents[1] / "docs" / "objects.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith(f"| {title}, ")]
+    assert len(rows) == 2
+    space = ElasticSpace(width_range=(0.25, 1.0), resolutions=(600, 240))
+    net = Supernet(create_model("mask_rcnn", num_classes=80, backbone=backbone), space)
+    for row in rows:
+        place, *told = (cell.strip() for cell in row.strip("|").split("|"))
+        width, side = re.search(r", ([\d.]+) and (\d+) x", place).groups()
+        found = detector_macs(net, Subnet(width_mult=float(width), resolution=int(side)))
+        assert told == [f"{count / 1e9:.1f}" for count in found.values()]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mutualnet.budget import Budget, parse_budgets
-from mutualnet.image_paths import EXTENSIONS, find_images, shown
+from mutualnet.image_paths import find_images, shown
 from mutualnet.messages import printable, shorten, unreadable_images
 from mutualnet.progress import WorkProgress
 from mutualnet.runtime import (
@@ -27,7 +27,6 @@ from mutualnet.runtime import (
 from mutualnet.score import Score
 from mutualnet.space import Subnet
 from mutualnet.table import QueryTable, SplitScore
-from mutualnet.video_files import EXTENSIONS as VIDEO_EXTENSIONS
 
 _FORMAT, _SCORES_FORMAT, _FORMAT_VERSION = "mutualnet.predictions", "mutualnet.scores", 1
 _SECONDS_BETWEEN_LINES = 10.0
@@ -70,8 +69,7 @@ def run(
         _say(f"configuration {row.subnet}, {cost}, score {scores}")
     found, errors = [], []
     manifest = artifact.manifest
-    endings = EXTENSIONS if manifest.clips is None else VIDEO_EXTENSIONS
-    paths = [str(image) for image in find_images(images, endings)]
+    paths = [str(image) for image in find_images(images, manifest.endings)]
     for file in paths:
         try:
             (prediction,) = runner.run(file, row.subnet)

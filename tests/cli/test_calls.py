@@ -10,6 +10,7 @@ from mutualnet.cli import main
 from mutualnet.commands import train as train_command
 from mutualnet.run_directory import load_run
 from mutualnet.training.train import train
+from tests.refusals import the_one_line
 from tests.small_runs import digits
 
 
@@ -67,9 +68,7 @@ def test_set_has_the_last_word(asked):
 def test_a_wrong_value_is_one_line(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "digits_demo", *words]) == 2
-    errors = [line for line in capsys.readouterr().err.splitlines() if "mutualnet: " in line]
-    assert len(errors) == 1
-    assert message in errors[0]
+    assert message in the_one_line(capsys.readouterr().err)
 
 
 def test_the_groups_are_told_once_when_a_network_trains(tmp_path, caplog):

@@ -26,6 +26,7 @@ from mutualnet.supernet.sort_channels import CRITERIA
 from mutualnet.training import channel_order, dry_run
 from mutualnet.training.setup import set_up_training
 from mutualnet.training.train import train
+from tests.refusals import the_one_line
 from tests.small_runs import (
     StoppedError,
     assert_same_weights,
@@ -220,9 +221,7 @@ def test_the_literal_of_the_setting_names_every_criterion():
 def test_a_wrong_value_is_one_line(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "digits_demo", *words]) == 2
-    errors = [line for line in capsys.readouterr().err.splitlines() if "mutualnet: " in line]
-    assert len(errors) == 1
-    assert message in errors[0]
+    assert message in the_one_line(capsys.readouterr().err)
 
 
 def test_the_option_is_short_for_the_key(monkeypatch):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from mutualnet.export.graphs import OPSET, quiet
-from mutualnet.export.standalone import SUFFIXES
+from mutualnet.export.standalone import check_format, replaced_when_whole, to_openvino
 from mutualnet.export.verification import check_difference, largest_difference
 from mutualnet.messages import first_line, reason_of
 from mutualnet.runtime import INPUT
@@ -78,10 +76,7 @@ def write_backbone(
             it gives other outputs there.
         MissingStatisticsError: If the configuration has no fresh BN statistics.
     """
-    if kind not in SUFFIXES:
-        raise ValueError(f"format must be one of {', '.join(SUFFIXES)}, got {kind!r}")
-    if out.suffix != SUFFIXES[kind]:
-        raise ValueError(f"a file of format {kind} must end in {SUFFIXES[kind]}, got {out}")
+    check_format(out, kind)
     part = supernet.extract(subnet).eval().float().get_submodule(supernet.elastic_part)
     part.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     batches = [_padded(image.float())[None] for image in images]
@@ -100,8 +95,7 @@ def write_backbone(
             "provenance": dict(provenance),
         }
     )
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-        path = Path(folder) / out.name
+    with replaced_when_whole(out) as path:
         found = _WRITERS[kind](module, batches, names, about, path)
         difference = max(
             largest_difference(mine, theirs)
@@ -109,9 +103,6 @@ def write_backbone(
             for mine, theirs in zip(*pair, strict=True)
         )
         check_difference(difference, f"the {kind} export of {supernet.elastic_part} {subnet}")
-        for file in sorted(path.parent.iterdir()):
-            if file.suffix in (out.suffix, ".bin"):
-                os.replace(file, out.parent / file.name)  # noqa: PTH105 - also over an old one
     return difference
 
 
@@ -175,16 +166,9 @@ def _write_onnx(
 def _write_openvino(
     module: nn.Module, batches: Sequence[Tensor], names: list[str], about: str, path: Path
 ) -> list[list[np.ndarray]]:
-    import openvino
-
     graph = path.with_suffix(".onnx")
     _write_onnx(module, batches, names, about, graph)
-    model = openvino.convert_model(graph)
-    model.set_rt_info(about, "mutualnet")
-    openvino.save_model(model, path, compress_to_fp16=False)
-    graph.unlink()
-    exact = {"INFERENCE_PRECISION_HINT": "f32"}
-    compiled = openvino.Core().compile_model(path, "CPU", exact)
+    compiled = to_openvino(graph, about, path)
     found = []
     for batch in batches:
         outputs = compiled({INPUT: batch.numpy()})

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,7 @@ def write_standalone(
             or it gives other outputs there.
         MissingStatisticsError: If the configuration has no fresh BN statistics.
     """
-    if kind not in SUFFIXES:
-        raise ValueError(f"format must be one of {', '.join(SUFFIXES)}, got {kind!r}")
-    if out.suffix != SUFFIXES[kind]:
-        raise ValueError(f"a file of format {kind} must end in {SUFFIXES[kind]}, got {out}")
+    check_format(out, kind)
     module = supernet.extract(subnet).eval().float()
     module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     scaled = info.scaled(images, subnet)
@@ -78,15 +76,58 @@ def write_standalone(
             "provenance": dict(info.provenance),
         }
     )
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
-        path = Path(name) / out.name
+    with replaced_when_whole(out) as path:
         found = _WRITERS[kind](module, scaled, about, path)
         difference = largest_difference(found, outputs_of(module, scaled))
         check_difference(difference, f"the {kind} export of {subnet}")
+    return difference
+
+
+def check_format(out: Path, kind: str) -> None:
+    """Refuse a format that is unknown, or a file with another ending.
+
+    Raises:
+        ValueError: If it is one of these.
+    """
+    if kind not in SUFFIXES:
+        raise ValueError(f"format must be one of {', '.join(SUFFIXES)}, got {kind!r}")
+    if out.suffix != SUFFIXES[kind]:
+        raise ValueError(f"a file of format {kind} must end in {SUFFIXES[kind]}, got {out}")
+
+
+@contextmanager
+def replaced_when_whole(out: Path) -> Iterator[Path]:
+    """A place to write a file, and OpenVINO's weights beside it; moved to its own after the block.
+
+    After an error in the block nothing is left, and an older file stays.
+
+    Args:
+        out: The file.
+    """
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
+        path = Path(name) / out.name
+        yield path
         for file in sorted(path.parent.iterdir()):
             if file.suffix in (out.suffix, ".bin"):
                 os.replace(file, out.parent / file.name)  # noqa: PTH105 - also over an old one
-    return difference
+
+
+def to_openvino(graph: Path, about: str, path: Path) -> Any:
+    """Convert a graph, which goes, and compile the result for exact numbers on the CPU.
+
+    Args:
+        graph: ONNX.
+        about: Metadata.
+        path: Of the model to write.
+    """
+    import openvino
+
+    model = openvino.convert_model(graph)
+    model.set_rt_info(about, "mutualnet")
+    openvino.save_model(model, path, compress_to_fp16=False)
+    graph.unlink()
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    return openvino.Core().compile_model(path, "CPU", exact)
 
 
 def _write_onnx(module: nn.Module, images: Tensor, about: str, path: Path) -> np.ndarray:
@@ -106,16 +147,9 @@ def _write_onnx(module: nn.Module, images: Tensor, about: str, path: Path) -> np
 
 
 def _write_openvino(module: nn.Module, images: Tensor, about: str, path: Path) -> np.ndarray:
-    import openvino
-
     graph = path.with_suffix(".onnx")
     _write_onnx(module, images, about, graph)
-    model = openvino.convert_model(graph)
-    model.set_rt_info(about, "mutualnet")
-    openvino.save_model(model, path, compress_to_fp16=False)
-    graph.unlink()
-    exact = {"INFERENCE_PRECISION_HINT": "f32"}
-    compiled = openvino.Core().compile_model(path, "CPU", exact)
+    compiled = to_openvino(graph, about, path)
     dynamic = compiled.input(0).partial_shape[0].is_dynamic
     batches = [images] if dynamic else images.split(1)
     found: list[Any] = [compiled({INPUT: batch.numpy()})[compiled.output(0)] for batch in batches]

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from mutualnet.image_paths import EXTENSIONS, images_below, shown
+from mutualnet.image_paths import images_below, shown
 from mutualnet.messages import reason_of, shorten
 from mutualnet.runtime.manifest import Manifest
-from mutualnet.video_files import EXTENSIONS as VIDEO_EXTENSIONS
 
 _SPLITS = (("test",), ("val", "valid", "validation"))
 """Names in small letters of folders that hold the folders of classes; the first one counts."""
@@ -100,9 +99,8 @@ def _read_folder(path: Path, manifest: Manifest) -> EvaluationImages:
             f"{' and '.join(differences)}. An empty folder is a class without images."
         )
     files, labels, empty = [], [], []
-    endings = EXTENSIONS if manifest.clips is None else VIDEO_EXTENSIONS
     for label, name in enumerate(names):
-        images = images_below(folder / name, endings)
+        images = images_below(folder / name, manifest.endings)
         files += images
         labels += [label] * len(images)
         if not images:

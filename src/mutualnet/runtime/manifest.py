@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from mutualnet import image_paths, video_files
 from mutualnet.clip_steps import ClipSampling
 from mutualnet.image_steps import ImageSteps, TaskScaling
 from mutualnet.space import Subnet
@@ -70,6 +71,11 @@ class Manifest:
     def kind(self) -> str:
         """What it runs on, in messages."""
         return "image" if self.clips is None else "video"
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """Of the names of such files, in small letters."""
+        return image_paths.EXTENSIONS if self.clips is None else video_files.EXTENSIONS
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ from mutualnet.supernet.channel_rules import ChannelRule, architecture_name
 from mutualnet.supernet.depth_plan import is_inside
 from mutualnet.supernet.examples import ExampleMaker, ImagesLike, likely_images
 from mutualnet.supernet.narrow import narrow_module, take
+from mutualnet.supernet.plan_report import describe_plan
 from mutualnet.supernet.shared_gradients import GradientLock, GradientRoute
 from mutualnet.supernet.sort_channels import sort_channels as reorder
 from mutualnet.supernet.switchable_norms import OwnNorms
@@ -473,34 +474,7 @@ class Supernet(nn.Module):
 
     def report(self) -> str:
         """What is elastic, by which rule, and what is frozen and why, as plain text."""
-        plan = self.plan
-        lines = [
-            f"{architecture_name(self.model)}: {len(plan.groups)} elastic channel groups, "
-            f"{sum(len(f.layers) for f in plan.inelastic)} frozen layers"
-        ]
-        if self.elastic_part:
-            lines.append(f"  shared   all outside of {self.elastic_part}, by every sub-network")
-        for group in plan.groups:
-            tied = f" (+{len(group.layers) - 1} tied)" if len(group.layers) > 1 else ""
-            step = f", in steps of {group.step}" if group.step > 1 else ""
-            lines.append(
-                f"  elastic  {group.name}{tied}: {group.size} channels, {group.rule}{step}"
-            )
-        for frozen in plan.inelastic:
-            lines.append(f"  frozen   {', '.join(frozen.layers)}: {frozen.reason}")
-        lines += [
-            f"  stage    {stage.side} px: {', '.join(plan.groups[n].name for n in stage.groups)}"
-            for stage in plan.stages
-        ]
-        lines += [
-            f"  depth    {stage.name or 'the model'}: {stage.blocks[0]} stays; "
-            f"{', '.join(stage.blocks[1:])} can be left out, the last ones first"
-            for stage in plan.depth.stages
-        ]
-        lines += [f"  lasting  {block.name}: {block.reason}" for block in plan.depth.lasting]
-        if not plan.depth.stages:
-            lines.append("  depth    no residual block can be left out")
-        return "\n".join(lines)
+        return describe_plan(self.plan, architecture_name(self.model), self.elastic_part)
 
 
 def _part(model: nn.Module, name: str, given: str | None) -> str:

@@ -26,7 +26,8 @@ from mutualnet.losses import distillation_loss
 from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet, first_tensor
 from mutualnet.tasks.base import ScoreAccumulator, Task
-from mutualnet.tasks.coco_score import CocoAveragePrecision, original_masks
+from mutualnet.tasks.box_masks import original_masks
+from mutualnet.tasks.coco_score import CocoAveragePrecision
 from mutualnet.tasks.detector_cost import detector_macs
 from mutualnet.tasks.detector_outputs import (
     DetectorLosses,
