@@ -11,6 +11,7 @@ import pytest
 from mutualnet.cli import main
 from mutualnet.data import load_data
 from tests.fixtures import write_images
+from tests.refusals import the_one_line
 
 
 def load(folder):
@@ -110,9 +111,7 @@ def test_a_folder_of_the_system_ends_with_one_line(tmp_path, capfd):
     out = str(tmp_path / "run")
     recipe = ("train", "imagefolder_mobilenet_v1", "--out", out)
     assert main([*recipe, "--data", "/proc/self"]) == 2
-    lines = [line for line in capfd.readouterr().err.splitlines() if "mutualnet: " in line]
-    assert len(lines) == 1
-    assert "-> / is a folder that contains" in lines[0]
+    assert "-> / is a folder that contains" in the_one_line(capfd.readouterr().err)
 
 
 # --------------------------------------------------------------------------------------- copies
