@@ -130,6 +130,19 @@ def test_every_finished_row_is_there_and_a_point_on_each_chart(table):
     ]
 
 
+def test_error_bars_end_within_the_chart(table):
+    unsure = [replace(row, standard_error=9.0) for row in table.rows]
+    page = _Page(report_page(_record(replace(table, rows=tuple(unsure))), []))
+    bars = [
+        sorted((float(values["y1"] or 0), float(values["y2"] or 0)))
+        for tag, values in page.elements
+        if tag == "line" and values["x1"] == values["x2"] and values.get("class") != "grid"
+    ]
+    assert len(bars) >= 2 * len(table.front())
+    lengths = [bottom - top for top, bottom in bars[: len(table.front())]]
+    assert lengths == pytest.approx([lengths[0]] * len(lengths), abs=0.2)  # none is cut off
+
+
 def test_the_command_of_a_point_uses_its_row(table):
     page = _Page(report_page(_record(table), []))
     front = {str(row.subnet) for row in table.front()}

@@ -13,6 +13,7 @@ from mutualnet.cli import main
 from mutualnet.data import load_data
 from mutualnet.run_directory import load_run, read_record
 from mutualnet.tasks import ActionRecognition
+from mutualnet.training.finish import describe_scores
 from mutualnet.video_files import read_frames
 from tests.videos import grey_frames, write_class_video, write_video, write_video_folder
 
@@ -69,6 +70,12 @@ def test_the_table_has_every_width_resolution_and_number_of_frames(run):
             )
     assert max(row.test_score or 0 for row in table.rows) >= 80
     assert (table.rows[0].latency_ms or 0) > 0
+
+
+def test_scores_after_training_count_videos(run):
+    assert re.fullmatch(
+        r"select top-1 accuracy \(%\), (\d+) of \1 videos:", describe_scores(run)[0]
+    )
 
 
 def test_predict_names_the_action_within_a_budget(run, clip, capsys):

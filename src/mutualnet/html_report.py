@@ -78,7 +78,12 @@ def _frontier(table: QueryTable, cost: Cost, place: str) -> str:
     front = table.front(cost)
     on_front = {row.subnet for row in front}
     drawn = [(row, score) for row in table.finished if (score := score_on(table, row, split))]
-    score_axis = Axis.around((score.value for _, score in drawn), f"{table.score_name} on {split}")
+    ends = [score.value for _, score in drawn]
+    for row in front:  # whose error bars are drawn
+        if score := score_on(table, row, split):
+            error = score.standard_error or 0.0
+            ends += [score.value - error, score.value + error]
+    score_axis = Axis.around(ends, f"{table.score_name} on {split}")
     axis = Axis.around((_cost(row, cost) for row, _ in drawn), _COSTS[cost], may_be_log=True)
     chart = Chart(axis, score_axis, f"{table.score_name} over {_COSTS[cost]}")
     found = {row.subnet: score for row, score in drawn}

@@ -117,7 +117,7 @@ def describe_scores(path: Path) -> list[str]:
         return []
     lines = [
         f"{found['split']} {found['score_name']}, "
-        f"{found['num_images']} of {found['num_available']} images:"
+        f"{found['num_images']} of {found['num_available']} {found.get('input_kind', 'image')}s:"
     ]
     for role in ("largest", "smallest"):
         if role in found:

@@ -43,6 +43,8 @@ class Validation:
     seconds: float
     """What it took."""
     scores: tuple[SubnetScore, ...]
+    input_kind: str = "image"
+    """What was scored: `num_images` of them."""
 
     def columns(self) -> dict[str, float]:
         """The values by the names they have in tables of all epochs."""

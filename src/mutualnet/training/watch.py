@@ -71,6 +71,7 @@ def _validate(module: TrainingModule) -> Validation:
         epoch=module.epoch_of(module.done),
         split=split,
         score_name=setup.task.score_name,
+        input_kind=setup.task.input_kind,
         num_images=num_images,
         num_available=len(images),
         num_calibration_samples=num_calibrated,
@@ -140,14 +141,15 @@ def describe_watch(module: TrainingModule) -> str:
             f"{name}{score.role} {score.subnet} {score.value:.2f} ± {score.standard_error:.2f}"
         )
     norms = (
-        f"BN statistics of {validation.num_calibration_samples} train images"
+        f"BN statistics of {validation.num_calibration_samples} train {validation.input_kind}s"
         if validation.num_calibration_samples
         else "running BN statistics"
     )
     return (
         f"scores after epoch {validation.epoch}: {validation.split} {validation.score_name} "
         f"{', '.join(parts)} "
-        f"({validation.num_images} of {validation.num_available} images, {norms}; every "
+        f"({validation.num_images} of {validation.num_available} {validation.input_kind}s, "
+        f"{norms}; every "
         f"{module.recipe.watch.every_epochs} epochs, "
         f"{100 * module.history.watch_share():.2g} % of the training time)"
     )
