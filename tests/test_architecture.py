@@ -69,28 +69,29 @@ TESTED_ELSEWHERE = {
     "tabulation/full_table": "test_evaluation.py",
     "tabulation/inputs": "tabulation/test_race_table.py",
     # The same claims over all of a kind.
-    "recipes/*": "test_recipes.py",
-    "config/teaching": "test_peer_recipes.py",
+    "recipes/*": "recipes/test_recipes.py",
+    "config/teaching": "recipes/test_peer_recipes.py",
     "models/building_blocks": "models/test_cifar.py",
     "models/cifar_densenet": "models/test_cifar_resnet.py",
-    "tasks/base": "test_tasks.py",
-    "tasks/classification": "test_tasks.py",
-    "tasks/detector_*": "test_detection.py",
+    "tasks/base": "tasks/test_classification.py",
+    "tasks/detector_*": "tasks/test_detection.py",
     "tasks/known": "test_task_seam.py",
-    "tasks/scaling": "test_tasks.py",
-    "data/clip_*": "test_clips.py",
+    "tasks/scaling": "tasks/test_classification.py",
+    "data/clip_*": "data/test_clips.py",
     "clip_steps": "runtime/test_video_artifacts.py",
-    "data/coco_*": "test_coco.py",
-    "data/scaled_objects": "test_coco.py",
+    "data/coco_*": "data/test_coco.py",
+    "data/scaled_objects": "data/test_coco.py",
     "data/class_folders": "data/test_folders.py",
-    "data/files": "test_listed.py",
+    "data/files": "data/test_listed.py",
+    "data/multilabel": "tasks/test_multilabel.py",
     "data/shares": "test_selection.py",
     "commands/report": "test_html_report.py",
     # A few lines that others' tests run.
     "commands/recipes": "cli/test_main.py",
     "config/choices": "config/test_data.py",
+    "config/clips": "recipes/test_video.py",
     "run_directory/files": "run_directory/test_run_info.py",
-    "score": "test_tasks.py",
+    "score": "tasks/test_classification.py",
     "__main__": "test_distributed.py",
 }
 """Modules, or patterns of them, without a test file of their name, and where their tests are."""
@@ -128,16 +129,13 @@ def test_every_module_has_its_place():
 
 
 def test_every_module_has_its_tests():
-    """In the folder of its own, or flat, where no module or folder of the package has the name."""
-    flat = {path.stem for path in ROOT.iterdir()}
-    without = []
-    for path in FILES:
-        module = path.relative_to(ROOT).with_suffix("")
-        places = [TESTS / module.parent / f"test_{module.name}.py"]
-        if module.name not in flat:
-            places.append(TESTS / f"test_{module.name}.py")
-        if path.name != "__init__.py" and not any(place.is_file() for place in places):
-            without.append(str(module))
+    """In a file of its name, in the folder of the same name."""
+    modules = [path.relative_to(ROOT) for path in FILES if path.name != "__init__.py"]
+    without = [
+        str(module.with_suffix(""))
+        for module in modules
+        if not (TESTS / module.parent / f"test_{module.name}").is_file()
+    ]
     used = {pattern for pattern in TESTED_ELSEWHERE for name in without if fnmatch(name, pattern)}
     assert [name for name in without if not any(fnmatch(name, p) for p in used)] == []
     assert used == set(TESTED_ELSEWHERE), "modules that have tests of their name need no other"

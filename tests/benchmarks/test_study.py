@@ -249,7 +249,7 @@ def test_a_run_that_fails_leaves_the_others_alone(tmp_path, store, caplog):
 
 
 def test_the_page_is_a_function_of_the_files(tmp_path):
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     folder = tmp_path / "benchmarks" / "study"
     folder.mkdir(parents=True)
     for name in ("small-networks", "photos.md"):
@@ -275,7 +275,7 @@ def test_the_page_is_a_function_of_the_files(tmp_path):
 
 
 def test_the_stored_page_is_current(tmp_path):
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     write_page(root, tmp_path)
     assert (tmp_path / "results.md").read_text() == (root / "docs" / "results.md").read_text(), (
         "run python benchmarks/study.py --page"
@@ -340,7 +340,7 @@ def test_runs_of_pretrained_networks_are_asked_for_once_and_unsorted_rates_are_t
 
 
 def test_the_stored_tables_of_pretrained_networks_are_current(tmp_path):
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     page = tmp_path / "pretrained.md"
     page.write_text((root / "docs" / "pretrained.md").read_text())
     write_tables(store_of(FEW, root / "benchmarks" / "study"), page)

@@ -15,7 +15,7 @@ from mutualnet.space import Subnet
 from mutualnet.training.setup import set_up_training
 from tests.small_runs import DCM, pair
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_networks_of_a_pair_begin_with_different_weights_and_the_first_as_it_would_alone():

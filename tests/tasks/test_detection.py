@@ -283,7 +283,7 @@ def test_a_whole_detector_is_counted_part_by_part():
 
 @pytest.mark.parametrize(("title", "backbone"), [("VGG-16", "vgg16_bn"), ("ResNet-50", "resnet50")])
 def test_the_costs_in_the_docs_are_what_is_counted(title, backbone):
-    page = (Path(__file__).parents[1] / "docs" / "objects.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "objects.md").read_text()
     rows = [line for line in page.splitlines() if line.startswith(f"| {title}, ")]
     assert len(rows) == 2
     space = ElasticSpace(width_range=(0.25, 1.0), resolutions=(600, 240))

@@ -17,7 +17,7 @@ from mutualnet.training.module import READABLE_CHECKPOINTS, TrainingModule
 from mutualnet.training.setup import set_up_training
 from tests.small_runs import digits
 
-BEFORE = Path(__file__).parent / "runs" / "before_checksums"
+BEFORE = Path(__file__).parent / "before_checksums"
 """WRN-10-1 after 40 steps on digits, widths 1 and 0.5 at 16 and 12 px, with its table."""
 
 
