@@ -32,7 +32,7 @@ def perform(run: StudyRun, seed: int, *, folder: Path, data: Path) -> dict[str, 
     """Train and score; a run that was stopped goes on, one that is trained is only scored.
 
     Args:
-        run: Runs before it must be trained.
+        run: Runs that it starts from are trained too, if their directories are missing.
         seed: Of every random choice.
         folder: Holds the directories of runs.
         data: Holds a folder for each data set, by its name.
@@ -40,17 +40,12 @@ def perform(run: StudyRun, seed: int, *, folder: Path, data: Path) -> dict[str, 
     Returns:
         Plain values: rows of scores, last losses, times, the commit.
     """
-    init, teacher = (
-        None if earlier is None else networks_of(place_of(earlier, seed, folder))[-1]
-        for earlier in (run.init, run.teacher)
-    )
-    where = None if run.data == "digits" else str(data / run.data)
-    recipe = run.recipe_of(seed, data=where, init=init, teacher=teacher)
-    out = place_of(run, seed, folder)
+    for earlier in (run.init, run.teacher):
+        if earlier is not None:
+            _train(earlier, seed, folder=folder, data=data)
     began = time.process_time()
-    train(recipe, out, limit_steps=run.limit_steps, resume=True)
+    paths = _train(run, seed, folder=folder, data=data)
     trained = time.process_time()
-    paths = networks_of(out)
     rows = [row for number, path in enumerate(paths) for row in _score(path, number, run.subnets)]
     info = load_run(paths[0]).info
     return {
@@ -70,6 +65,19 @@ def perform(run: StudyRun, seed: int, *, folder: Path, data: Path) -> dict[str, 
         "last_losses": {name: round(loss, 4) for name, loss in info["last_losses"].items()},
         "rows": rows,
     }
+
+
+def _train(run: StudyRun, seed: int, *, folder: Path, data: Path) -> list[Path]:
+    """Directories of the run's networks, which are trained as far as they are not yet."""
+    init, teacher = (
+        None if earlier is None else _train(earlier, seed, folder=folder, data=data)[-1]
+        for earlier in (run.init, run.teacher)
+    )
+    where = None if run.data == "digits" else str(data / run.data)
+    recipe = run.recipe_of(seed, data=where, init=init, teacher=teacher)
+    out = place_of(run, seed, folder)
+    train(recipe, out, limit_steps=run.limit_steps, resume=True)
+    return networks_of(out)
 
 
 _LEAST_SECONDS = 2.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -306,6 +307,8 @@ def test_a_network_as_it_begins_is_scored(tmp_path, store):
     found = results[begun]
     assert (found["steps"], found["cpu_seconds_per_step"]) == (0, None)
     assert [(row["width"], row["side"]) for row in found["rows"]] == list(CONFIGS)
+    shutil.rmtree(place_of(first, 0, tmp_path))  # trained again, to the same bits
+    assert perform(begun, 0, folder=tmp_path, data=tmp_path)["rows"] == found["rows"]
     # Calibrated alike, the full network scores as before it was sorted.
     assert found["rows"][0]["test"] == pytest.approx(results[first]["rows"][0]["test"], abs=0.3)
     assert found["rows"][0]["test"] > 15  # chance has 10
