@@ -135,7 +135,7 @@ def _rounded_up(value: float, digits: int) -> float:
 
 
 def _rows(table: QueryTable) -> str:
-    columns, lines = table_cells(table, only_front=False)
+    columns, lines = table_cells(table, table.finished)
     front = {str(row.subnet) for row in table.front()}
     head = "".join(f"<th>{escaped(column)}</th>" for column in columns)
     body = "\n".join(

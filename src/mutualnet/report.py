@@ -101,34 +101,39 @@ def print_table(table: QueryTable, console: Console, only_front: bool = True) ->
         console: Where to.
         only_front: Leave out rows that are dominated in MACs; a line says how many.
     """
-    columns, lines = table_cells(table, only_front)
+    rows = table.front() if only_front else table.finished
+    print_rows(table, rows, console)
+    hidden = len(table.finished) - len(rows)
+    if hidden:
+        verb = "row scores" if hidden == 1 else "rows score"
+        console.print(f"{hidden} more {verb} no better than a cheaper one.")
+    if dropped := len(table.rows) - len(table.finished):
+        verb = "row was" if dropped == 1 else "rows were"
+        others = "others do as well or nearly; --full finishes all"
+        console.print(f"{dropped} more {verb} dropped early: {others}.")
+    chosen = Selection.of(table.meta)
+    if chosen.suffix:
+        console.print(f"Chosen on {chosen}.")
+
+
+def print_rows(table: QueryTable, rows: Sequence[Row], console: Console) -> None:
+    """Print some rows of a table to a terminal, the most costly one first."""
+    columns, lines = table_cells(table, rows)
     shown = Table(header_style="bold")
     for index, column in enumerate(columns):
         shown.add_column(Text(column), justify="right" if index else "left")
     for line in lines:
         shown.add_row(*line)
     console.print(shown)
-    hidden = len(table.finished) - len(lines)
-    if hidden:
-        rows = "row scores" if hidden == 1 else "rows score"
-        console.print(f"{hidden} more {rows} no better than a cheaper one.")
-    if dropped := len(table.rows) - len(table.finished):
-        rows = "row was" if dropped == 1 else "rows were"
-        others = "others do as well or nearly; --full finishes all"
-        console.print(f"{dropped} more {rows} dropped early: {others}.")
-    chosen = Selection.of(table.meta)
-    if chosen.suffix:
-        console.print(f"Chosen on {chosen}.")
 
 
-def table_cells(table: QueryTable, only_front: bool) -> tuple[list[str], list[list[str]]]:
-    """Names of columns and the texts of every row, the most costly row first.
+def table_cells(table: QueryTable, rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Names of columns and the texts of some rows, the most costly row first.
 
     Args:
-        table: What to show.
-        only_front: Leave out rows that are dominated in MACs.
+        table: Whose names of scores and splits are shown.
+        rows: Of it.
     """
-    rows = table.front() if only_front else table.finished
     ordered = sorted(rows, key=lambda row: (row.macs, row.score), reverse=True)
     columns: dict[str, Callable[[Row], str]] = {
         "sub-network": lambda row: str(row.subnet),

@@ -67,7 +67,7 @@ class Row:
     MACs, and scored no worse on the `num_samples` images after which this one was dropped, but for
     the tolerance of the race."""
     found_by: str | None = None
-    """Method of the search that found it; None for rows of the grid."""
+    """Method of the search that found it, or `hand`; None for rows of the grid."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.subnet, Subnet):

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-import torch
-
-from mutualnet.cost import latency_circumstances
-from mutualnet.search.finds import best_finds, check_same_machine, with_finds
+from mutualnet.search.finds import best_finds, with_finds
 from mutualnet.search.scoring import Evaluation
 from mutualnet.space import Subnet
 from mutualnet.table import QueryTable, Row
@@ -21,27 +17,6 @@ def _row(width: float, score: float, macs: int, **more) -> Row:
 
 def _mixed(score: float, macs: int, width: float) -> Row:
     return _row(1.0, score, macs, subnet={"group_widths": {"stem": width}})
-
-
-def test_finds_are_timed_where_the_table_was(net):
-    here = latency_circumstances(torch.device("cpu"))
-    row = _row(0.5, 80, 50)
-    check_same_machine(QueryTable.from_rows([row], {"latency": here}), net)
-    check_same_machine(QueryTable.from_rows([row]), net)
-    other = QueryTable.from_rows([row], {"latency": {**here, "device": "another"}})
-    with pytest.raises(ValueError, match="which had device another, here it is cpu"):
-        check_same_machine(other, net)
-
-
-def test_tails_of_finds_are_kept_beside_those_of_the_table():
-    table = QueryTable.from_rows(
-        [_row(1.0, 90, 100), _row(0.5, 80, 50)], {"latency": {"threads": 1, "p90_ms": {"1x16": 2}}}
-    )
-    find = _mixed(85, 60, 0.5)
-    found = QueryTable.from_rows([find], {"latency": {"p90_ms": {str(find.subnet): 3, "x": 4}}})
-    latency = with_finds(table, found, "greedy", {}).meta["latency"]
-    assert latency["p90_ms"] == {"1x16": 2, str(find.subnet): 3}
-    assert latency["threads"] == 1
 
 
 def test_finds_that_beat_every_row_are_added_and_marked():

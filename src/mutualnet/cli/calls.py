@@ -54,8 +54,13 @@ def _train(words: argparse.Namespace) -> None:
 
 
 def _table(words: argparse.Namespace) -> None:
-    from mutualnet.commands import make_table
+    from mutualnet.commands import add_rows, make_table
 
+    if words.add:
+        if words.full:
+            raise ValueError("either --add, which keeps the table's rows, or --full, not both")
+        add_rows(words.run, words.add, data=words.data, trust=words.trust)
+        return
     make_table(words.run, data=words.data, is_full=words.full, trust=words.trust)
 
 

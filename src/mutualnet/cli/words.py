@@ -197,6 +197,14 @@ def _table(parser: Parser) -> None:
         action="store_true",
         help="finish every sub-network, in fp32, and drop none early",
     )
+    parser.add_argument(
+        "--add",
+        type=str,
+        nargs="+",
+        metavar="SUBNET",
+        help="add sub-networks to the table that is there, as YAML: '{width_mult: 0.4, resolution: "
+        "24}', '{stage_widths: [1, 0.75, 0.5]}'",
+    )
     _trust(parser, "the run")
 
 

@@ -7,6 +7,7 @@ import torch  # noqa: F401 - first, so that whoever lacks the extra `train` is t
 from mutualnet.commands.demo import demo
 from mutualnet.commands.export import export
 from mutualnet.commands.info import info
+from mutualnet.commands.more_rows import add_rows
 from mutualnet.commands.plan import plan
 from mutualnet.commands.predict import predict
 from mutualnet.commands.recipes import list_recipes
@@ -17,6 +18,7 @@ from mutualnet.commands.train import start_training
 
 __all__ = [
     "SearchOptions",
+    "add_rows",
     "demo",
     "export",
     "info",

@@ -11,25 +11,15 @@ from typing import Any, Literal
 import numpy as np
 
 from mutualnet.budget import parse_budget
+from mutualnet.commands.more_rows import formats_of, measure_rows, table_of
 from mutualnet.commands.table import save_frontier
 from mutualnet.console import make_console
 from mutualnet.cpu import flush_denormals, tune_allocator
-from mutualnet.distributed import training_device
-from mutualnet.precision import ComputeFormat
-from mutualnet.prediction import table_format
-from mutualnet.progress import WorkProgress
 from mutualnet.report import print_table
 from mutualnet.run_directory import load_run, save_table
-from mutualnet.search import (
-    Evaluation,
-    best_finds,
-    check_same_machine,
-    search_subnets,
-    with_finds,
-)
+from mutualnet.search import Evaluation, best_finds, search_subnets, with_finds
 from mutualnet.table import QueryTable
-from mutualnet.tabulation import build_table
-from mutualnet.training import TableFormats, load_run_data, plain_task
+from mutualnet.training import load_run_data, plain_task
 
 STATE = "search.json"
 """What a search has tried, in the run's directory: an interrupted one goes on from there."""
@@ -85,15 +75,10 @@ def search(
     flush_denormals()
     tune_allocator()
     run, console = load_run(path, trust=trust), make_console()
-    if run.table is None:
-        raise ValueError(f"{path} has no table to add to yet. Make it: mutualnet table {path}")
-    table, supernet = run.table, run.supernet
+    table, supernet = table_of(run), run.supernet
     run_data = load_run_data(run, data)
     macs = _budgets(options, table)
-    running = table_format(table)
-    made_in = ComputeFormat.parse(table.meta.get("scoring_format", str(running)))
-    supernet.to(training_device())
-    check_same_machine(table, supernet)
+    made_in = formats_of(table).scoring
     made_in.arrange(supernet.model)
     num_images = min(options.num_images, len(run_data.splits.select))
     state = _State(path / STATE, _settings(options, run.supernet.weights_hash(), str(made_in)))
@@ -129,12 +114,7 @@ def search(
         f"{num_images} images of {table.select_split}"
     )
     chosen = best_finds(supernet, result.evaluations, table, options.most_finds)
-    found: QueryTable | None = None
-    if chosen:
-        with WorkProgress(console.print, console) as work:
-            formats = TableFormats(made_in, running)
-            inputs = run_data.table_inputs(formats, work, subnets=chosen)
-            found = build_table(supernet, inputs)
+    found = measure_rows(run, run_data, chosen, console) if chosen else None
     new = with_finds(table, found, options.method, about | {"finished": len(chosen)})
     save_table(run, new)
     save_frontier(run, new)

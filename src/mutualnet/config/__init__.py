@@ -13,6 +13,7 @@ from mutualnet.config.measurement import TableConfig, WatchConfig
 from mutualnet.config.method import MethodConfig
 from mutualnet.config.model import ModelConfig
 from mutualnet.config.optimizer import OptimizerConfig
+from mutualnet.config.plain_yaml import read_yaml
 from mutualnet.config.recipe import ComputeConfig, Recipe
 from mutualnet.config.serialization import override, read_recipe, recipe_values, write_recipe
 from mutualnet.config.teaching import PeerConfig, TeachingConfig
@@ -40,6 +41,7 @@ __all__ = [
     "WatchConfig",
     "override",
     "read_recipe",
+    "read_yaml",
     "recipe_values",
     "with_epochs",
     "with_lr",

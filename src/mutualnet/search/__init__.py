@@ -7,7 +7,7 @@ which, `finds` brings the best of them into a table. Start at `search`.
 from __future__ import annotations
 
 from mutualnet.search.choices import Choices
-from mutualnet.search.finds import best_finds, check_same_machine, with_finds
+from mutualnet.search.finds import best_finds, with_finds
 from mutualnet.search.scoring import Evaluation
 from mutualnet.search.search import METHODS, SearchResult, search_subnets
 
@@ -17,7 +17,6 @@ __all__ = [
     "Evaluation",
     "SearchResult",
     "best_finds",
-    "check_same_machine",
     "search_subnets",
     "with_finds",
 ]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mutualnet.cost import latency_circumstances
 from mutualnet.search.scoring import Evaluation
 from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable
+from mutualnet.tabulation import with_rows
 
 
 def best_finds(
@@ -35,28 +34,6 @@ def best_finds(
     return [new[round(n * (len(new) - 1) / max(1, most - 1))] for n in range(most)]
 
 
-def check_same_machine(table: QueryTable, supernet: Supernet) -> None:
-    """Refuse to time finds elsewhere than a table's rows were.
-
-    Args:
-        table: Whose latencies are one column with those of the finds.
-        supernet: Where the finds will be timed.
-
-    Raises:
-        ValueError: If device or threads differ.
-    """
-    there = table.meta.get("latency")
-    if not there:
-        return
-    here = latency_circumstances(next(supernet.parameters()).device)
-    for name, value in here.items():
-        if there.get(name, value) != value:
-            raise ValueError(
-                f"finds must be timed where the table was, which had {name} {there[name]}, here it "
-                f"is {value}. Make the table here first: mutualnet table RUN"
-            )
-
-
 def with_finds(
     table: QueryTable, found: QueryTable | None, method: str, about: Mapping[str, Any]
 ) -> QueryTable:
@@ -69,22 +46,9 @@ def with_finds(
         about: More about the search, for the table's `meta["searches"]`.
     """
     rows = [
-        replace(row, found_by=method)
+        row
         for row in (found.front() if found is not None else ())
         if not any(r.macs <= row.macs and r.score >= row.score for r in table.finished)
     ]
-    gone = {row.subnet for row in rows}  # dropped rows of a race, finished now
-    kept: Sequence[Any] = [row for row in table.rows if row.subnet not in gone]
-    meta = dict(table.meta)
-    if found is not None and "latency" in meta and "latency" in found.meta:
-        timed = {str(row.subnet) for row in rows}
-        tails = {
-            name: {
-                **meta["latency"].get(name, {}),
-                **{k: v for k, v in found.meta["latency"].get(name, {}).items() if k in timed},
-            }
-            for name in ("p90_ms", "p99_ms")
-        }
-        meta["latency"] = {**meta["latency"], **tails}
     searches = [*table.meta.get("searches", []), {"method": method, "added": len(rows), **about}]
-    return QueryTable.from_rows([*kept, *rows], {**meta, "searches": searches})
+    return with_rows(table, rows, method, found, searches=searches)
