@@ -6,6 +6,7 @@ all-reduce averages them when the step has all of them.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
 _T = TypeVar("_T")
+_groups = itertools.count()
+"""Numbers of the groups that processes have formed, which do so together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +88,16 @@ def process_group() -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     os.environ["MASTER_ADDR"] = environment.main_address
     os.environ["MASTER_PORT"] = str(environment.main_port)
+    from torch.distributed.rendezvous import rendezvous  # absent where torch lacks `distributed`
+
+    rank, size = environment.global_rank(), environment.world_size()
+    store, *_ = next(rendezvous("env://", rank, size))
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
-        rank=environment.global_rank(),
-        world_size=environment.world_size(),
+        # What an earlier group of these processes left in the store is not for this one.
+        store=dist.PrefixStore(f"group {next(_groups)}", store),
+        rank=rank,
+        world_size=size,
     )
     try:
         yield current_ranks()

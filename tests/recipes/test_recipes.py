@@ -6,12 +6,15 @@ import json
 import sys
 
 import pytest
+from torch.utils._pytree import tree_leaves
 
 from mutualnet import commands
 from mutualnet.config import RecipeChanges
 from mutualnet.config.serialization import read_recipe, write_recipe
 from mutualnet.recipes import RECIPES, load_recipe
 from mutualnet.run_directory import networks_of, read_record
+from mutualnet.supernet.channel_plan import ChannelPlan
+from mutualnet.supernet.tracing import trace_channels
 from tests.fixtures import WRITERS, write_image
 from tests.videos import write_class_video
 
@@ -60,7 +63,25 @@ def no_checkpoints(monkeypatch):
     monkeypatch.setattr(training, "write_checkpoint", lambda *_: None)
 
 
-@pytest.mark.usefixtures("no_checkpoints")
+_PLANS: dict[str, ChannelPlan] = {}
+
+
+@pytest.fixture
+def traced_once(monkeypatch):
+    """Each command traces its network. The same one gives the same plan, so it is traced once."""
+
+    def trace(model, example, rules=None):
+        shapes = [tuple(tensor.shape) for tensor in tree_leaves(example)]
+        sizes = [(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()]
+        key = repr((model, sizes, shapes, rules))
+        if key not in _PLANS:
+            _PLANS[key] = trace_channels(model, example, rules)
+        return _PLANS[key]
+
+    monkeypatch.setattr(sys.modules["mutualnet.supernet.supernet"], "trace_channels", trace)
+
+
+@pytest.mark.usefixtures("no_checkpoints", "traced_once")
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_every_recipe_trains_is_tabulated_and_predicts(name, folders, tmp_path, capsys):
     recipe = load_recipe(name)

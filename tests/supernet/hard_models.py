@@ -83,8 +83,8 @@ class Recurrent(nn.Module):
         self.gru = nn.GRU(32, 32, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        y, _ = self.gru(x.flatten(2).transpose(1, 2))
-        return y.transpose(1, 2).reshape(x.shape)
+        y, _ = self.gru(x.mean(2).transpose(1, 2))  # over the columns
+        return y.transpose(1, 2)[:, :, None].expand_as(x)
 
 
 class InputResidual(nn.Module):

@@ -66,11 +66,11 @@ class ChannelIds:
     def find(self, ids: np.ndarray) -> np.ndarray:
         """The one number by which all identities of the same channel are known."""
         roots = self._parent[ids]
-        while True:
-            above = self._parent[roots]
-            if np.array_equal(above, roots):
-                break
-            roots = above
+        above = self._parent[roots]
+        if np.array_equal(above, roots):
+            return roots
+        while not np.array_equal(above, roots):
+            roots, above = above, self._parent[above]
         self._parent[ids] = roots
         return roots
 

@@ -62,13 +62,16 @@ def _signatures(ids: ChannelIds, captures: Sequence[Capture]) -> np.ndarray:
     signature = np.zeros(len(ids), dtype=np.uint64)
     known: set[bytes] = set()
     for array in _arrays(captures):
-        units = np.unique(ids.units(array))
+        units = ids.units(array)
+        seen = units.tobytes()
+        if seen in known:  # much the most of them, and cheaper to tell than what is unique
+            continue
+        units = np.unique(units)
         units = units[units >= 0]
         content = units.tobytes()
-        if len(units) == 0 or content in known:
-            continue
-        known.add(content)
-        signature[units] += random.integers(1, 2**63, dtype=np.uint64)
+        if len(units) and content not in known:
+            signature[units] += random.integers(1, 2**63, dtype=np.uint64)
+        known |= {seen, content}
     return signature
 
 
