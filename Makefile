@@ -12,9 +12,10 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/mutualnet demo
 
-# Small networks gain nothing from a second thread: each worker has one.
+# Small networks gain nothing from a second thread: each worker has one. Tests start many
+# interpreters, which take twice as long where bytecode is not kept.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
 # One network of every family, a process each: about half an hour.
 test-zoo: $(READY)
