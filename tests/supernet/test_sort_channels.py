@@ -15,6 +15,7 @@ from mutualnet.models.cifar import wrn16_4
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.supernet.bn_bank import tracked_norms
+from mutualnet.supernet.sort_channels import sort_channels
 
 NETWORKS = {
     "wrn16_4": (lambda: wrn16_4(10), 32),
@@ -55,6 +56,20 @@ def test_full_width_computes_the_same_and_the_weights_move(name):
     moved = [n for n, t in model.state_dict().items() if not torch.equal(t, before[n])]
     assert len(moved) > 0.3 * len(before)  # zeros and ones look alike wherever they are
     assert net.plan.groups
+
+
+def test_layers_forget_what_they_have_computed_from_their_weights():
+    model = _trained(lambda: timm.create_model("tiny_vit_5m_224", num_classes=10))
+    for name, parameter in model.named_parameters():
+        if name.endswith("attention_biases"):  # gathered in eval mode once, for all that follow
+            nn.init.normal_(parameter)
+    net = Supernet(model, ElasticSpace(resolutions=(224,))).eval()
+    x = torch.randn(1, 3, 224, 224, dtype=torch.float64)
+    with torch.no_grad():
+        expected = model(x)
+        sort_channels(model, net.plan, "l1")
+        assert not model.training
+        torch.testing.assert_close(model(x), expected, rtol=1e-7, atol=1e-9)
 
 
 def test_the_channels_with_the_largest_weights_come_first():

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mutualnet.module_state import mode_of
 from mutualnet.supernet.channel_plan import Axis, ChannelPlan
 
 CRITERIA = ("l1", "l2", "taylor")
@@ -54,6 +55,9 @@ def sort_channels(model: nn.Module, plan: ChannelPlan, criterion: str) -> None:
                 tensor.copy_(tensor.index_select(dim, chosen))
                 if tensor.grad is not None:
                     tensor.grad.copy_(tensor.grad.index_select(dim, chosen))
+    # Layers that keep what they compute from their weights in eval mode forget it on the way.
+    with mode_of(model, True):
+        pass
 
 
 def _importances(model: nn.Module, plan: ChannelPlan, criterion: str) -> list[np.ndarray]:
