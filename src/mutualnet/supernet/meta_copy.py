@@ -21,7 +21,7 @@ def meta_copy(model: nn.Module, example: Any) -> tuple[nn.Module, Any]:
 
     Returns:
         The copy in eval mode, all its parameters trainable, and an input of those shapes for it,
-        in the number format of its weights.
+        in the number format of its weights: of two samples at most where there are values.
 
     Raises:
         ValueError: If the model does not run on those shapes anywhere.
@@ -33,6 +33,8 @@ def meta_copy(model: nn.Module, example: Any) -> tuple[nn.Module, Any]:
     for device in (torch.device("meta"), None):
         try:
             duplicate = _copy(model, device).eval()
+            if device is None:
+                example = tree_map(_first_two, example)
             inputs = _zeros_like(example, dtype, device or home)
             with torch.no_grad():
                 duplicate(inputs)
@@ -46,6 +48,11 @@ def meta_copy(model: nn.Module, example: Any) -> tuple[nn.Module, Any]:
         f"{type(error).__name__}: {first_line(error)}. Take another resolution, or "
         "pass example_input= of the right shape."
     )
+
+
+def _first_two(value: Any) -> Any:
+    """With values it takes its time, and BN in train mode needs two."""
+    return value[:2] if isinstance(value, Tensor) else value
 
 
 def _zeros_like(example: Any, dtype: torch.dtype, device: torch.device) -> Any:

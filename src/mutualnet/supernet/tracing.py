@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch import nn
 
 from mutualnet.messages import first_line
 from mutualnet.module_state import mode_of
@@ -62,8 +61,6 @@ def trace_channels(
         ValueError: If the model does not run on the example, or a rule matches no layer.
     """
     copy_, inputs = meta_copy(model, resized_batch(example, BATCH))
-    if first_tensor(inputs).device.type != "meta":
-        inputs = tree_map(_first_two, inputs)  # BN in train mode needs two
     tracer = _Tracer(copy_, inputs, rules_for(model, rules))
     plan = tracer.trace()
     passes = [watch_calls(copy_, inputs, training=training) for training in tracer.modes]
@@ -71,10 +68,6 @@ def trace_channels(
     plan = replace(plan, depth=depth, stages=find_stages(copy_, plan, depth, passes[0]))
     _check_overrides(rules, plan, model)
     return plan
-
-
-def _first_two(value: Any) -> Any:
-    return value[:2] if isinstance(value, Tensor) else value
 
 
 class _Tracer:
