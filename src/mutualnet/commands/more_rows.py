@@ -47,8 +47,9 @@ def add_rows(
     table = table_of(run)
     asked = run.supernet.distinct(read_subnet(text, run.supernet) for text in texts)
     known = {run.supernet.key(row.subnet): row.subnet for row in table.finished}
-    for key in asked.keys() & known.keys():
-        console.print(f"{known[key]} is in the table already")
+    for key in asked:
+        if key in known:
+            console.print(f"{known[key]} is in the table already")
     new = [subnet for key, subnet in asked.items() if key not in known]
     if not new:
         return table
