@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -189,3 +191,11 @@ def test_what_a_pass_leaves_in_a_buffer_counts_in_that_pass_alone():
 def test_in_place_operations_have_the_rule_of_the_others():
     assert rule_of(torch.ops.aten.add_.Tensor) is rule_of(torch.ops.aten.add.Tensor)
     assert rule_of(torch.ops.aten._linalg_eigh.default) is None
+
+
+@pytest.mark.parametrize("name", ["hardtanh", "elu", "selu", "hardsigmoid", "leaky_relu", "silu"])
+def test_activations_in_place_have_a_rule_where_pytorch_does_not_tag_them(name):
+    untagged = SimpleNamespace(
+        _schema=SimpleNamespace(name=f"aten::{name}_"), _overloadname="default", tags=[]
+    )
+    assert rule_of(untagged) is rule_of(getattr(torch.ops.aten, name).default) is not None

@@ -41,6 +41,7 @@ for _name in (
     "isnan", "isinf", "_softmax", "_log_softmax", "softmax",
     "log_softmax", "_safe_softmax", "hardswish", "erf", "silu", "mish", "gelu", "fill", "zero",
     "uniform", "normal", "exponential", "threshold", "logit", "copysign", "softplus", "celu",
+    "leaky_relu",
 ):  # fmt: skip
     RULES[f"aten::{_name}"] = pointwise_rule
 

@@ -40,8 +40,18 @@ def rule_of(func: Any) -> Rule | None:
     """The rule of an operation; None if there is none."""
     name = func._schema.name
     known = RULES.get(name)
+    is_pointwise = torch.Tag.pointwise in func.tags
     if known is None and name.endswith("_") and not name.endswith("__"):
         known = RULES.get(name[:-1])
-    if known is None and torch.Tag.pointwise in func.tags:
+        is_pointwise = is_pointwise or _is_tagged(name[:-1], func._overloadname)
+    if known is None and is_pointwise:
         return op_pointwise.pointwise_rule
     return known
+
+
+def _is_tagged(name: str, overload: str) -> bool:
+    """Whether PyTorch calls an operation pointwise; of those in place older ones do not say it."""
+    space, _, short = name.partition("::")
+    operation = getattr(getattr(torch.ops, space), short, None)
+    found = getattr(operation, overload, None)
+    return found is not None and torch.Tag.pointwise in found.tags
