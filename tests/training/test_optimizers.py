@@ -167,7 +167,7 @@ def test_every_one_goes_on_forgets_and_leaves_frozen_layers(name):
     check_optimizer(config, CPU)
     model = _small()
     optimizer = _made(config, model)
-    fresh, frozen = optimizer.state_dict(), model[0].weight.detach().clone()
+    fresh, frozen = copy.deepcopy(optimizer.state_dict()), model[0].weight.detach().clone()
     _move(model, optimizer, range(7))
     moved = _weights(model)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,7 +75,7 @@ class TrainingModule(L.LightningModule):
             )
             for joined in self._indices
         ]
-        self._unmoved = [optimizer.state_dict() for optimizer in self.torch_optimizers]
+        self._unmoved = [copy.deepcopy(o.state_dict()) for o in self.torch_optimizers]
         """The optimizers' states before the first step."""
         self.averages = [self._average(index) for index in indices]
 

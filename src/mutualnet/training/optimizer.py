@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import inspect
 from collections.abc import Collection, Mapping
@@ -218,7 +219,8 @@ def forget_momentum(
 
     Args:
         optimizer: Of one network or of several. Its learning rates stay.
-        fresh: Its `state_dict()` before the first step: some optimizers count steps in groups.
+        fresh: A deep copy of its `state_dict()` before the first step: some optimizers count steps
+            in groups.
         network: Whose groups; they have its number under `network`.
     """
     state = optimizer.state_dict()
@@ -228,4 +230,6 @@ def forget_momentum(
             groups[index] = {**fresh["param_groups"][index], "lr": group["lr"]}
             for parameter in group["params"]:
                 state["state"].pop(parameter, None)
+                if parameter in fresh["state"]:  # some remember something from the start
+                    state["state"][parameter] = copy.deepcopy(fresh["state"][parameter])
     optimizer.load_state_dict(state)
