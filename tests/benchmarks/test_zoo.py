@@ -43,7 +43,14 @@ def test_what_misses_the_target_is_said():
     assert zoo.missed(good) == ""
     assert zoo.missed({**good, "problems": ["wrong"]}) == "wrong"
     assert zoo.missed({**good, "conv_ratio": 0.5}) == f"0.50 of its convolutions; {zoo.ROUNDING}"
-    assert zoo.missed({"failed": "no answer"}) == "no answer"
+    assert zoo.missed({"failed": "no answer"}) == zoo.wrong({"failed": "no answer"}) == "no answer"
+    assert zoo.missed({"refused": "nothing is elastic"}) == "nothing is elastic"
+
+
+def test_what_is_inelastic_for_a_reason_is_not_wrong():
+    good = {"problems": [], "conv_share": 0.9, "conv_ratio": 0.5, "inelastic": []}
+    assert zoo.wrong(good) == zoo.wrong({"refused": "nothing is elastic"}) == ""
+    assert zoo.wrong({**good, "problems": ["one", "two"]}) == "one; two"
 
 
 def test_the_stored_page_is_current():
