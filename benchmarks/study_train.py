@@ -40,7 +40,7 @@ def perform(run: StudyRun, seed: int, *, folder: Path, data: Path) -> dict[str, 
     Returns:
         Plain values: rows of scores, last losses, times, the commit.
     """
-    for earlier in (run.init, run.teacher):
+    for earlier in (run.init, run.teacher):  # here, so that their time is not this run's
         if earlier is not None:
             _train(earlier, seed, folder=folder, data=data)
     began = time.process_time()

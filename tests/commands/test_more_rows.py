@@ -15,7 +15,7 @@ from tests.typed import complaint
 
 @pytest.fixture
 def run(run_folder, tmp_path):
-    """A run with a full table of 12 rows or fewer, to write into."""
+    """A run with a full table, to write into."""
     return shutil.copytree(run_folder, tmp_path / "run")
 
 

@@ -31,6 +31,14 @@ def test_finds_that_beat_every_row_are_added_and_marked():
     assert new.to_csv().count("greedy") == 1
 
 
+def test_a_find_that_the_table_had_dropped_is_marked_too():
+    dropped = _row(0.75, 70, 60, dropped_for=Subnet(width_mult=0.5, resolution=16))
+    table = QueryTable.from_rows([_row(1.0, 90, 100), dropped, _row(0.5, 80, 50)])
+    new = with_finds(table, QueryTable.from_rows([_row(0.75, 85, 60)]), "greedy", {})
+    assert [(r.macs, r.found_by) for r in new.rows if r.found_by] == [(60, "greedy")]
+    assert len(new.rows) == 3
+
+
 def test_only_new_networks_of_the_front_are_worth_a_full_score(net):
     def tried(score: float, macs: int, **subnet) -> Evaluation:
         return Evaluation(subnet=Subnet(resolution=16, **subnet), macs=macs, score=score)

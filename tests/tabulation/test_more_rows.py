@@ -37,22 +37,21 @@ def test_tails_of_rows_are_kept_beside_those_of_the_table():
     )
     find = _row(0.75, 85, 60)
     found = QueryTable.from_rows([find], {"latency": {"p90_ms": {str(find.subnet): 3, "x": 4}}})
-    latency = with_rows(table, found.rows, "hand", found).meta["latency"]
+    latency = with_rows(table, found.rows, found).meta["latency"]
     assert latency["p90_ms"] == {"1x16": 2, str(find.subnet): 3}
     assert latency["threads"] == 1
 
 
-def test_rows_are_marked_and_take_the_place_of_those_of_the_same_name():
+def test_rows_take_the_place_of_those_of_the_same_name():
     dropped = _row(0.75, 70, 60, dropped_for=Subnet(width_mult=0.5, resolution=16))
     table = QueryTable.from_rows([_row(1.0, 90, 100), dropped, _row(0.5, 80, 50)], {"a": 1})
-    new = with_rows(table, [_row(0.75, 79, 60), _row(0.6, 1, 55)], "hand", None, a=2)
+    rows = [_row(0.75, 79, 60), _row(0.6, 1, 55, found_by="hand")]
+    new = with_rows(table, rows, None, a=2)
     found = {row.macs: (row.score, row.found_by, row.is_finished) for row in new.rows}
     assert found == {
         100: (90, None, True),
-        60: (79, None, True),  # of the grid
+        60: (79, None, True),
         50: (80, None, True),
         55: (1, "hand", True),
     }
     assert new.meta["a"] == 2
-    again = with_rows(new, [_row(0.6, 2, 55)], "hand", None)
-    assert [row.found_by for row in again.rows if row.macs == 55] == ["hand"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -54,7 +55,9 @@ def add_rows(
     if not new:
         return table
     found = measure_rows(run, load_run_data(run, data), new, console)
-    table = with_rows(table, found.rows, "hand", found)
+    grid = {row.subnet for row in table.rows if row.found_by is None}  # dropped ones are finished
+    rows = [r if r.subnet in grid else replace(r, found_by="hand") for r in found.rows]
+    table = with_rows(table, rows, found)
     save_table(run, table)
     save_frontier(run, table)
     print_table(table, console)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from mutualnet.search.scoring import Evaluation
@@ -46,9 +47,9 @@ def with_finds(
         about: More about the search, for the table's `meta["searches"]`.
     """
     rows = [
-        row
+        replace(row, found_by=method)
         for row in (found.front() if found is not None else ())
         if not any(r.macs <= row.macs and r.score >= row.score for r in table.finished)
     ]
     searches = [*table.meta.get("searches", []), {"method": method, "added": len(rows), **about}]
-    return with_rows(table, rows, method, found, searches=searches)
+    return with_rows(table, rows, found, searches=searches)

@@ -64,7 +64,7 @@ def _signatures(ids: ChannelIds, captures: Sequence[Capture]) -> np.ndarray:
     for array in _arrays(captures):
         units = ids.units(array)
         seen = units.tobytes()
-        if seen in known:  # much the most of them, and cheaper to tell than what is unique
+        if seen in known:  # most arrays repeat, and `unique` is slow
             continue
         units = np.unique(units)
         units = units[units >= 0]

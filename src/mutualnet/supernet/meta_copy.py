@@ -51,7 +51,7 @@ def meta_copy(model: nn.Module, example: Any) -> tuple[nn.Module, Any]:
 
 
 def _first_two(value: Any) -> Any:
-    """With values it takes its time, and BN in train mode needs two."""
+    """A pass with values is slow, so it has few samples; BN in train mode needs two."""
     return value[:2] if isinstance(value, Tensor) else value
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from mutualnet.cost import latency_circumstances
@@ -36,7 +35,6 @@ def check_same_machine(table: QueryTable, supernet: Supernet) -> None:
 def with_rows(
     table: QueryTable,
     rows: Sequence[Row],
-    found_by: str,
     measured: QueryTable | None,
     **meta: Any,
 ) -> QueryTable:
@@ -45,16 +43,11 @@ def with_rows(
     Args:
         table: Kept as it is.
         rows: What is added.
-        found_by: Said of each row that the table did not have.
         measured: Where the rows are from, with the tails of their latencies; None if there are no
             rows.
         meta: Replaces values of the table's `meta`.
     """
-    known = {row.subnet for row in table.rows if row.found_by is None}
-    added = {row.subnet: row for row in rows}
-    marked = [
-        row if row.subnet in known else replace(row, found_by=found_by) for row in added.values()
-    ]
+    added = {row.subnet for row in rows}
     kept = [row for row in table.rows if row.subnet not in added]
     values = {**table.meta, **meta}
     if measured is not None and "latency" in values and "latency" in measured.meta:
@@ -68,4 +61,4 @@ def with_rows(
             for name in ("p90_ms", "p99_ms")
         }
         values["latency"] = {**values["latency"], **tails}
-    return QueryTable.from_rows([*kept, *marked], values)
+    return QueryTable.from_rows([*kept, *rows], values)
