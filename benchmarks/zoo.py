@@ -328,11 +328,12 @@ def hide(net: Supernet, subnet: Subnet, *, made: bool) -> nn.Module:
     kept = net.plan.indices(net.counts(subnet))
     for name, module in hidden.named_modules():
         dim = 0 if getattr(module, "transposed", False) else 1
-        if not isinstance(module, (_ConvNd, nn.Linear)):
+        if not isinstance(module, (_ConvNd, nn.Linear, nn.RNNBase)):
             continue
-        index = kept.get(f"{name}.weight", {}).get(dim)
-        if index is not None:
-            mask_along(module.weight, dim, index)
+        for full, weight in module.named_parameters(name, recurse=False):
+            index = kept.get(full, {}).get(dim) if weight.dim() > 1 else None
+            if index is not None:
+                mask_along(weight, dim, index)
     for name, parameter in hidden.named_parameters() if made else ():
         for dim, index in kept.get(name, {}).items():
             mask_along(parameter, dim, index)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
@@ -78,13 +80,35 @@ class FixedReshape(nn.Module):
 
 
 class Recurrent(nn.Module):
-    def __init__(self) -> None:
+    """Columns of pixels read one after the other; what is left in the end is added to each."""
+
+    def __init__(self, kind: type[nn.RNNBase], hidden: int, out: int, **options: Any) -> None:
         super().__init__()
-        self.gru = nn.GRU(32, 32, batch_first=True)
+        self.read = kind(32, hidden, **options)
+        self.back = nn.Conv2d(out, 32, 1)
+        self.last = nn.Linear(options.get("proj_size") or hidden, 32)
 
     def forward(self, x: Tensor) -> Tensor:
-        y, _ = self.gru(x.mean(2).transpose(1, 2))  # over the columns
-        return y.transpose(1, 2)[:, :, None].expand_as(x)
+        columns = x.mean(2)
+        order = (0, 2, 1) if self.read.batch_first else (2, 0, 1)
+        y, last = self.read(columns.permute(order))
+        state = last[0][-1] if isinstance(last, tuple) else last[-1]
+        y = y.permute((0, 2, 1) if self.read.batch_first else (1, 2, 0))[:, :, None]
+        return x + self.back(y) + self.last(state)[:, :, None, None]
+
+
+class LearnedState(nn.Module):
+    """A recurrent layer that starts from a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = nn.GRU(32, 24)
+        self.first = nn.Parameter(torch.randn(1, 1, 24))
+        self.back = nn.Conv2d(24, 32, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, _ = self.read(x.mean(2).permute(2, 0, 1), self.first.expand(1, len(x), -1).contiguous())
+        return x + self.back(y.permute(1, 2, 0)[:, :, None])
 
 
 class InputResidual(nn.Module):
@@ -155,7 +179,11 @@ class Counted(nn.Module):
 
 FROZEN = {
     "a fixed reshape": (lambda: Toy(FixedReshape()), "middle.a", "view fails"),
-    "a recurrent layer": (lambda: Toy(Recurrent()), "stem.0", "fails"),
+    "an LSTM with a projection": (
+        lambda: Toy(Recurrent(nn.LSTM, 24, 16, batch_first=True, proj_size=16)),
+        "middle.read",
+        "meet a tensor without channels",
+    ),
     "a residual with the input": (InputResidual, "first", "meet a tensor without channels"),
     "an index": (lambda: Toy(Sampled()), "middle.conv", "chosen by an index"),
     "a number in the code": (lambda: Toy(Counted()), "middle.conv", "tensor without channels"),
@@ -287,6 +315,18 @@ ELASTIC = {
             nn.Sequential(parametrizations.weight_norm(nn.Conv2d(32, 32, 1)), nn.Conv2d(32, 32, 1))
         ),
         "middle.0",
+        1,
+    ),
+    "an LSTM": (
+        lambda: Toy(Recurrent(nn.LSTM, 16, 32, num_layers=2, bidirectional=True)),
+        "middle.read",
+        1,
+    ),
+    "a GRU": (lambda: Toy(Recurrent(nn.GRU, 32, 32, batch_first=True)), "middle.read", 1),
+    "a GRU with a learned state": (lambda: Toy(LearnedState()), "middle.read", 1),
+    "a plain recurrent layer": (
+        lambda: Toy(Recurrent(nn.RNN, 24, 24, bias=False, nonlinearity="relu")),
+        "middle.read",
         1,
     ),
     "two groups": (lambda: Toy(_grouped(2)), "middle.0", 2),

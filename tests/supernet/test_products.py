@@ -51,3 +51,38 @@ def test_the_count_is_that_of_the_narrow_network_itself(name):
             narrow(torch.zeros(1, *shape))
         assert 2 * cost.macs(subnet) == counter.get_total_flops()
         assert cost.params(subnet) == sum(p.numel() for p in narrow.parameters())
+
+
+RECURRENT = {
+    "lstm": (nn.LSTM, 4, 2, True),
+    "gru": (nn.GRU, 3, 1, False),
+    "plain": (nn.RNN, 1, 1, True),
+}
+
+
+@pytest.mark.parametrize("name", sorted(RECURRENT))
+def test_a_recurrent_layer_counts_each_gate_at_each_step(name):
+    kind, gates, num_layers, is_bidirectional = RECURRENT[name]
+    directions = 2 if is_bidirectional else 1
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 32, 1, bias=False)
+            self.read = kind(32, 24, num_layers, bidirectional=is_bidirectional, batch_first=True)
+            self.head = nn.Linear(24 * directions, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.read(self.stem(x).mean(2).transpose(1, 2))[0].mean(1))
+
+    cost = CostModel(Supernet(Net(), ElasticSpace(resolutions=(16,))))
+
+    def expected(channels: int, hidden: int) -> int:
+        steps, total = 16, 16 * 16 * 3 * channels + directions * hidden * 4
+        for layer in range(num_layers):
+            entering = channels if layer == 0 else directions * hidden
+            total += directions * steps * gates * hidden * (entering + hidden)
+        return total
+
+    assert cost.macs(Subnet(width_mult=1.0, resolution=16)) == expected(32, 24)
+    assert cost.macs(Subnet(width_mult=0.5, resolution=16)) == expected(16, 16)  # 12 rounds to 16

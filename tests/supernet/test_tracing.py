@@ -72,6 +72,7 @@ def test_the_plan_equals_torch_prunings_own_narrowing(name):
             assert torch.equal(kept, expected[tensor_name]), tensor_name
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.parametrize("what", sorted(FROZEN))
 def test_what_cannot_be_narrower_is_frozen_and_named(what):
     make, layer, reason = FROZEN[what]

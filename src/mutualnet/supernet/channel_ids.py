@@ -15,7 +15,7 @@ Labels = tuple[np.ndarray, ...]
 """Identities of a tensor's channels: one array for each independent set of dimensions. A
 convolution's (O, I, kh, kw) weight has four at first, of shapes (O, 1, 1, 1), (1, I, 1, 1), ..."""
 
-LARGEST = 20_000_000
+LARGEST = 2_000_000
 """No array of identities grows larger than this; a network would have to be odd to need it."""
 
 

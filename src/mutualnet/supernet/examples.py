@@ -42,6 +42,11 @@ def first_tensor(inputs: Any) -> Tensor:
     raise TypeError(f"an input must hold a tensor, got {type(inputs).__name__}")
 
 
+def has_values(inputs: Any) -> bool:
+    """Whether a pass computes something: what runs on the meta device has shapes alone."""
+    return first_tensor(inputs).device.type != "meta"
+
+
 class ImagesLike:
     """Makes zeros like an example, at the resolution and with the frames of each sub-network.
 

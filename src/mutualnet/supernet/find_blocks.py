@@ -21,7 +21,7 @@ from mutualnet.supernet.capture import Capture
 from mutualnet.supernet.channel_ids import same_channels
 from mutualnet.supernet.channel_plan import ChannelPlan
 from mutualnet.supernet.depth_plan import BlockStage, DepthPlan, LastingBlock, is_inside
-from mutualnet.supernet.examples import first_tensor
+from mutualnet.supernet.examples import has_values
 from mutualnet.supernet.module_calls import ModuleCall
 from mutualnet.supernet.narrow import narrow_module, take
 
@@ -223,7 +223,7 @@ class _Trial:
     def _shapes(self, model: nn.Module, training: bool) -> list[tuple[int, ...]]:
         with mode_of(model, training), torch.no_grad():
             found = tree_leaves(model(self._inputs))
-        if first_tensor(self._inputs).device.type != "meta":
+        if has_values(self._inputs):
             return []  # sizes may depend on values, such as how many boxes are found
         return [tuple(value.shape) for value in found if isinstance(value, Tensor)]
 

@@ -21,7 +21,7 @@ from mutualnet.supernet.channel_plan import (
     SizeAttribute,
 )
 from mutualnet.supernet.channel_rules import PLAIN, ChannelRule
-from mutualnet.supernet.layers import is_producer, made_dim
+from mutualnet.supernet.layers import making_weights
 from mutualnet.supernet.sizes import SizeVector, attribute_vectors
 
 
@@ -148,14 +148,11 @@ def build_plan(
 def _layers(model: nn.Module, labels: Mapping[int, Labels]) -> list[_Layer]:
     found = []
     for name, module in model.named_modules():
-        if not is_producer(module):
-            continue
-        dim = made_dim(module)
-        for weight in module.parameters():  # one level down if it is parametrized
+        for weight, dim in making_weights(module):
             made = next(
                 (a.reshape(-1) for a in labels.get(id(weight), ()) if axes_of(a) == (dim,)), None
             )
-            if weight.dim() > 1 and made is not None:
+            if made is not None:
                 found.append(_Layer(name, made))
                 break
     return found

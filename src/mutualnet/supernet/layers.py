@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
@@ -16,12 +16,26 @@ Vector = np.ndarray
 
 def is_producer(module: nn.Module) -> bool:
     """Whether a layer makes new channels."""
-    return isinstance(module, (_ConvNd, nn.Linear))
+    return isinstance(module, (_ConvNd, nn.Linear, nn.RNNBase))
 
 
 def made_dim(module: nn.Module) -> int:
     """The dimension of a layer's weight along which its new channels lie."""
     return 1 if isinstance(module, _ConvNd) and module.transposed else 0
+
+
+def making_weights(module: nn.Module) -> list[tuple[Tensor, int]]:
+    """Weights of a layer and the dimension along which its new channels lie, the likeliest first.
+
+    Empty for modules that make none.
+    """
+    if isinstance(module, nn.RNNBase):
+        # The rows of its gates are the hidden channels several times.
+        return [(w, 1) for name, w in module.named_parameters() if name == "weight_hh_l0"]
+    if not is_producer(module):
+        return []
+    # One level down if it is parametrized.
+    return [(weight, made_dim(module)) for weight in module.parameters() if weight.dim() > 1]
 
 
 def known_sizes(
@@ -69,6 +83,11 @@ def known_sizes(
     if isinstance(module, nn.LayerNorm):
         count = len(module.normalized_shape)
         return {("normalized_shape", count - 1): _either(tensor("weight", count - 1), taken(-1))}
+    if isinstance(module, nn.RNNBase):
+        return {
+            ("input_size", None): _either(tensor("weight_ih_l0", 1), taken(-1)),
+            ("hidden_size", None): tensor("weight_hh_l0", 1),
+        }
     if isinstance(module, nn.PReLU):
         return {("num_parameters", None): tensor("weight", 0)}
     return {}

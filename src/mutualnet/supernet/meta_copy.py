@@ -34,7 +34,8 @@ def meta_copy(model: nn.Module, example: Any) -> tuple[nn.Module, Any]:
         try:
             duplicate = _copy(model, device).eval()
             if device is None:
-                example = tree_map(_first_two, example)
+                # A pass with values is slow, so it has few samples; BN in train mode needs two.
+                example = first_samples(example, 2)
             inputs = _zeros_like(example, dtype, device or home)
             with torch.no_grad():
                 duplicate(inputs)
@@ -50,9 +51,9 @@ def meta_copy(model: nn.Module, example: Any) -> tuple[nn.Module, Any]:
     )
 
 
-def _first_two(value: Any) -> Any:
-    """A pass with values is slow, so it has few samples; BN in train mode needs two."""
-    return value[:2] if isinstance(value, Tensor) else value
+def first_samples(example: Any, count: int) -> Any:
+    """The first samples of what a network is called with."""
+    return tree_map(lambda v: v[:count] if isinstance(v, Tensor) else v, example)
 
 
 def _zeros_like(example: Any, dtype: torch.dtype, device: torch.device) -> Any:

@@ -11,10 +11,16 @@ from typing import Any
 
 import torch
 
-from mutualnet.supernet import op_pointwise, op_positions, op_products, op_views
+from mutualnet.supernet import (
+    op_pointwise,
+    op_positions,
+    op_products,
+    op_recurrent,
+    op_views,
+)
 from mutualnet.supernet.op_calls import RULES, Call, Rule
 
-_REGISTERED = (op_pointwise, op_positions, op_products, op_views)
+_REGISTERED = (op_pointwise, op_positions, op_products, op_recurrent, op_views)
 """Importing them registers their rules."""
 
 _NO_CHANNELS = {

@@ -16,6 +16,8 @@ from mutualnet.supernet.channel_ids import ChannelIds, Labels
 from mutualnet.supernet.channel_plan import Axis, ChannelPlan, Segment, index_length
 from mutualnet.supernet.meta_copy import meta_copy
 from mutualnet.supernet.op_calls import Call
+from mutualnet.supernet.op_recurrent import RECURRENT, cells
+from mutualnet.supernet.shape_pass import shape_pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,8 @@ def find_products(
         part: Name of the submodule that runs; by default the model.
         counted: Name of the submodule in it whose products count; by default all do.
     """
-    copy_, inputs = meta_copy(model.get_submodule(part), example)
+    with shape_pass():
+        copy_, inputs = meta_copy(model.get_submodule(part), example)
     before = f"{part}." if part else ""
     ids = _KnownIds()
     first = np.cumsum([0, *(group.size for group in plan.groups)])
@@ -90,22 +93,21 @@ def find_products(
     inner = counted.removeprefix(part).removeprefix(".")
 
     def observe(call: Call) -> None:
-        product = _factors(call) if inner in seen.stack else None
-        if product is None:
+        if inner not in seen.stack:
             return
-        factor, sized = product
-        narrowed = []
-        for size, vector in sized:
-            axis = None if vector is None else axes.of(vector)
-            if axis is None:
-                factor *= size
-            else:
-                narrowed.append(axis)
         names = (f"{before}{name}" for name in seen.stack)
         block = next((name for name in names if name in blocks), None)
-        found[tuple(narrowed), block] += factor
+        for factor, sized in _factors(call):
+            narrowed = []
+            for size, vector in sized:
+                axis = None if vector is None else axes.of(vector)
+                if axis is None:
+                    factor *= size
+                else:
+                    narrowed.append(axis)
+            found[tuple(narrowed), block] += factor
 
-    with torch.no_grad():
+    with shape_pass(), torch.no_grad():
         capture(copy_, inputs, seen, training=False, is_inner=lambda *_: False, observe=observe)
     return Products(
         terms=tuple((factor, narrowed, block) for (narrowed, block), factor in found.items())
@@ -140,8 +142,8 @@ _Sized = tuple[int, np.ndarray | None]
 """The size of a dimension and the identities along it."""
 
 
-def _factors(call: Call) -> tuple[int, list[_Sized]] | None:
-    """What a product's multiply-adds are the product of; None for other operations."""
+def _factors(call: Call) -> list[tuple[int, list[_Sized]]]:
+    """What multiply-adds of an operation are the product of, for each product in it."""
 
     def dim(tensor: Tensor, number: int) -> _Sized:
         return tensor.shape[number], along(tensor.shape, call.labels(tensor), number)
@@ -151,17 +153,22 @@ def _factors(call: Call) -> tuple[int, list[_Sized]] | None:
         x, weight, out = call["input"], call["weight"], call.out
         moved = x if call["transposed"] else out
         places = moved.numel() // moved.shape[1] * weight[0, 0].numel()
-        return places, [dim(weight, 0), dim(weight, 1)]
+        return [(places, [dim(weight, 0), dim(weight, 1)])]
     if name in ("aten::mm", "aten::addmm"):
         a, b = call.tensors()[-2:]
-        return 1, [dim(a, 0), dim(a, 1), dim(b, 1)]
+        return [(1, [dim(a, 0), dim(a, 1), dim(b, 1)])]
     if name == "aten::linear":
         x, weight = call["input"], call["weight"]
-        return x.numel() // x.shape[-1], [dim(weight, 0), dim(weight, 1)]
+        return [(x.numel() // x.shape[-1], [dim(weight, 0), dim(weight, 1)])]
     if name in ("aten::mv", "aten::addmv"):
         a = call.tensors()[-2]
-        return 1, [dim(a, 0), dim(a, 1)]
+        return [(1, [dim(a, 0), dim(a, 1)])]
     if name == "torchvision::deform_conv2d":
         weight, out = call["weight"], call.out
-        return out.numel() // out.shape[1] * weight[0, 0].numel(), [dim(weight, 0), dim(weight, 1)]
-    return None
+        places = out.numel() // out.shape[1] * weight[0, 0].numel()
+        return [(places, [dim(weight, 0), dim(weight, 1)])]
+    if name == RECURRENT:
+        steps = call["x"].shape[0] * call["x"].shape[1]
+        matrices = (weight for cell in cells(call) for weight in cell[:2])
+        return [(steps, [dim(weight, 0), dim(weight, 1)]) for weight in matrices]
+    return []

@@ -18,11 +18,12 @@ from mutualnet.supernet.capture import Capture, Operation, Site, along, capture,
 from mutualnet.supernet.channel_ids import ChannelIds, axes_of
 from mutualnet.supernet.channel_plan import ChannelPlan
 from mutualnet.supernet.channel_rules import ChannelRule, rules_for
-from mutualnet.supernet.examples import first_tensor, resized_batch
+from mutualnet.supernet.examples import first_tensor, has_values, resized_batch
 from mutualnet.supernet.find_blocks import find_blocks
 from mutualnet.supernet.grouping import Choices, build_plan, make_rectangular
-from mutualnet.supernet.meta_copy import meta_copy
+from mutualnet.supernet.meta_copy import first_samples, meta_copy
 from mutualnet.supernet.module_calls import watch_calls
+from mutualnet.supernet.shape_pass import shape_pass
 from mutualnet.supernet.sizes import SizeVector, attribute_vectors
 from mutualnet.supernet.verify import Failure, first_failure
 from mutualnet.supernet.width_stages import find_stages
@@ -60,11 +61,13 @@ def trace_channels(
     Raises:
         ValueError: If the model does not run on the example, or a rule matches no layer.
     """
-    copy_, inputs = meta_copy(model, resized_batch(example, BATCH))
-    tracer = _Tracer(copy_, inputs, rules_for(model, rules))
-    plan = tracer.trace()
-    passes = [watch_calls(copy_, inputs, training=training) for training in tracer.modes]
-    depth = find_blocks(copy_, inputs, plan, tracer.captures, passes)
+    with shape_pass():
+        copy_, inputs = meta_copy(model, resized_batch(example, BATCH))
+        tracer = _Tracer(copy_, inputs, rules_for(model, rules))
+        plan = tracer.trace()
+        inputs, modes = tracer.inputs, tracer.modes
+        passes = [watch_calls(copy_, inputs, training=training) for training in modes]
+        depth = find_blocks(copy_, inputs, plan, tracer.captures, passes)
     plan = replace(plan, depth=depth, stages=find_stages(copy_, plan, depth, passes[0]))
     _check_overrides(rules, plan, model)
     return plan
@@ -75,9 +78,8 @@ class _Tracer:
 
     def __init__(self, copy_: nn.Module, inputs: Any, rules: Mapping[str, ChannelRule]) -> None:
         self.copy = copy_
-        self.inputs = inputs
         self.rules = rules
-        self.modes = _modes(copy_, inputs)
+        self.modes, self.inputs = _modes(copy_, inputs)
         self.inner: dict[str, bool] = {}
         self.choices = Choices()
         self.captures: list[Capture] = []
@@ -253,8 +255,13 @@ def _trials(plan: ChannelPlan) -> list[tuple[int, ...]]:
     return [plan.linked(middle), plan.linked(least)]
 
 
-def _modes(model: nn.Module, inputs: Any) -> list[bool]:
-    """Eval mode, and train mode where it runs modules that eval mode does not."""
+def _modes(model: nn.Module, inputs: Any) -> tuple[list[bool], Any]:
+    """The modes to follow, and the inputs to do it with.
+
+    Returns:
+        Eval mode, and train mode where it runs modules that eval mode does not. Of inputs with
+        values, which are slow, the first sample if only train mode would need more.
+    """
     ran: dict[bool, set[nn.Module]] = {False: set(), True: set()}
     for training in (False, True):
         handles = [
@@ -270,11 +277,11 @@ def _modes(model: nn.Module, inputs: Any) -> list[bool]:
             if not training:
                 raise
             logger.warning("the model does not run in train mode: %s", first_line(problem))
-            return [False]
+            return [False], first_samples(inputs, 1) if has_values(inputs) else inputs
         finally:
             for handle in handles:
                 handle.remove()
-    return [False] if ran[False] >= ran[True] else [False, True]
+    return ([False] if ran[False] >= ran[True] else [False, True]), inputs
 
 
 def _check_overrides(

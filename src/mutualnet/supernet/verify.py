@@ -14,7 +14,7 @@ from mutualnet.messages import first_line
 from mutualnet.supernet.capture import Capture, Operation, Site, capture, site_of
 from mutualnet.supernet.channel_ids import ChannelIds, Labels, axes_of, same_channels
 from mutualnet.supernet.channel_plan import ChannelPlan
-from mutualnet.supernet.examples import first_tensor
+from mutualnet.supernet.examples import has_values
 from mutualnet.supernet.narrow import narrow_module, take
 
 
@@ -79,7 +79,7 @@ def first_failure(
     result = Capture(ids, {} if shapes_only else labels)
 
     # With values, sizes that hold no channels may depend on them, such as how many boxes are found.
-    has_values = first_tensor(inputs).device.type != "meta"
+    values_count = has_values(inputs)
     matcher = _Matcher(full.operations)
 
     def check(operation: Operation) -> None:
@@ -87,7 +87,7 @@ def first_failure(
         if expected is None:
             return
         if len(expected.outputs) != len(operation.outputs):
-            if has_values:
+            if values_count:
                 return
             raise _Differs("it makes another number of tensors")
         for shape, mine, full_shape, theirs in zip(
@@ -99,7 +99,7 @@ def first_failure(
             if wanted is None:
                 raise _Differs("it leaves a part of a row of channels")
             wanted_shape, labels = wanted
-            if has_values:
+            if values_count:
                 wanted_shape = tuple(
                     wanted if any(dim in axes_of(array) for array in theirs) else found
                     for dim, (wanted, found) in enumerate(zip(wanted_shape, shape, strict=True))
@@ -126,7 +126,7 @@ def first_failure(
         )
     finally:
         ids.known = None
-    if not has_values and result.output_shapes != full.output_shapes:
+    if not values_count and result.output_shapes != full.output_shapes:
         last = full.operations[-1]
         return Failure(
             name=last.name, module="", site=last.site, reason="the output's shape changes"

@@ -1,0 +1,63 @@
+"""Forward passes that run for their shapes: what takes long and decides no shape is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mutualnet.supernet.op_recurrent import OneOperation
+
+_COSTLY = {
+    "aten::convolution",
+    "aten::mm",
+    "aten::bmm",
+    "aten::addmm",
+    "aten::baddbmm",
+    "torchvision::roi_align",
+}
+
+
+@contextmanager
+def shape_pass() -> Iterator[None]:
+    """What runs inside makes tensors of the right shapes; what is in them is arbitrary.
+
+    A network that does not run on the meta device needs values, such as a detector, whose values
+    decide how many boxes there are. Products make noise there. Recurrent layers are one operation.
+    """
+    with OneOperation(), _Noise():
+        yield
+
+
+class _Noise(TorchDispatchMode):
+    """Products of tensors with values make noise of mean zero and variance one, plus the bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._noise = torch.randn(2**16, generator=torch.Generator().manual_seed(0))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name
+        if name not in _COSTLY or args[0].device.type == "meta":
+            return func(*args, **(kwargs or {}))
+        on_meta = [a.to("meta") if isinstance(a, Tensor) else a for a in args]
+        shape = func(*on_meta, **(kwargs or {}))
+        made = self._fill(torch.empty_like(shape, device=args[0].device))
+        if name == "aten::convolution" and args[2] is not None:
+            made += args[2].reshape(-1, *[1] * (made.dim() - 2))
+        elif name == "aten::addmm":
+            made += args[0]
+        return made
+
+    def _fill(self, tensor: Tensor) -> Tensor:
+        """Copying is several times faster than drawing."""
+        size, whole = tensor.numel(), tensor.numel() // len(self._noise)
+        flat = tensor.as_strided((size,), (1,))
+        rows = flat[: whole * len(self._noise)].view(whole, len(self._noise))
+        rows.copy_(self._noise.expand_as(rows))
+        flat[rows.numel() :] = self._noise[: size - rows.numel()]
+        return tensor
