@@ -7,6 +7,7 @@ import types
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ _OWN = frozenset(nn.Module().__dict__)
 
 
 @cache
-def _is_plain(kind: type[nn.Module]) -> bool:
+def _is_plain(kind: Any) -> bool:
     """Whether a class leaves it to Python how its modules are copied."""
     return (
         not hasattr(kind, "__deepcopy__")
@@ -59,7 +60,7 @@ def _copy_tree(module: nn.Module, memo: dict[int, object]) -> nn.Module:
     if known is not None:
         assert isinstance(known, nn.Module)
         return known
-    kind = type(module)
+    kind: Any = type(module)
     if not _is_plain(kind):
         return copy.deepcopy(module, memo)
     new = kind.__new__(kind)
