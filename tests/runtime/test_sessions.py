@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from mutualnet.runtime import AdaptiveRunner, ArtifactError
@@ -34,3 +40,46 @@ def test_a_graph_that_does_not_fit_the_classes_is_refused(artifact, net, tmp_pat
     broken = dataclasses.replace(artifact, manifest=manifest)
     with pytest.raises(ArtifactError, match=r"must give \(1, 9\) for the manifest's classes"):
         AdaptiveRunner(broken).run(picture())
+
+
+_MEMORY = """
+import sys
+from pathlib import Path
+import numpy as np
+from mutualnet.runtime import AdaptiveRunner, Artifact
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+artifact = Artifact.open(sys.argv[1])
+subnets = [c.subnet for c in artifact.manifest.configurations if c.subnet.width_mult >= 0.5]
+images = np.zeros((1500, *artifact.manifest.input_shape), np.float32)
+runner = AdaptiveRunner(artifact, threads=1)
+before = resident()
+for subnet in reversed(subnets):  # the largest first
+    runner.logits(images, subnet)
+    print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux tells a process's memory")
+def test_all_configurations_work_in_the_same_memory(artifact_file):
+    done = subprocess.run(
+        [sys.executable, "-c", _MEMORY, str(artifact_file)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    first, *others = map(int, done.stdout.split())
+    assert first > 20 * 2**20
+    assert max(others) < 1.25 * first
+
+
+def test_two_threads_that_run_different_configurations_get_their_own_results(artifact):
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((64, *artifact.manifest.input_shape), np.float32)
+    runner = AdaptiveRunner(artifact, threads=1)
+    expected = [runner.logits(images, subnet) for subnet in SUBNETS]
+    with ThreadPoolExecutor(len(SUBNETS)) as pool:
+        for _ in range(10):
+            found = pool.map(lambda subnet: runner.logits(images, subnet), SUBNETS)
+            for mine, theirs in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(mine, theirs)
