@@ -16,6 +16,12 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 """Options of glibc's mallopt()."""
 
 
+def prepare_cpu() -> None:
+    """Make the settings that every command computes with, as long as the process lives."""
+    flush_denormals()
+    tune_allocator()
+
+
 def flush_denormals() -> bool:
     """Let the CPU treat numbers below 1e-38 as zero, in every thread, and check that it does.
 

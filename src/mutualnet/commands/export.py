@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mutualnet.console import make_console
-from mutualnet.cpu import flush_denormals
+from mutualnet.cpu import prepare_cpu
 from mutualnet.run_directory import load_run
 
 
@@ -38,7 +38,7 @@ def export(
     from mutualnet.export import SUFFIX, SUFFIXES, export_run, keep_front
     from mutualnet.runtime import Artifact, sign
 
-    flush_denormals()
+    prepare_cpu()
     if kind is not None and kind not in SUFFIXES:
         raise ValueError(f"--format must be one of {', '.join(SUFFIXES)}, got {kind!r}")
     if int8 and not is_measured:

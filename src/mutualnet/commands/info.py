@@ -6,7 +6,7 @@ from rich.table import Table
 
 from mutualnet.console import make_console
 from mutualnet.cost import CostModel
-from mutualnet.cpu import flush_denormals
+from mutualnet.cpu import prepare_cpu
 from mutualnet.models import create_model
 from mutualnet.space import ElasticSpace
 from mutualnet.supernet import Supernet
@@ -31,7 +31,7 @@ def info(
         depths: Shares of the residual blocks that run.
         frames: Of the clips, for networks that take (N, 3, T, H, W).
     """
-    flush_denormals()
+    prepare_cpu()
     space = ElasticSpace(
         width_range=width_range, resolutions=resolutions, depths=depths, frames=frames
     )

@@ -11,7 +11,7 @@ from rich.console import Console
 from mutualnet.commands.table import save_frontier
 from mutualnet.config import read_yaml
 from mutualnet.console import make_console
-from mutualnet.cpu import flush_denormals, tune_allocator
+from mutualnet.cpu import prepare_cpu
 from mutualnet.distributed import training_device
 from mutualnet.precision import ComputeFormat
 from mutualnet.prediction import table_format
@@ -42,8 +42,7 @@ def add_rows(
         ValueError: If the run has no table, a text names no sub-network of its space, or the data
             are others.
     """
-    flush_denormals()
-    tune_allocator()
+    prepare_cpu()
     run, console = load_run(path, trust=trust), make_console()
     table = table_of(run)
     asked = run.supernet.distinct(read_subnet(text, run.supernet) for text in texts)

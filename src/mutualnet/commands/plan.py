@@ -7,14 +7,14 @@ from rich.table import Table
 
 from mutualnet.budget import parse_budget
 from mutualnet.console import make_console
-from mutualnet.cpu import flush_denormals
+from mutualnet.cpu import prepare_cpu
 from mutualnet.models import create_model
 from mutualnet.planning import propose_space
 
 
 def plan(model: str, *, budgets: str, resolutions: tuple[int, ...], num_classes: int) -> None:
     """Print which widths and resolutions meet some budgets on this machine."""
-    flush_denormals()
+    prepare_cpu()
     limits = [parse_budget(text.strip()) for text in budgets.split(",") if text.strip()]
     if not limits:
         raise ValueError("--budgets must name at least one, for example 5ms,150M, got none")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mutualnet.budget import Budget, parse_budgets
 from mutualnet.console import make_console
-from mutualnet.cpu import flush_denormals
+from mutualnet.cpu import prepare_cpu
 from mutualnet.image_paths import find_images, shown
 from mutualnet.messages import unreadable_images
 from mutualnet.prediction import Classifier, Output, choose_row, classify, drawn_places, write
@@ -40,7 +40,7 @@ def predict(
             classified, if some of the images cannot be read. It names them.
     """
     limit = parse_budgets([budget] if isinstance(budget, str) else budget or ())
-    flush_denormals()
+    prepare_cpu()
     run = load_run(path, trust=trust)
     classifier = Classifier(run, choose_row(run, limit))
     task = classifier.task

@@ -14,7 +14,7 @@ from mutualnet.budget import parse_budget
 from mutualnet.commands.more_rows import formats_of, measure_rows, table_of
 from mutualnet.commands.table import save_frontier
 from mutualnet.console import make_console
-from mutualnet.cpu import flush_denormals, tune_allocator
+from mutualnet.cpu import prepare_cpu
 from mutualnet.report import print_table
 from mutualnet.run_directory import load_run, save_table
 from mutualnet.search import Evaluation, best_finds, search_subnets, with_finds
@@ -72,8 +72,7 @@ def search(
         ValueError: If the run has no table, the data are others, or a budget is none of
             multiply-adds.
     """
-    flush_denormals()
-    tune_allocator()
+    prepare_cpu()
     run, console = load_run(path, trust=trust), make_console()
     table, supernet = table_of(run), run.supernet
     run_data = load_run_data(run, data)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mutualnet.console import make_console
-from mutualnet.cpu import flush_denormals, tune_allocator
+from mutualnet.cpu import prepare_cpu
 from mutualnet.data import first_batch
 from mutualnet.distributed import current_ranks, from_first, process_group, training_device
 from mutualnet.precision import PLAIN, ComputeFormat
@@ -32,8 +32,7 @@ def make_table(
         is_full: Finish every sub-network of the grid, in the weights' own number format.
         trust: As for `load_run`.
     """
-    flush_denormals()
-    tune_allocator()
+    prepare_cpu()
     with process_group():
         return _make_table(path, data, is_full, trust)
 

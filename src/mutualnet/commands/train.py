@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mutualnet.config import Recipe, RecipeChanges
 from mutualnet.console import make_console
-from mutualnet.cpu import flush_denormals, tune_allocator
+from mutualnet.cpu import prepare_cpu
 from mutualnet.distributed import current_ranks, process_group
 from mutualnet.recipes import load_recipe
 from mutualnet.run_directory import networks_of
@@ -35,8 +35,7 @@ def start_training(
         resume: Go on with the unfinished run of `out`.
         trust: As for `train`.
     """
-    flush_denormals()
-    tune_allocator()
+    prepare_cpu()
     chosen = (changes or RecipeChanges()).apply(load_recipe(recipe))
     if resume and out is None:
         raise ValueError("--resume needs the --out of the run to resume")
