@@ -26,7 +26,7 @@ class _Session:
         self.clock, self.seconds, self.log, self.number = clock, seconds, log, number
         self.runs = 0
 
-    def run(self, names, feed):
+    def run(self, names, feed, options=None):
         self.runs += 1
         self.log.append((self.number, feed["images"].shape))
         # The first run after another configuration is ten times slower.
@@ -115,7 +115,7 @@ def test_values_are_frozen():
 
 def test_a_graph_that_fails_while_it_is_timed_is_named(artifact, monkeypatch):
     class Failing:
-        def run(self, names, feed):
+        def run(self, names, feed, options=None):
             raise RuntimeError("no kernel\nmore")
 
     monkeypatch.setattr(measurement, "load_session", lambda *a: Failing())
