@@ -16,6 +16,7 @@ from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet import Supernet
 from mutualnet.supernet.bn_bank import tracked_norms
 from mutualnet.supernet.sort_channels import sort_channels
+from tests.supernet.hard_models import ELASTIC
 
 NETWORKS = {
     "wrn16_4": (lambda: wrn16_4(10), 32),
@@ -26,6 +27,8 @@ NETWORKS = {
     "eca": (lambda: timm.create_model("ecaresnet26t", num_classes=10), 64),
     "res2net": (lambda: timm.create_model("res2net50_26w_4s", num_classes=10), 64),
     "shuffles": (lambda: torchvision.models.shufflenet_v2_x0_5(num_classes=10), 64),
+    "lstm": (ELASTIC["an LSTM"][0], 16),
+    "gru": (ELASTIC["a GRU with a learned state"][0], 16),
     "vit": (lambda: timm.create_model("test_vit", num_classes=10), 160),
 }
 
