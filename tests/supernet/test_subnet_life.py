@@ -16,6 +16,7 @@ from torch import nn
 from mutualnet.calibration import calibrate
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet.bn_bank import MissingStatisticsError
+from mutualnet.supernet.narrow import narrow_module, take
 from mutualnet.supernet.supernet import Supernet
 from mutualnet.supernet.weight_sharing import tie_of
 from mutualnet.tasks.classification import Classification
@@ -223,3 +224,27 @@ def test_a_failed_backward_does_not_lock_other_threads_out():
 
     threading.Thread(target=work, daemon=True).start()
     assert done.wait(timeout=20)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_no_garbage_is_looked_for_while_a_narrow_network_is_made(enabled):
+    supernet = small()
+    counts, during = supernet.counts(at(supernet.space, 0.5)), []
+
+    def parameter(_, full, dims):
+        during.append(gc.isenabled())
+        return nn.Parameter(take(full.detach(), dims))
+
+    (gc.enable if enabled else gc.disable)()
+    try:
+        narrow_module(
+            supernet.model, supernet.plan, counts, parameter, lambda _, t, dims: take(t, dims)
+        )
+        assert gc.isenabled() is enabled
+        with pytest.raises(ZeroDivisionError):
+            narrow_module(supernet.model, supernet.plan, counts, lambda *_: 1 / 0, take)
+        assert gc.isenabled() is enabled
+    finally:
+        gc.enable()
+    assert during
+    assert not any(during)

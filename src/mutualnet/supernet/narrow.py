@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
 import types
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -90,6 +92,19 @@ def _copy_tree(module: nn.Module, memo: dict[int, object]) -> nn.Module:
     return new
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Do not look for garbage: thousands of objects are made here, and all of them stay."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_no_collection()
 def narrow_module(
     model: nn.Module,
     plan: ChannelPlan,
