@@ -15,6 +15,7 @@ from mutualnet.supernet.capture import Capture, capture, fresh_labels
 from mutualnet.supernet.channel_ids import ChannelIds
 from mutualnet.supernet.op_calls import RULES
 from mutualnet.supernet.op_rules import rule_of
+from mutualnet.supernet.shape_pass import shape_pass
 
 
 class OnParameter(nn.Module):
@@ -150,6 +151,73 @@ def test_reductions_drop_dimensions_and_tie_what_is_summed():
     model, ids, seen = _follow(lambda w: w.mean(0, keepdim=True), (6, 5))
     (left,) = _labels(model.out)
     assert left.shape == (1, 5)
+
+
+ROWS = torch.tensor([0, 2])
+
+
+def _put(target, values, index=ROWS):
+    target[index] = values
+    return target
+
+
+WRITTEN = {
+    "into zeros": lambda a: _put(torch.zeros(4, 6), a[None].expand(2, 6)),
+    "into zeros, one for all rows": lambda a: _put(torch.zeros(4, 6), a),
+    "into other channels": lambda a, b: _put(b[None].repeat(4, 1), a),
+    "twice": lambda a, b: _put(_put(torch.zeros(4, 6), a), b[None].expand(2, 6)),
+    "to pairs of places": lambda a: torch.zeros(4, 5, 6).index_put((ROWS, ROWS), a),
+}
+
+
+@pytest.mark.parametrize("how", sorted(WRITTEN))
+def test_channels_that_are_written_to_chosen_rows_are_those_of_the_whole(how):
+    function = WRITTEN[how]
+    shapes = [(6,)] * function.__code__.co_argcount
+    model, ids, seen = _follow(function, *shapes)
+    (made,) = _labels(model.out)
+    assert made.shape == (1,) * (made.ndim - 1) + (6,)
+    first = seen.tensors[id(model.values[0])][0]
+    assert _tied(ids, made.reshape(-1), *(seen.tensors[id(v)][0] for v in model.values))
+    assert not ids.is_fixed(first).any()
+
+
+KEPT = {
+    "numbers from elsewhere": lambda a: _put(torch.arange(24.0).view(4, 6), a),
+    "zeros that were written to": lambda a: _put(torch.zeros(4, 6).add_(torch.arange(6)), a),
+    "a part of a tensor": lambda a: _put(torch.zeros(4, 2, 6)[:, 0], a),
+    "rows of a mask": lambda a: _put(torch.zeros(4, 6), a, torch.tensor([1, 0, 1, 0]) == 1),
+}
+
+
+@pytest.mark.parametrize("how", sorted(KEPT))
+def test_channels_that_are_written_to_something_else_stay(how):
+    model, ids, seen = _follow(KEPT[how], (6,))
+    assert ids.is_fixed(seen.tensors[id(model.values[0])][0]).all()
+
+
+def test_an_index_along_the_channels_keeps_them():
+    model, ids, seen = _follow(lambda a: _put(torch.zeros(6, 4), a[:2, None].expand(2, 4)), (6,))
+    assert ids.is_fixed(seen.tensors[id(model.values[0])][0][:2]).all()
+
+
+def test_recurrent_layers_start_from_what_is_the_same_in_all_channels():
+    def gru(state):
+        def function(w_ih: Tensor, w_hh: Tensor) -> Tensor:
+            with shape_pass():
+                return torch.gru(torch.zeros(2, 1, 4), state(), [w_ih, w_hh],
+                                 False, 1, 0.0, False, False, False)[0]  # fmt: skip
+
+        return function
+
+    for state, is_elastic in (
+        (lambda: torch.zeros(1, 1, 6), True),
+        (lambda: torch.arange(6.0).view(1, 1, 6), False),
+    ):
+        model, ids, seen = _follow(gru(state), (18, 4), (18, 6))
+        rows, columns = seen.tensors[id(model.values[1])]
+        assert _tied(ids, rows.reshape(-1)[:6], columns.reshape(-1))
+        assert ids.is_fixed(columns).all() == (not is_elastic)
 
 
 def test_what_no_rule_knows_keeps_its_channels():

@@ -158,7 +158,7 @@ class _Slimmable:
         Args:
             elastic: `backbone`, whose body alone is, as in the MutualNet paper; `pyramid`, with the
                 channels between the two convolutions of each of the pyramid's maps; or `all`, with
-                the heads, as far as their channels can be followed.
+                those maps and the heads too, whose outputs alone stay.
 
         Raises:
             ValueError: If it is none of these.
@@ -200,8 +200,7 @@ def mask_rcnn(
         mask_channels: Of every convolution of the mask head.
         num_mask_convolutions: Before the one that doubles the mask's side.
         paste_masks: See `UnchangedImages`.
-        elastic: What sub-networks narrow: the `backbone`, the feature `pyramid` too, or `all`, for
-            which following the channels takes minutes.
+        elastic: What sub-networks narrow: the `backbone`, the feature `pyramid` too, or `all`.
         options: As for `faster_rcnn`.
 
     Raises:

@@ -31,6 +31,10 @@ _SAME = {"aten::clone", "aten::detach", "aten::alias", "aten::_to_copy", "aten::
 """Operations that change no channel; whether they run depends on the layout in memory."""
 _VIEWS = {"aten::_unsafe_view", "aten::_reshape_alias", "aten::reshape"}
 """Other names of a view, which depend on the layout too."""
+_CONSTANTS = {
+    "aten::zeros", "aten::ones", "aten::full", "aten::new_zeros", "aten::new_ones",
+    "aten::new_full", "aten::zeros_like", "aten::ones_like", "aten::full_like",
+}  # fmt: skip
 _LIBRARIES = tuple(f"{path}/" for path in (Path(torch.__file__).parent, Path(__file__).parents[1]))
 
 
@@ -116,6 +120,9 @@ class _Call:
     def is_inner(self, groups: int, per_group: int) -> bool:
         return self._mode.is_inner(groups, per_group)
 
+    def is_constant(self, tensor: Tensor) -> bool:
+        return getattr(tensor, "_is_constant", None) is self._mode
+
     def tensors(self) -> list[Tensor]:
         # Arguments are flat but for lists of tensors, which is faster than any tree.
         found: list[Tensor] = []
@@ -170,6 +177,10 @@ class _Mode(TorchDispatchMode):
         before = tuple(self.labels(t) for t in inputs)
         if any(before):
             self._apply(call, func, before)
+        if call.name in _CONSTANTS:
+            out._is_constant = self
+        elif func._schema.is_mutable and inputs:
+            inputs[0]._is_constant = None  # type: ignore[attr-defined]
         outs = [t for t in (out if isinstance(out, (list, tuple)) else (out,))
                 if isinstance(t, Tensor)]  # fmt: skip
         if self._observe is not None:

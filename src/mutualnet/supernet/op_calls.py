@@ -33,6 +33,9 @@ class Call(Protocol):
     def is_inner(self, groups: int, per_group: int) -> bool:
         """Whether a grouped convolution is narrowed inside of each of its groups."""
 
+    def is_constant(self, tensor: Tensor) -> bool:
+        """Whether a tensor was made with one value everywhere, and not written to since."""
+
     def tensors(self) -> list[Tensor]:
         """All tensors among the inputs."""
 

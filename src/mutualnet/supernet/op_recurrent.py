@@ -104,10 +104,13 @@ def _recurrent(call: Call) -> None:
     others = freeze_along(call, others, (batch,), "a recurrent layer takes them one by one")
     entering = _Vectors(x.shape[2], [ids.reshape(-1) for ids in others])
     hidden = _Vectors(call["weights"][1].shape[1], _first_states(call))
+    is_odd = any(not call.labels(s) and not call.is_constant(s) for s in call["states"])
     for number, cell in enumerate(cells(call)):
         if number and number % directions == 0:  # what the layer before has put out
             entering = hidden.repeated(directions)
         hidden = _after(call, entering, hidden, cell)
+    for ids in hidden.labels if is_odd else ():
+        call.freeze(ids, "they start from a tensor without channels")
     made, *last = outputs_of(call)
     out = hidden.repeated(directions).labels
     call.put(made, (*(ids.reshape(1, 1, -1) for ids in out), *samples))
@@ -127,7 +130,7 @@ class _Vectors:
 
 
 def _first_states(call: Call) -> list[np.ndarray]:
-    """Labels of the states that it starts from; zeros have none."""
+    """Labels of the states that it starts from; zeros need none."""
     return [
         ids.reshape(-1)
         for state in call["states"]

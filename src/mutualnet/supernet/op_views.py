@@ -349,3 +349,29 @@ def _index(call: Call) -> None:
         return ids.reshape(shape)
 
     call.put(call.out, tuple(change(ids) for ids in labels))
+
+
+@rule("aten::index_put", "aten::index_put_")
+def _index_put(call: Call) -> None:
+    """Values written to chosen rows, such as features of boxes that several maps have."""
+    target, values, indices = call["self"], call["values"], list(call["indices"])
+    places = [d for d, index in enumerate(indices) if index is not None]
+    count = max(indices[d].dim() for d in places)
+    is_run = places == list(range(places[0], places[-1] + 1))
+    is_mask = any(indices[d].dtype == torch.bool for d in places)
+    is_new = bool(call.labels(target)) or call.is_constant(target)
+    if not is_run or is_mask or not is_new or target._is_view():
+        for ids in (*call.labels(target), *call.labels(values)):
+            call.freeze(ids, "they are written into a part of a tensor")
+        return
+    kept = freeze_along(call, call.labels(target), places, "they are written in part")
+    rank = target.dim() - len(places) + count
+    spread = [ids.reshape((1,) * (rank - ids.ndim) + ids.shape) for ids in call.labels(values)]
+    chosen = range(places[0], places[0] + count)
+    written = [
+        ids.reshape((*ids.shape[: places[0]], *(1,) * len(places), *ids.shape[places[0] + count :]))
+        for ids in freeze_along(call, tuple(spread), chosen, "they are written to chosen places")
+    ]
+    shape = tuple(1 if d in places else size for d, size in enumerate(target.shape))
+    merged = meet(call, target.dim(), (shape, kept), (shape, written)) if kept else written
+    call.put(call.out, tuple(merged))
