@@ -67,6 +67,13 @@ def test_boxes_get_features_of_their_shape():
     assert found.std() > 0.5
 
 
+def test_products_of_whole_numbers_are_computed():
+    """They may be indices."""
+    numbers = torch.arange(6).view(2, 3)
+    with shape_pass():
+        assert torch.equal(numbers @ numbers.T, torch.tensor([[5, 14], [14, 50]]))
+
+
 def test_without_values_products_are_as_ever():
     layer = nn.Conv2d(3, 8, 3, device="meta")
     with torch.no_grad(), shape_pass():

@@ -42,7 +42,8 @@ class _Noise(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name
-        if name not in _COSTLY or args[0].device.type == "meta":
+        is_costly = name in _COSTLY and args[0].is_floating_point()
+        if not is_costly or args[0].device.type == "meta":
             return func(*args, **(kwargs or {}))
         on_meta = [a.to("meta") if isinstance(a, Tensor) else a for a in args]
         shape = func(*on_meta, **(kwargs or {}))
