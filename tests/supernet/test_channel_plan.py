@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_leaves
 from mutualnet.models.cifar import wrn16_4
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet.bn_bank import tracked_norms
-from mutualnet.supernet.channel_plan import Axis, ChannelGroup, ChannelPlan, Segment, SizeAttribute
+from mutualnet.supernet.channel_group import ChannelGroup
+from mutualnet.supernet.channel_plan import Axis, ChannelPlan, Segment, SizeAttribute
 from mutualnet.supernet.channel_rules import ChannelRule
 from mutualnet.supernet.narrow import take
 from mutualnet.supernet.supernet import Supernet
@@ -96,14 +97,6 @@ def test_indices_go_by_full_name_and_attributes_count_in_their_own_unit(plan):
         "a": {("out_channels", None): 8},
         "b": {("groups", None): 2, ("sizes", 1): 4},
     }
-
-
-def test_a_part_of_a_layer_keeps_its_proportion_of_the_whole():
-    part = ChannelGroup(name="a#2", size=10, layers=("a",), whole=40)
-    rest = ChannelGroup(name="a", size=30, layers=("a",), whole=40)
-    assert [part.count(share) for share in (0.25, 0.5, 0.8, 1.0)] == [4, 6, 8, 10]
-    assert [rest.count(share) for share in (0.25, 0.5, 0.8, 1.0)] == [12, 18, 24, 30]
-    assert ChannelGroup(name="a", size=2, layers=("a",), whole=80).count(0.01) == 1
 
 
 def test_linked_groups_keep_one_share_in_blocks_that_all_of_them_have():

@@ -10,7 +10,8 @@ import timm
 import torch
 
 from mutualnet.space import ElasticSpace, Subnet
-from mutualnet.supernet.channel_plan import ChannelGroup, ChannelPlan
+from mutualnet.supernet.channel_group import ChannelGroup
+from mutualnet.supernet.channel_plan import ChannelPlan
 from mutualnet.supernet.supernet import Supernet
 from tests.zoo import small, small_dense
 

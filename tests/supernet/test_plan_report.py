@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mutualnet.supernet.channel_plan import ChannelGroup, ChannelPlan, Inelastic, WidthStage
+from mutualnet.supernet.channel_group import ChannelGroup
+from mutualnet.supernet.channel_plan import ChannelPlan, Inelastic, WidthStage
 from mutualnet.supernet.channel_rules import ChannelRule
 from mutualnet.supernet.depth_plan import BlockStage, DepthPlan, LastingBlock
 from mutualnet.supernet.plan_report import describe_plan

@@ -9,42 +9,12 @@ from functools import cached_property
 
 import numpy as np
 
-from mutualnet.supernet.channel_rules import PLAIN, ChannelRule
+from mutualnet.supernet.channel_group import ChannelGroup
 from mutualnet.supernet.depth_plan import DepthPlan, is_inside
 from mutualnet.supernet.layer_widths import group_shares
 
 Index = slice | np.ndarray
 """Kept positions of one axis: `slice(0, n)` where they are a leading block, else a sorted array."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChannelGroup:
-    """Channels that must be kept or dropped together, because the network ties them."""
-
-    name: str
-    """The first layer that makes them."""
-    size: int
-    """Channels in the full model."""
-    layers: tuple[str, ...]
-    """Every layer that makes them."""
-    step: int = 1
-    """Channels that must stay together, because a grouped layer computes them together."""
-    rule: ChannelRule = PLAIN
-    whole: int | None = None
-    """Channels of the layer that it is a part of, as after a split; None if it has one alone."""
-    least: int = 1
-    """Blocks of `step` channels that always stay."""
-    is_ordered: bool = False
-    """Whether a channel's neighbours count, as where a kernel slides along the channels."""
-
-    def count(self, share: float) -> int:
-        """Active channels at a share of the full model's width."""
-        if self.whole is None:
-            count = self.rule.count(self.size, share, self.step)
-        else:
-            blocks = self.rule.count(self.whole, share) * self.size / self.whole / self.step
-            count = self.step * math.floor(blocks + 0.5)
-        return min(self.size, max(count, self.least * self.step))
 
 
 @dataclass(frozen=True, kw_only=True)

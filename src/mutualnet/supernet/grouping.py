@@ -11,10 +11,10 @@ import numpy as np
 from torch import nn
 
 from mutualnet.supernet.capture import Capture
+from mutualnet.supernet.channel_group import ChannelGroup
 from mutualnet.supernet.channel_ids import ChannelIds, Labels, axes_of
 from mutualnet.supernet.channel_plan import (
     Axis,
-    ChannelGroup,
     ChannelPlan,
     Inelastic,
     Segment,

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from mutualnet.supernet.channel_plan import ChannelGroup
+from mutualnet.supernet.channel_group import ChannelGroup
 
 
 def group_shares(
