@@ -102,3 +102,33 @@ def test_create_model_refuses_counts_below_one(argument):
 def test_a_function_of_ones_own_is_called_by_its_import_path():
     model = create_model("mutualnet.models.cifar:wrn16_1", num_classes=7, in_channels=1)
     assert model(torch.zeros(1, 1, 8, 8)).shape == (1, 7)
+
+
+OWN = """
+from torch import nn
+
+def fixed(width: int = 4) -> nn.Module:
+    return nn.Conv2d(3, width, 1)
+
+def by_classes(num_classes: int) -> nn.Module:
+    return nn.Conv2d(3, num_classes, 1)
+
+def by_all(**given: int) -> nn.Module:
+    return nn.Conv2d(given["in_channels"], given["num_classes"], given["kernel"])
+"""
+
+
+def test_a_function_of_ones_own_gets_what_it_takes(tmp_path, monkeypatch):
+    (tmp_path / "nets_of_mine.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def shape(name: str, **kwargs: int) -> tuple[int, ...]:
+        model = create_model(f"nets_of_mine:{name}", num_classes=7, in_channels=2, **kwargs)
+        return tuple(model.weight.shape)
+
+    assert shape("fixed") == (4, 3, 1, 1)
+    assert shape("fixed", width=5) == (5, 3, 1, 1)
+    assert shape("by_classes") == (7, 3, 1, 1)
+    assert shape("by_all", kernel=3) == (7, 2, 3, 3)
+    with pytest.raises(ValueError, match=r"nets_of_mine:fixed must take .* 'depth'"):
+        shape("fixed", depth=3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from inspect import signature
+from inspect import Parameter, signature
 from typing import Any
 
 import timm
@@ -53,8 +53,8 @@ def create_model(
 
     Args:
         spec: `timm:NAME`, `torchvision:NAME` (a classification network), `package.module:function`
-            for one of your own, called with num_classes= and in_channels=, or a bare NAME, which
-            is looked up among this package's networks first and then in timm.
+            for one of your own, called with num_classes= and in_channels= if it takes them, or a
+            bare NAME, which is looked up among this package's networks first and then in timm.
         num_classes: Outputs of the classifier, >= 1.
         in_channels: Channels of the image. torchvision has no such argument: its first
             convolution is replaced.
@@ -117,15 +117,20 @@ def _call_own_function(
             "a network must be timm:NAME, torchvision:NAME, a bare NAME or package.module:function "
             f"that can be imported, got {spec!r} ({error})"
         ) from None
+    given: dict[str, Any] = {"num_classes": num_classes, "in_channels": in_channels}
     try:
-        signature(build).bind(num_classes=num_classes, in_channels=in_channels, **kwargs)
+        known = signature(build).parameters
+        if all(parameter.kind != Parameter.VAR_KEYWORD for parameter in known.values()):
+            given = {name: value for name, value in given.items() if name in known}
+        signature(build).bind(**given, **kwargs)
     except TypeError as error:
         raise ValueError(
-            f"{spec} must take num_classes=, in_channels= and all of model.kwargs, but {error}"
+            f"{spec} must take num_classes=, in_channels= or neither, and all of model.kwargs, "
+            f"but {error}"
         ) from None
     except ValueError:
         pass  # functions of compiled modules have no signature
-    model = build(num_classes=num_classes, in_channels=in_channels, **kwargs)
+    model = build(**given, **kwargs)
     if not isinstance(model, nn.Module):
         raise ValueError(f"{spec} must return an nn.Module, got {type(model).__name__}")
     return model
