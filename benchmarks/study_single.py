@@ -12,7 +12,7 @@ FULL: tuple[Config, ...] = ((1.0, 32),)
 SIDES = (32, 28, 24, 20)
 
 
-def elastic(scale: Scale, method: str, *settings: str, low: float = 0.25) -> StudyRun:
+def elastic(scale: Scale, method: str, *settings: str, low: float = 0.25, **words: Any) -> StudyRun:
     """A network of all widths from a lower bound, at four resolutions."""
     high_configs = ((1.0, 32), (1.0, 28), (1.0, 20))
     return scale.run(
@@ -21,12 +21,13 @@ def elastic(scale: Scale, method: str, *settings: str, low: float = 0.25) -> Stu
         width_range=(low, 1.0),
         resolutions=SIDES,
         configs=ELASTIC if low == 0.25 else high_configs,
+        **words,
     )
 
 
-def full_alone(scale: Scale) -> StudyRun:
+def full_alone(scale: Scale, **words: Any) -> StudyRun:
     """Two equal full networks, each by itself: the baseline is their mean; one can teach."""
-    return scale.run(f"peers=[{{model: {{name: {scale.network}}}}}]", resolutions=(32,))
+    return scale.run(f"peers=[{{model: {{name: {scale.network}}}}}]", resolutions=(32,), **words)
 
 
 def _alone(scale: Scale) -> Entry:
@@ -93,7 +94,23 @@ def frontier(scale: Scale) -> list[Claim]:
             "+0.2 at 154 M, +0.7 at 57 M",
             Entry(title="US-Net, multi-scale", runs=(shared,)),
         ),
+        _full_width_longer(scale),
     ]
+
+
+def _full_width_longer(scale: Scale) -> Claim:
+    """Whether the full network of MutualNet, which has more to learn, lacks steps."""
+    longer = 2 * scale.epochs
+    ours, theirs = elastic(scale, "mutualnet", epochs=longer), full_alone(scale, epochs=longer)
+    return Claim(
+        name="full_width_longer",
+        group="frontier",
+        source="MutualNet, table 1",
+        says=f"the full network itself gains, here in {longer} epochs",
+        ours=Entry(title="MutualNet, full, twice the epochs", runs=(ours,), configs=FULL),
+        theirs=Entry(title="alone, full, twice the epochs", runs=(theirs,)),
+        budgets=FULL,
+    )
 
 
 def booster(scale: Scale) -> list[Claim]:
