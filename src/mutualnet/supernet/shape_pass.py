@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
 from mutualnet.supernet.op_recurrent import OneOperation
 
@@ -45,8 +46,10 @@ class _Noise(TorchDispatchMode):
         is_costly = name in _COSTLY and args[0].is_floating_point()
         if not is_costly or args[0].device.type == "meta":
             return func(*args, **(kwargs or {}))
-        on_meta = [a.to("meta") if isinstance(a, Tensor) else a for a in args]
-        shape = func(*on_meta, **(kwargs or {}))
+        on_meta = tree_map(
+            lambda a: a.to("meta") if isinstance(a, Tensor) else a, (args, kwargs or {})
+        )
+        shape = func(*on_meta[0], **on_meta[1])
         made = self._fill(torch.empty_like(shape, device=args[0].device))
         if name == "aten::convolution" and args[2] is not None:
             made += args[2].reshape(-1, *[1] * (made.dim() - 2))
