@@ -60,7 +60,10 @@ def test_a_finished_run_is_not_trained_again_and_an_absent_one_begins(tmp_path, 
         (["--out", "file/run"], "--out must be a directory that can be made, got file/run"),
         (["--init", "file"], "file cannot be read as weights: it must be a safetensors file"),
         (["--teacher", "file"], "file must be a run directory that `mutualnet train` made, got a"),
-        (["--set", "model.kwargs={}", "model.name=math:sqrt"], "math:sqrt must take num_classes="),
+        (
+            ["--set", "model.kwargs={}", "model.name=math:sqrt"],
+            "math:sqrt must take all of model.kwargs",
+        ),
         (
             ["--set", "model.kwargs={}", "model.name=tests.plain_net:only_evaluates"],
             "the network must run in train mode, but fails on images (2, 1, 16, 16) (KeyError",

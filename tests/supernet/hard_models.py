@@ -97,6 +97,33 @@ class Recurrent(nn.Module):
         return x + self.back(y) + self.last(state)[:, :, None, None]
 
 
+class FromStates(nn.Module):
+    """The states of three recurrent layers are parts of what one linear layer makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.read = nn.Linear(32, 3 * 24), nn.GRU(32, 24, 3)
+        self.back = nn.Conv2d(24, 32, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.first(x.mean((2, 3))).view(len(x), 3, 24).transpose(0, 1).contiguous()
+        y, _ = self.read(x.mean(2).permute(2, 0, 1), first)
+        return x + self.back(y.permute(1, 2, 0)[:, :, None])
+
+
+class LastState(nn.Module):
+    """Every channel is a sample of its own, which an LSTM reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read, self.back = nn.LSTM(1, 6), nn.Linear(6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c = x.shape[:2]
+        _, (last, _) = self.read(x.mean(2).reshape(n * c, -1, 1).transpose(0, 1))
+        return x + self.back(last[-1]).reshape(n, c, 1, 1)
+
+
 class LearnedState(nn.Module):
     """A recurrent layer that starts from a parameter."""
 
@@ -178,6 +205,7 @@ class Counted(nn.Module):
 
 
 FROZEN = {
+    "states of three layers": (lambda: Toy(FromStates()), "middle.first", "starts from them"),
     "a fixed reshape": (lambda: Toy(FixedReshape()), "middle.a", "view fails"),
     "an LSTM with a projection": (
         lambda: Toy(Recurrent(nn.LSTM, 24, 16, batch_first=True, proj_size=16)),
@@ -324,6 +352,7 @@ ELASTIC = {
     ),
     "a GRU": (lambda: Toy(Recurrent(nn.GRU, 32, 32, batch_first=True)), "middle.read", 1),
     "a GRU with a learned state": (lambda: Toy(LearnedState()), "middle.read", 1),
+    "rows of an LSTM's last state": (lambda: Toy(LastState()), "stem.0", 1),
     "a plain recurrent layer": (
         lambda: Toy(Recurrent(nn.RNN, 24, 24, bias=False, nonlinearity="relu")),
         "middle.read",

@@ -7,10 +7,12 @@ import itertools
 import pytest
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mutualnet.supernet.shape_pass import shape_pass
+from mutualnet.space import ElasticSpace
+from mutualnet.supernet import Supernet
+from mutualnet.supernet.shape_pass import run_for_shapes, shape_pass
 
 
 class _Names(TorchDispatchMode):
@@ -76,9 +78,13 @@ def test_products_of_whole_numbers_are_computed():
 
 def test_without_values_products_are_as_ever():
     layer = nn.Conv2d(3, 8, 3, device="meta")
-    with torch.no_grad(), shape_pass():
-        found = layer(torch.zeros(2, 3, 9, 9, device="meta"))
+    x = torch.zeros(2, 3, 9, 9, device="meta")
+    with torch.no_grad(), _Names() as names, shape_pass() as noise:
+        found = layer(x)
     assert (found.shape, found.device.type) == ((2, 8, 7, 7), "meta")
+    assert "aten::convolution" in names.seen
+    assert "aten::copy_" not in names.seen
+    assert not noise.was_made
 
 
 @pytest.mark.parametrize("device", ["meta", "cpu"])
@@ -104,9 +110,10 @@ def _states(state):
     return state if isinstance(state, tuple) else (state,)
 
 
-def test_packed_sequences_run_step_by_step():
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_packed_sequences_run_step_by_step(kind):
     packed = nn.utils.rnn.pack_padded_sequence(torch.randn(4, 2, 5), [4, 2])
-    layer = nn.GRU(5, 6)
+    layer = kind(5, 6)
     with torch.no_grad(), _Names() as names, shape_pass():
         out, _ = layer(packed)
     assert out.data.shape == (6, 6)
@@ -123,3 +130,59 @@ def test_weights_that_do_not_fit_are_refused():
     state = torch.zeros(1, 2, 6)
     with torch.no_grad(), shape_pass(), pytest.raises(ValueError, match="states must have"):
         layer(torch.zeros(3, 2, 5), (state, state[:, :1]))
+
+
+class Needy(nn.Module):
+    """Needs values, and does something with them that noise would not stand."""
+
+    def __init__(self, middle) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 16, 1), nn.Linear(16, 4)
+        self.middle = middle
+        self.table = nn.Parameter(torch.randn(4, 16))
+        self.register_buffer("cell", torch.tensor([[1.0], [0.5]]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = self.stem(x).mean((2, 3))
+        int(q.sum() > 1e9)  # what has no values fails here
+        return self.head(self.middle(self, q))
+
+
+def _looked_up(net: Needy, q: Tensor) -> Tensor:
+    places = torch.ones(len(q), 2) @ net.cell  # 1.5
+    return q + net.table[places.long()[:, 0]]
+
+
+def _decomposed(net: Needy, q: Tensor) -> Tensor:
+    root = torch.linalg.cholesky(net.cell @ net.cell.T + torch.eye(2))
+    return q * root.trace()
+
+
+def _squeezed(net: Needy, q: Tensor) -> Tensor:
+    if net.training:
+        raise RuntimeError("there are no targets")
+    return q.squeeze()[:, : q.shape[1]]
+
+
+@pytest.mark.parametrize("middle", [_looked_up, _decomposed, _squeezed])
+def test_a_network_that_stands_no_noise_or_no_single_sample_gets_what_it_needs(middle):
+    net = Supernet(Needy(middle), ElasticSpace(resolutions=(8,)))
+    assert "stem" in [group.name for group in net.plan.groups]
+
+
+def test_noise_is_tried_first_and_its_failures_are_those_of_the_model_if_it_has_its_own():
+    runs = []
+
+    def run() -> int:
+        runs.append(nn.Linear(3, 2)(torch.zeros(1, 3)).abs().sum().item())
+        if len(runs) == 1:
+            raise RuntimeError("noise")
+        return len(runs)
+
+    with torch.no_grad():
+        assert run_for_shapes(run) == 2
+        assert (
+            run_for_shapes(lambda: nn.Linear(3, 2)(torch.zeros(1, 3)), lambda _: False) is not None
+        )
+        with pytest.raises(ZeroDivisionError):
+            run_for_shapes(lambda: 1 / 0)

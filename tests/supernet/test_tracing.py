@@ -16,7 +16,8 @@ from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet.bn_bank import tracked_norms
 from mutualnet.supernet.narrow import take
 from mutualnet.supernet.supernet import Supernet
-from tests.supernet.hard_models import ELASTIC, FROZEN, small_vgg
+from mutualnet.supernet.tracing import trace_channels
+from tests.supernet.hard_models import ELASTIC, FROZEN, Recurrent, Toy, small_vgg
 
 TWINS = {
     "mobilenetv1_100": (lambda: timm.create_model("mobilenetv1_100", num_classes=10), 64),
@@ -236,3 +237,12 @@ def test_a_network_that_shuffles_channels_runs_at_every_width():
     # Each unit's shuffle ties more channels, until none can go; inside of the units they can.
     group = next(g for g in supernet.plan.groups if "stage3.1.branch2.0" in g.layers)
     assert group.count(0.5) == 24
+
+
+def test_recurrent_weights_may_be_computed():
+    reader = Recurrent(nn.LSTM, 24, 24)
+    nn.utils.parametrizations.weight_norm(reader.read, "weight_hh_l0")
+    plan = trace_channels(Toy(reader), torch.zeros(1, 3, 16, 16))
+    (group,) = (group for group in plan.groups if "middle.read" in group.layers)
+    assert (group.size, group.step) == (24, 1)
+    assert any("stem.0" in group.layers for group in plan.groups)

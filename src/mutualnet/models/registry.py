@@ -125,7 +125,7 @@ def _call_own_function(
         signature(build).bind(**given, **kwargs)
     except TypeError as error:
         raise ValueError(
-            f"{spec} must take num_classes=, in_channels= or neither, and all of model.kwargs, "
+            f"{spec} must take all of model.kwargs, and may take num_classes= and in_channels=, "
             f"but {error}"
         ) from None
     except ValueError:

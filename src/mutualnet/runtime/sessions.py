@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from mutualnet.runtime.manifest import ArtifactError, Configuration
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, RunOptions
+
+logger = logging.getLogger(__name__)
 
 INPUT, OUTPUT = "images", "outputs"
 """Names in every graph."""
@@ -123,18 +125,28 @@ def load_session(
         raise _failed(artifact, configuration, error) from None
 
 
-@cache
+_sharing = threading.Lock()
+_is_shared = False
+
+
 def _share_memory() -> None:
     """Make the arena that sessions of this process share instead of one for each."""
+    global _is_shared
     import onnxruntime as ort
 
-    info = ort.OrtMemoryInfo(
-        "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
-    )
-    any_size, as_requested, by_default = 0, 1, -1
-    ort.create_and_register_allocator(
-        info, ort.OrtArenaCfg(any_size, as_requested, by_default, by_default)
-    )
+    with _sharing:
+        if _is_shared:
+            return
+        _is_shared = True
+        info = ort.OrtMemoryInfo(
+            "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+        )
+        any_size, as_requested, by_default = 0, 1, -1
+        arena = ort.OrtArenaCfg(any_size, as_requested, by_default, by_default)
+        try:
+            ort.create_and_register_allocator(info, arena)
+        except Exception as problem:  # the program has made one already, which sessions then share
+            logger.debug("ONNX Runtime keeps the allocator that it has: %s", reason_of(problem))
 
 
 def _giving_back() -> RunOptions:

@@ -96,6 +96,16 @@ class _Call:
         self._func, self._args, self._kwargs = func, args, kwargs
         self._bound: dict[str, Any] | None = None
 
+    def written(self) -> list[Tensor]:
+        """The arguments that the operation changes."""
+        found: list[Tensor] = []
+        for argument in self._func._schema.arguments:
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                value = self[argument.name]
+                values = value if isinstance(value, (list, tuple)) else (value,)
+                found.extend(v for v in values if isinstance(v, Tensor))
+        return found
+
     def __getitem__(self, argument: str) -> Any:
         if self._bound is None:
             names = self._func._schema.arguments
@@ -121,7 +131,7 @@ class _Call:
         return self._mode.is_inner(groups, per_group)
 
     def is_constant(self, tensor: Tensor) -> bool:
-        return getattr(tensor, "_is_constant", None) is self._mode
+        return self._mode.is_constant(tensor)
 
     def tensors(self) -> list[Tensor]:
         # Arguments are flat but for lists of tensors, which is faster than any tree.
@@ -149,6 +159,8 @@ class _Mode(TorchDispatchMode):
         self._is_inner = is_inner
         self._check = check
         self._observe = observe
+        self._constants: dict[int, Any] = {}
+        """Storages with one value everywhere, by their addresses."""
 
     def labels(self, tensor: Tensor) -> Labels:
         # Buffers that a pass changes in place live on: what they carry counts in that pass alone.
@@ -158,6 +170,18 @@ class _Mode(TorchDispatchMode):
 
     def put(self, tensor: Tensor, labels: Labels) -> None:
         tensor._channel_ids = (self, labels)  # type: ignore[attr-defined]
+
+    def is_constant(self, tensor: Tensor) -> bool:
+        return tensor.untyped_storage()._cdata in self._constants
+
+    def _note_constants(self, call: _Call, func: Any, inputs: list[Tensor]) -> None:
+        is_copy = call.name in _SAME and all(map(self.is_constant, inputs))
+        if (call.name in _CONSTANTS or is_copy) and isinstance(call.out, Tensor):
+            storage = call.out.untyped_storage()
+            self._constants[storage._cdata] = storage
+        elif func._schema.is_mutable:
+            for written in call.written():
+                self._constants.pop(written.untyped_storage()._cdata, None)
 
     def where(self) -> str:
         module = self.result.stack[-1] if self.result.stack else ""
@@ -177,10 +201,7 @@ class _Mode(TorchDispatchMode):
         before = tuple(self.labels(t) for t in inputs)
         if any(before):
             self._apply(call, func, before)
-        if call.name in _CONSTANTS:
-            out._is_constant = self
-        elif func._schema.is_mutable and inputs:
-            inputs[0]._is_constant = None  # type: ignore[attr-defined]
+        self._note_constants(call, func, inputs)
         outs = [t for t in (out if isinstance(out, (list, tuple)) else (out,))
                 if isinstance(t, Tensor)]  # fmt: skip
         if self._observe is not None:

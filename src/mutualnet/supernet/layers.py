@@ -30,8 +30,11 @@ def making_weights(module: nn.Module) -> list[tuple[Tensor, int]]:
     Empty for modules that make none.
     """
     if isinstance(module, nn.RNNBase):
-        # The rows of its gates are the hidden channels several times.
-        return [(w, 1) for name, w in module.named_parameters() if name == "weight_hh_l0"]
+        # The rows of its gates are the hidden channels several times. Names of weights that are
+        # computed have more to them.
+        of_state = (w for name, w in module.named_parameters() if "weight_hh_l0" in name)
+        states = module.proj_size or module.hidden_size
+        return [(w, 1) for w in of_state if w.shape[1:] == (states,)]
     if not is_producer(module):
         return []
     # One level down if it is parametrized.
@@ -86,7 +89,7 @@ def known_sizes(
     if isinstance(module, nn.RNNBase):
         return {
             ("input_size", None): _either(tensor("weight_ih_l0", 1), taken(-1)),
-            ("hidden_size", None): tensor("weight_hh_l0", 1),
+            ("hidden_size", None): _either(tensor("weight_hh_l0", 1), made(-1)),
         }
     if isinstance(module, nn.PReLU):
         return {("num_parameters", None): tensor("weight", 0)}

@@ -38,7 +38,8 @@ class OneOperation(TorchFunctionMode):
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _LAYERS and not kwargs and len(args) == 9 and isinstance(args[2], (list, tuple)):
+        # A packed sequence has its batch sizes where others have their states.
+        if func in _LAYERS and not kwargs and len(args) == 9 and isinstance(args[3], bool):
             x, first, weights, has_biases, num_layers, _, _, is_bidirectional, is_batch_first = args
             states = [first] if isinstance(first, Tensor) else list(first)
             directions = 2 if is_bidirectional else 1
@@ -104,7 +105,10 @@ def _recurrent(call: Call) -> None:
     others = freeze_along(call, others, (batch,), "a recurrent layer takes them one by one")
     entering = _Vectors(x.shape[2], [ids.reshape(-1) for ids in others])
     hidden = _Vectors(call["weights"][1].shape[1], _first_states(call))
-    is_odd = any(not call.labels(s) and not call.is_constant(s) for s in call["states"])
+    is_odd = any(
+        not call.is_constant(state) and not any(axes_of(ids) == (2,) for ids in call.labels(state))
+        for state in call["states"]
+    )
     for number, cell in enumerate(cells(call)):
         if number and number % directions == 0:  # what the layer before has put out
             entering = hidden.repeated(directions)
@@ -114,8 +118,9 @@ def _recurrent(call: Call) -> None:
     made, *last = outputs_of(call)
     out = hidden.repeated(directions).labels
     call.put(made, (*(ids.reshape(1, 1, -1) for ids in out), *samples))
+    of_state = tuple(ids.reshape(1, -1, 1) for ids in samples)
     for state in last:
-        call.put(state, tuple(ids.reshape(1, 1, -1) for ids in hidden.labels))
+        call.put(state, (*(ids.reshape(1, 1, -1) for ids in hidden.labels), *of_state))
 
 
 @dataclass(frozen=True, slots=True)

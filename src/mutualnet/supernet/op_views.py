@@ -359,8 +359,9 @@ def _index_put(call: Call) -> None:
     count = max(indices[d].dim() for d in places)
     is_run = places == list(range(places[0], places[-1] + 1))
     is_mask = any(indices[d].dtype == torch.bool for d in places)
-    is_new = bool(call.labels(target)) or call.is_constant(target)
-    if not is_run or is_mask or not is_new or target._is_view():
+    along = [ids for ids in call.labels(target) if not any(ids.shape[d] > 1 for d in places)]
+    is_part = call.name.endswith("_") and target._is_view()
+    if not is_run or is_mask or is_part or not (along or call.is_constant(target)):
         for ids in (*call.labels(target), *call.labels(values)):
             call.freeze(ids, "they are written into a part of a tensor")
         return

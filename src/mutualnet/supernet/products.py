@@ -16,8 +16,7 @@ from mutualnet.supernet.channel_ids import ChannelIds, Labels
 from mutualnet.supernet.channel_plan import Axis, ChannelPlan, Segment, index_length
 from mutualnet.supernet.meta_copy import meta_copy
 from mutualnet.supernet.op_calls import Call
-from mutualnet.supernet.op_recurrent import RECURRENT, cells
-from mutualnet.supernet.shape_pass import shape_pass
+from mutualnet.supernet.op_recurrent import RECURRENT, OneOperation, cells
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +71,7 @@ def find_products(
         part: Name of the submodule that runs; by default the model.
         counted: Name of the submodule in it whose products count; by default all do.
     """
-    with shape_pass():
+    with OneOperation():
         copy_, inputs = meta_copy(model.get_submodule(part), example)
     before = f"{part}." if part else ""
     ids = _KnownIds()
@@ -107,7 +106,7 @@ def find_products(
                     narrowed.append(axis)
             found[tuple(narrowed), block] += factor
 
-    with shape_pass(), torch.no_grad():
+    with OneOperation(), torch.no_grad():
         capture(copy_, inputs, seen, training=False, is_inner=lambda *_: False, observe=observe)
     return Products(
         terms=tuple((factor, narrowed, block) for (narrowed, block), factor in found.items())

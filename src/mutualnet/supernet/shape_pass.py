@@ -1,10 +1,10 @@
-"""Forward passes that run for their shapes: what takes long and decides no shape is left out."""
+"""Forward passes that run for their shapes: what takes long is left out, as far as that goes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map
 
 from mutualnet.supernet.op_recurrent import OneOperation
 
+T = TypeVar("T")
 _COSTLY = {
     "aten::convolution",
     "aten::mm",
@@ -23,15 +24,34 @@ _COSTLY = {
 }
 
 
-@contextmanager
-def shape_pass() -> Iterator[None]:
-    """What runs inside makes tensors of the right shapes; what is in them is arbitrary.
+def run_for_shapes(run: Callable[[], T], is_good: Callable[[T], bool] = lambda _: True) -> T:
+    """Do something that makes forward passes for their shapes.
 
-    A network that does not run on the meta device needs values, such as a detector, whose values
-    decide how many boxes there are. Products make noise there. Recurrent layers are one operation.
+    Networks run on the meta device where they can. One that needs values, such as a detector, whose
+    values decide how many boxes there are, gets noise from products. Where that makes it fail, or
+    what comes out is not good, products are computed.
+
+    Args:
+        run: What to do; perhaps twice.
+        is_good: Whether its result will do.
     """
-    with OneOperation(), _Noise():
-        yield
+    with shape_pass() as noise:
+        try:
+            result = run()
+            if not noise.was_made or is_good(result):
+                return result
+        except Exception:  # whatever a stranger's model raises
+            if not noise.was_made:
+                raise
+    with OneOperation():
+        return run()
+
+
+@contextmanager
+def shape_pass() -> Iterator[_Noise]:
+    """Products of values make noise inside, and recurrent layers are one operation."""
+    with OneOperation(), _Noise() as noise:
+        yield noise
 
 
 class _Noise(TorchDispatchMode):
@@ -39,6 +59,7 @@ class _Noise(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
+        self.was_made = False
         self._noise = torch.randn(2**16, generator=torch.Generator().manual_seed(0))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -46,6 +67,7 @@ class _Noise(TorchDispatchMode):
         is_costly = name in _COSTLY and args[0].is_floating_point()
         if not is_costly or args[0].device.type == "meta":
             return func(*args, **(kwargs or {}))
+        self.was_made = True
         on_meta = tree_map(
             lambda a: a.to("meta") if isinstance(a, Tensor) else a, (args, kwargs or {})
         )

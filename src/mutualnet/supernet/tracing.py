@@ -6,11 +6,13 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from mutualnet.messages import first_line
 from mutualnet.module_state import mode_of
@@ -21,9 +23,10 @@ from mutualnet.supernet.channel_rules import ChannelRule, rules_for
 from mutualnet.supernet.examples import first_tensor, has_values, resized_batch
 from mutualnet.supernet.find_blocks import find_blocks
 from mutualnet.supernet.grouping import Choices, build_plan, make_rectangular
+from mutualnet.supernet.layers import is_producer
 from mutualnet.supernet.meta_copy import first_samples, meta_copy
 from mutualnet.supernet.module_calls import watch_calls
-from mutualnet.supernet.shape_pass import shape_pass
+from mutualnet.supernet.shape_pass import run_for_shapes
 from mutualnet.supernet.sizes import SizeVector, attribute_vectors
 from mutualnet.supernet.verify import Failure, first_failure
 from mutualnet.supernet.width_stages import find_stages
@@ -61,16 +64,26 @@ def trace_channels(
     Raises:
         ValueError: If the model does not run on the example, or a rule matches no layer.
     """
-    with shape_pass():
-        copy_, inputs = meta_copy(model, resized_batch(example, BATCH))
-        tracer = _Tracer(copy_, inputs, rules_for(model, rules))
-        plan = tracer.trace()
-        inputs, modes = tracer.inputs, tracer.modes
-        passes = [watch_calls(copy_, inputs, training=training) for training in modes]
-        depth = find_blocks(copy_, inputs, plan, tracer.captures, passes)
-    plan = replace(plan, depth=depth, stages=find_stages(copy_, plan, depth, passes[0]))
+    overrides = rules_for(model, rules)
+    plan = run_for_shapes(lambda: _trace(model, example, overrides), partial(_is_elastic, model))
     _check_overrides(rules, plan, model)
     return plan
+
+
+def _is_elastic(model: nn.Module, plan: ChannelPlan) -> bool:
+    """Whether any layer is."""
+    layers = {layer for group in plan.groups for layer in group.layers}
+    return any(is_producer(model.get_submodule(layer)) for layer in layers)
+
+
+def _trace(model: nn.Module, example: Any, rules: Mapping[str, ChannelRule]) -> ChannelPlan:
+    copy_, inputs = meta_copy(model, resized_batch(example, BATCH))
+    tracer = _Tracer(copy_, inputs, rules)
+    plan = tracer.trace()
+    inputs, modes = tracer.inputs, tracer.modes
+    passes = [watch_calls(copy_, inputs, training=training) for training in modes]
+    depth = find_blocks(copy_, inputs, plan, tracer.captures, passes)
+    return replace(plan, depth=depth, stages=find_stages(copy_, plan, depth, passes[0]))
 
 
 class _Tracer:
@@ -260,9 +273,10 @@ def _modes(model: nn.Module, inputs: Any) -> tuple[list[bool], Any]:
 
     Returns:
         Eval mode, and train mode where it runs modules that eval mode does not. Of inputs with
-        values, which are slow, the first sample if only train mode would need more.
+        values, which are slow, the first sample alone where only train mode would need more.
     """
     ran: dict[bool, set[nn.Module]] = {False: set(), True: set()}
+    outputs: Any = None
     for training in (False, True):
         handles = [
             module.register_forward_hook(
@@ -272,16 +286,32 @@ def _modes(model: nn.Module, inputs: Any) -> tuple[list[bool], Any]:
         ]
         try:
             with mode_of(model, training), torch.no_grad():
-                model(inputs)
+                found = model(inputs)
+            outputs = outputs if training else found
         except Exception as problem:
             if not training:
                 raise
             logger.warning("the model does not run in train mode: %s", first_line(problem))
-            return [False], first_samples(inputs, 1) if has_values(inputs) else inputs
+            return [False], _fewest(model, inputs, outputs)
         finally:
             for handle in handles:
                 handle.remove()
     return ([False] if ran[False] >= ran[True] else [False, True]), inputs
+
+
+def _fewest(model: nn.Module, inputs: Any, outputs: Any) -> Any:
+    """The first sample of inputs with values, if the model makes as many dimensions of it."""
+    if not has_values(inputs):
+        return inputs
+    one = first_samples(inputs, 1)
+    try:
+        with mode_of(model, False), torch.no_grad():
+            found = model(one)
+    except Exception:  # as where a size of one is dropped
+        return inputs
+    ranks = [{t.dim() for t in tree_leaves(out) if isinstance(t, Tensor)}
+             for out in (outputs, found)]  # fmt: skip
+    return one if ranks[0] == ranks[1] else inputs
 
 
 def _check_overrides(
