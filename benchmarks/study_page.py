@@ -156,7 +156,8 @@ def _number(claim: Claim, store: Store) -> str:
 
 def _verdict(claim: Claim, store: Store) -> str:
     found = store.verdict(claim)
-    seeds = f"{found.num_seeds} of {len(store.wanted_seeds(claim))} seeds"
+    wanted = max(found.num_seeds, len(store.wanted_seeds(claim)))
+    seeds = f"{found.num_seeds} of {wanted} seeds"
     return f"{found.word} ({seeds})" if found.word == UNFINISHED else f"{found.word}, {seeds}"
 
 
