@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mutualnet.runtime import AdaptiveRunner, ArtifactError
+from mutualnet.runtime import AdaptiveRunner, ArtifactError, sessions
 from tests.small_artifact import NAMES, SUBNETS, picture
 
 
@@ -83,3 +83,20 @@ def test_two_threads_that_run_different_configurations_get_their_own_results(art
             found = pool.map(lambda subnet: runner.logits(images, subnet), SUBNETS)
             for mine, theirs in zip(found, expected, strict=True):
                 np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_program_that_has_an_allocator_of_its_own_keeps_it(artifact, monkeypatch):
+    import onnxruntime
+
+    asked = []
+
+    def refuse(*arguments):
+        asked.append(arguments)
+        raise RuntimeError("an allocator for this device has been registered")
+
+    monkeypatch.setattr(onnxruntime, "create_and_register_allocator", refuse)
+    monkeypatch.setattr(sessions, "_is_shared", False)
+    runner = AdaptiveRunner(artifact)
+    assert runner.run(picture())
+    assert runner.run(picture(), SUBNETS[0])
+    assert len(asked) == 1

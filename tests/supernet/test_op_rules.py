@@ -204,6 +204,15 @@ def test_channels_that_are_written_to_something_else_stay(how):
     assert ids.is_fixed(seen.tensors[id(model.values[0])][0]).all()
 
 
+def test_tensors_without_storage_pass_by():
+    def function(a: Tensor) -> Tensor:
+        sparse = torch.zeros(3, 3).to_sparse()
+        return a + sparse.clone().zero_().to_dense().sum()
+
+    model, ids, seen = _follow(function, (6,))
+    assert not ids.is_fixed(seen.tensors[id(model.values[0])][0]).any()
+
+
 def test_an_index_along_the_channels_keeps_them():
     model, ids, seen = _follow(lambda a: _put(torch.zeros(6, 4), a[:2, None].expand(2, 4)), (6,))
     assert ids.is_fixed(seen.tensors[id(model.values[0])][0][:2]).all()

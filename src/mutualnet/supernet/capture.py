@@ -172,16 +172,18 @@ class _Mode(TorchDispatchMode):
         tensor._channel_ids = (self, labels)  # type: ignore[attr-defined]
 
     def is_constant(self, tensor: Tensor) -> bool:
-        return tensor.untyped_storage()._cdata in self._constants
+        has_storage = tensor.layout is torch.strided
+        return has_storage and tensor.untyped_storage()._cdata in self._constants
 
     def _note_constants(self, call: _Call, func: Any, inputs: list[Tensor]) -> None:
         is_copy = call.name in _SAME and all(map(self.is_constant, inputs))
-        if (call.name in _CONSTANTS or is_copy) and isinstance(call.out, Tensor):
+        is_made = isinstance(call.out, Tensor) and call.out.layout is torch.strided
+        if (call.name in _CONSTANTS or is_copy) and is_made:
             storage = call.out.untyped_storage()
             self._constants[storage._cdata] = storage
         elif func._schema.is_mutable:
-            for written in call.written():
-                self._constants.pop(written.untyped_storage()._cdata, None)
+            for written in filter(self.is_constant, call.written()):
+                del self._constants[written.untyped_storage()._cdata]
 
     def where(self) -> str:
         module = self.result.stack[-1] if self.result.stack else ""
