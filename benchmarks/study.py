@@ -3,6 +3,7 @@
     python benchmarks/study.py --list                       # claims, their cost, what is done
     OMP_NUM_THREADS=1 nice -n 19 python benchmarks/study.py --data DIR >> runs/study.log 2>&1
     python benchmarks/study.py boost us_net --data DIR      # some claims or groups of them alone
+    OMP_NUM_THREADS=1 python benchmarks/study.py --times --data DIR    # seconds of every run's step
     python benchmarks/study.py --page                       # docs/results.md, without any training
     python benchmarks/study.py --scale paper --list         # the same at the papers' sizes
 
@@ -30,6 +31,7 @@ from benchmarks.study_cost import hours_of  # noqa: E402
 from benchmarks.study_page import store_of, write_page  # noqa: E402
 from benchmarks.study_scales import SCALES, Scale  # noqa: E402
 from benchmarks.study_store import Store  # noqa: E402
+from benchmarks.study_times import measure_times  # noqa: E402
 from benchmarks.study_train import perform  # noqa: E402
 from benchmarks.study_values import Claim, StudyRun  # noqa: E402
 from mutualnet.cpu import flush_denormals, tune_allocator  # noqa: E402
@@ -50,6 +52,9 @@ def main() -> None:
         "--list", action="store_true", help="claims, cost and state; trains nothing"
     )
     parser.add_argument("--commands", action="store_true", help="the runs' own command lines")
+    parser.add_argument(
+        "--times", action="store_true", help="time some steps of every run; trains nothing else"
+    )
     parser.add_argument("--page", action="store_true", help="write docs/results.md; trains nothing")
     words = parser.parse_args()
     scale = SCALES[words.scale]
@@ -74,6 +79,10 @@ def main() -> None:
         tune_allocator()
         if not torch.cuda.is_available():
             torch.set_num_threads(1)  # other numbers of threads give other bits
+        if words.times:
+            runs = dict.fromkeys(run for claim in claims for run in claim.runs())
+            measure_times(runs, store, data=words.data)
+            return
         run_all(claims, store, folder=words.dir, data=words.data)
 
 

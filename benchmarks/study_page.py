@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import objects_page, videos_page
@@ -14,6 +14,7 @@ from benchmarks.study_plots import Curve, plot_curves, plot_differences, plot_re
 from benchmarks.study_scales import SCALES, Scale
 from benchmarks.study_small import small_networks
 from benchmarks.study_store import Store
+from benchmarks.study_times import read_times
 from benchmarks.study_values import Claim, Entry, StudyRun
 from benchmarks.study_verdict import HOLDS, HOLDS_NOT, UNDECIDED, UNFINISHED, budget_of
 
@@ -98,6 +99,7 @@ def _scale(scale: Scale, store: Store, docs: Path) -> list[str]:
     plot_differences(verdicts, docs / picture)
     lines += [
         *scale.text.splitlines(),
+        *_about_times(store),
         "",
         f"Of {len(claims)} claims: {words}.",
         "",
@@ -109,6 +111,17 @@ def _scale(scale: Scale, store: Store, docs: Path) -> list[str]:
         if own:
             lines += [f"### {title}", "", *_group(group, own, store, scale, docs)]
     return lines
+
+
+def _about_times(store: Store) -> list[str]:
+    times = read_times(store)
+    if not times["seconds_per_step"]:
+        return []
+    return [
+        f"*s/step*: seconds of a training step with its loading, mean of {times['steps']}; all were",
+        f"timed one after another, on {times['threads']} thread(s) of {times['machine']} with PyTorch",
+        f"{times['torch']}, other work beside them not excluded. Compare them with each other.",
+    ]
 
 
 _PLURAL = {
@@ -177,29 +190,21 @@ def _scores(claims: Sequence[Claim], store: Store) -> list[str]:
         return []
     titles = " | ".join(f"{width:g}x{side}" for width, side in budgets)
     lines = [f"| within the cost of | {titles} | s/step |", "|---|" + "---:|" * (len(budgets) + 1)]
+    times = read_times(store)["seconds_per_step"]
     for title, (entry, claim) in _entries(claims).items():
         cells = []
         for config in budgets:
             values = store.at(entry, claim, config)
             cells.append(mean_and_interval(values) if values else "")
         if any(cells):
-            lines.append(f"| {title} | {' | '.join(cells)} | {_cost(entry, store)} |")
+            lines.append(f"| {title} | {' | '.join(cells)} | {_cost(entry, times)} |")
     return [*lines, ""] if len(lines) > 2 else []
 
 
-def _cost(entry: Entry, store: Store) -> str:
-    """CPU seconds of a training step of all runs of a method together, the lowest of the seeds."""
-    total = 0.0
-    for run in entry.runs:
-        found = [
-            one["cpu_seconds_per_step"]
-            for one in store.seeds_of(run).values()
-            if one["cpu_seconds_per_step"] is not None
-        ]
-        if not found:
-            return ""
-        total += min(found)
-    return f"{total:.2f}"
+def _cost(entry: Entry, times: Mapping[str, float]) -> str:
+    """Seconds of a training step of all runs of a method together."""
+    seconds = [times[key] for run in entry.runs if (key := run.key()) in times]
+    return f"{sum(seconds):.2f}" if len(seconds) == len(entry.runs) else ""
 
 
 def _curves(claims: Sequence[Claim], store: Store) -> dict[str, Curve]:

@@ -152,8 +152,7 @@ AVX-512 BF16). Single networks train for 54 epochs (1,350 steps) at 32, 28, 24 a
 that teach each other train for 70 epochs (1,750 steps) at 20 px, from weights that are initialised
 as in the code of DCM's authors; only the pairs of the section on regimes use the networks' own
 initialisation. For transfer a network is pretrained on 10 % of CIFAR-100. The papers' numbers are
-for ImageNet or all of CIFAR: compare the direction of a difference, not its size. *s/step* is CPU
-time on one thread, while the machine did other work too.""",
+for ImageNet or all of CIFAR: compare the direction of a difference, not its size.""",
     data="cifar10",
     recipe="cifar10_wrn16_1",
     network="wrn16_2",

@@ -1,14 +1,14 @@
-"""Train one run of a study, score its configurations, and say what it took."""
+"""Train one run of a study, score its configurations, and keep its scores."""
 
 from __future__ import annotations
 
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.study_values import StudyRun
 from mutualnet.calibration import calibrate
+from mutualnet.config import Recipe
 from mutualnet.cost import CostModel
 from mutualnet.data import calibration_loader, plain_loader
 from mutualnet.distributed import training_device
@@ -38,14 +38,9 @@ def perform(run: StudyRun, seed: int, *, folder: Path, data: Path) -> dict[str, 
         data: Holds a folder for each data set, by its name.
 
     Returns:
-        Plain values: rows of scores, last losses, times, the commit.
+        Plain values: rows of scores, last losses, the commit.
     """
-    for earlier in (run.init, run.teacher):  # here, so that their time is not this run's
-        if earlier is not None:
-            _train(earlier, seed, folder=folder, data=data)
-    began = time.process_time()
     paths = _train(run, seed, folder=folder, data=data)
-    trained = time.process_time()
     rows = [row for number, path in enumerate(paths) for row in _score(path, number, run.subnets)]
     info = load_run(paths[0]).info
     return {
@@ -53,35 +48,33 @@ def perform(run: StudyRun, seed: int, *, folder: Path, data: Path) -> dict[str, 
         "finished": info["finished"],
         "steps": info["steps"],
         "format": info["training_format"],
-        # Of one piece only: what a stopped run took before is not known.
-        "cpu_seconds_per_step": (
-            None
-            if info.get("resumed_after_step") is not None
-            or info["steps"] == 0
-            or trained - began < _LEAST_SECONDS
-            else round((trained - began) / info["steps"], 4)
-        ),
-        "cpu_seconds_of_scoring": round(time.process_time() - trained, 1),
         "last_losses": {name: round(loss, 4) for name, loss in info["last_losses"].items()},
         "rows": rows,
     }
 
 
-def _train(run: StudyRun, seed: int, *, folder: Path, data: Path) -> list[Path]:
-    """Directories of the run's networks, which are trained as far as they are not yet."""
+def begin(run: StudyRun, seed: int, *, folder: Path, data: Path) -> Recipe:
+    """The recipe of a run, once the runs that it starts from or learns from are trained.
+
+    Args:
+        run: What would be trained.
+        seed: Of every random choice.
+        folder: Holds the directories of runs.
+        data: Holds a folder for each data set, by its name.
+    """
     init, teacher = (
         None if earlier is None else _train(earlier, seed, folder=folder, data=data)[-1]
         for earlier in (run.init, run.teacher)
     )
     where = None if run.data == "digits" else str(data / run.data)
-    recipe = run.recipe_of(seed, data=where, init=init, teacher=teacher)
-    out = place_of(run, seed, folder)
+    return run.recipe_of(seed, data=where, init=init, teacher=teacher)
+
+
+def _train(run: StudyRun, seed: int, *, folder: Path, data: Path) -> list[Path]:
+    """Directories of the run's networks, which are trained as far as they are not yet."""
+    recipe, out = begin(run, seed, folder=folder, data=data), place_of(run, seed, folder)
     train(recipe, out, limit_steps=run.limit_steps, resume=True)
     return networks_of(out)
-
-
-_LEAST_SECONDS = 2.0
-"""Less is no training, but a run that had been trained before."""
 
 
 def _score(path: Path, number: int, subnets: tuple[Subnet, ...]) -> list[dict[str, Any]]:

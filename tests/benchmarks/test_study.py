@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import pretrained, pretrained_runs, study
+from benchmarks import pretrained, pretrained_runs, study, study_times
 from benchmarks.pretrained_page import write_tables
 from benchmarks.study_claims import all_claims, choose, work
 from benchmarks.study_cost import hours_of
@@ -190,7 +190,7 @@ def fake(store: Store, run: StudyRun, seed: int, test: float) -> None:
         {"network": 0, "width": w, "side": s, "macs": int(1e6 * w * s), "select": 1.0, "test": test}
         for w, s in run.configs
     ]
-    store.put(run, seed, {"commit": "0123456789ab", "cpu_seconds_per_step": 0.5, "rows": rows})
+    store.put(run, seed, {"commit": "0123456789ab", "rows": rows})
 
 
 def test_first_seeds_come_first_and_more_where_nothing_is_decided(store):
@@ -246,6 +246,23 @@ def test_a_run_that_fails_leaves_the_others_alone(tmp_path, store, caplog):
     assert [store.verdict(claim).num_seeds for claim in claims] == [0, 2]
 
 
+# -------------------------------------------------------------------------------------------- times
+
+
+def test_every_run_is_timed_those_too_that_need_another_one(tmp_path, store, monkeypatch):
+    monkeypatch.setattr(study_times, "STEPS", 3)
+    teacher = alone(1.0, 12)
+    runs = [tiny_run(), tiny_run(init=teacher), tiny_run(teaching="kd", teacher=teacher)]
+    assert study_times.read_times(store)["seconds_per_step"] == {}
+    study_times.measure_times([teacher], store, data=tmp_path)
+    study_times.measure_times(runs, store, data=tmp_path)
+    times = study_times.read_times(store)
+    assert times["seconds_per_step"].keys() == {run.key() for run in runs}  # of one sitting
+    assert all(seconds > 0 for seconds in times["seconds_per_step"].values())
+    assert (times["scale"], times["steps"]) == ("tiny", 2)
+    assert times["machine"]
+
+
 # --------------------------------------------------------------------------------------------- page
 
 
@@ -261,6 +278,10 @@ def test_the_page_is_a_function_of_the_files(tmp_path):
         for run in claim.runs():
             for seed in (0, 1, 2)[: 1 if claim.group == "regime" else 3]:
                 fake(store, run, seed, 60 + seed + 2 * (run.method == "mutualnet"))
+    mutual, us_net = (elastic(FEW, method).key() for method in ("mutualnet", "us_net"))
+    seconds = {mutual: 0.111, us_net: 0.222}
+    about = {"machine": "some CPU", "threads": 1, "torch": "2.15.0", "steps": 40}
+    (folder / "times.json").write_text(json.dumps(about | {"seconds_per_step": seconds}))
     pages = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -271,6 +292,11 @@ def test_the_page_is_a_function_of_the_files(tmp_path):
     assert "| +2.0 ± 0.0 | holds, 3 of 3 seeds | `study.py alone` |" in text
     assert "unfinished (1 of 3 seeds) | `study.py regime_dml_wrn16_2_003` |" in text
     assert "unfinished (0 of 3 seeds) | `study.py dcm` |" in text
+    assert "on 1 thread(s) of some CPU" in text
+    [line] = [line for line in text.splitlines() if line.startswith("| US-Net |")]
+    assert line.endswith("| 0.22 |")
+    [line] = [line for line in text.splitlines() if line.startswith("| trained alone |")]
+    assert line.endswith("|  |")  # not all of its runs are timed
     assert "--method us_net --width-range 0.25 1 --resolutions 32 28 24 20 --set $SET" in text
     assert {"study-few-images.png", "study-few-images-frontier.png"} <= pages[0].keys()
 
@@ -305,7 +331,7 @@ def test_a_network_as_it_begins_is_scored(tmp_path, store):
         results[run] = perform(run, 0, folder=tmp_path, data=tmp_path)
         store.put(run, 0, results[run])
     found = results[begun]
-    assert (found["steps"], found["cpu_seconds_per_step"]) == (0, None)
+    assert found["steps"] == 0
     assert [(row["width"], row["side"]) for row in found["rows"]] == list(CONFIGS)
     shutil.rmtree(place_of(first, 0, tmp_path))  # trained again, to the same bits
     assert perform(begun, 0, folder=tmp_path, data=tmp_path)["rows"] == found["rows"]
@@ -321,7 +347,7 @@ def test_the_select_split_chooses_the_learning_rate(store):
         for rate, score in zip(pretrained_runs.RATES, (50.0, 60.0, 55.0), strict=True):
             run = pretrained_runs.elastic_run("l1", steps, rate)
             rows = [row(score + steps, 10.0)]
-            store.put(run, 0, {"commit": "0", "cpu_seconds_per_step": 0.5, "rows": rows})
+            store.put(run, 0, {"commit": "0", "rows": rows})
     assert pretrained_runs.rate_of(store, "taylor", 14) == pretrained_runs.RATES[1]
     assert pretrained_runs.rate_of(store, "none", 14) is None
 
@@ -333,7 +359,7 @@ def test_runs_of_pretrained_networks_are_asked_for_once_and_unsorted_rates_are_t
             continue
         asked.append((run, seed))
         score = 99.0 if run == unsorted else run.recipe_of(0, init=Path("x")).optimizer.lr
-        store.put(run, seed, {"commit": "0", "cpu_seconds_per_step": 0.5, "rows": [row(score, 1)]})
+        store.put(run, seed, {"commit": "0", "rows": [row(score, 1)]})
     # Alone, from scratch, begun by 4 criteria, at 3 lengths l1 and none at 3 rates, 2 others at one
     assert len([run for run, seed in asked if seed == 0]) == 2 + 4 + 3 * (3 + 3 + 2)
     others = [run for run, seed in asked if seed == 1]
