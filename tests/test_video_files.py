@@ -56,6 +56,31 @@ def test_a_part_of_a_long_video_is_what_decoding_all_of_it_gives(tmp_path, first
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize(
+    ("ending", "codec", "options"),
+    [
+        (".mp4", "libx265", {"g": "12", "x265-params": "log-level=none"}),
+        (".avi", "mpeg4", {"g": "12", "bf": "2"}),
+        (".mpg", "mpeg2video", {"g": "12", "bf": "2"}),
+        (".mp4", "libx264", {"x264-params": "open-gop=1:keyint=12:bframes=3:scenecut=0"}),
+    ],
+)
+def test_a_clip_may_start_where_seeking_lands_behind_it(tmp_path, ending, codec, options):
+    """In open groups of pictures, and in formats that seek by the order of decoding."""
+    if codec not in av.codecs_available:
+        pytest.skip(f"this FFmpeg has no {codec}")
+    rng = np.random.default_rng(0)
+    pixels = [rng.integers(0, 255, (96, 128, 3), dtype=np.uint8) for _ in range(40)]
+    path = write_video(tmp_path / f"a{ending}", pixels, codec=codec, options=options)
+    everything = read_frames(path, lambda times: range(len(times.seconds))).frames
+    for first in range(1, len(everything) - 3):
+        clip = range(first, first + 4)
+        read = read_frames(path, lambda times, clip=clip: clip)
+        assert read.problem is None, first
+        for found, number in zip(read.frames, clip, strict=True):
+            np.testing.assert_array_equal(found, everything[number])
+
+
 @pytest.mark.parametrize("ending", [".mp4", ".webm"])
 def test_frames_that_are_not_evenly_spaced_are_chosen_by_time(tmp_path, ending):
     milliseconds = [0, 100, 150, 1000, 1040, 1500]

@@ -32,13 +32,15 @@ def write_video(
     rate: int = 10,
     milliseconds: Sequence[int] | None = None,
     sound: bool = False,
+    codec: str | None = None,
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
 ) -> Path:
     """Write frames (H, W, 3) at a rate, or at the given times."""
+    codec = codec or CODECS[path.suffix]
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=container_options or {}) as container:
-        stream: Any = container.add_stream(CODECS[path.suffix], rate=rate, options=options or {})
+        stream: Any = container.add_stream(codec, rate=rate, options=options or {})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.bit_rate = 1_000_000

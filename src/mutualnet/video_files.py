@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ _SHORT_BY_SHARE, _SHORT_BY_SECONDS = 0.1, 0.5
 missing in sound ones: AVI leaves out those that repeat the one before."""
 _MOST_LOST_SHARE = 0.5
 """Share of the chosen frames that may stand for others because they cannot be decoded."""
+_STEP_BACK = 12
+"""Frames to seek back at first where seeking landed behind what was wanted; then four times more."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,7 @@ def _decode(
     """The wanted frames that can be had."""
     found: dict[int, np.ndarray] = {}
     if index.stamps is not None:
-        found = _collect(_decode_from(av, path, index.stamps, min(wanted)), wanted)
+        found = _collect(_frames_from(av, path, index.stamps, min(wanted)), wanted)
     if not found:
         # Stamps of packets and frames differ in odd files: go by the frames' number.
         found = _collect(enumerate(_decode_all(av, path)), wanted)
@@ -246,16 +249,33 @@ def _upright(frame: Any, convert: Any, size: tuple[int, int]) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
 
-def _decode_from(
+def _frames_from(
     av: Any, path: str | os.PathLike[str], stamps: list[int], first: int
 ) -> Iterator[tuple[int, Any]]:
-    """Frames with their numbers, from the last key frame before the first one on."""
+    """Frames with their numbers, as far as they can be had, from one at or before the first on."""
+    back = 0
+    while True:
+        start = max(0, first - back)
+        frames = _decode_after_seek(av, path, stamps, start)
+        landed = next(frames, None)
+        if start == 0 or (landed is not None and landed[0] <= first):
+            return chain(() if landed is None else (landed,), frames)
+        # Behind it: the frames before a key frame in an open group need the group before them, and
+        # some formats seek by the order of decoding.
+        frames.close()
+        back = 4 * back or _STEP_BACK
+
+
+def _decode_after_seek(
+    av: Any, path: str | os.PathLike[str], stamps: list[int], start: int
+) -> Generator[tuple[int, Any], None, None]:
+    """Frames with their numbers, from where seeking a frame lands."""
     numbers = {stamp: number for number, stamp in enumerate(stamps)}
     with av.open(os.fspath(path)) as container:
         stream = _picture(container)
-        if first:
+        if start:
             try:
-                container.seek(stamps[first], stream=stream)
+                container.seek(stamps[start], stream=stream)
             except av.error.FFmpegError:
                 return  # the file cannot be sought in
         for frame in _frames(av, container, stream):
