@@ -233,7 +233,12 @@ def _regime(scale: Scale, share: float, epochs: int, network: str) -> list[Claim
         return scale.pair(*own, *settings, count=1, **common, **more)
 
     of = _Pairs(scale, "", *own, **common)
-    narrow = run(width_range=(0.25, 0.25), resolutions=(low,), configs=((0.25, low),))
+    narrow = run(
+        f"data.resolution={scale.pair_side}",  # what sub-networks see at the low resolution
+        width_range=(0.25, 0.25),
+        resolutions=(low,),
+        configs=((0.25, low),),
+    )
     single = of.independent()
     return [
         Claim(

@@ -10,6 +10,8 @@ from benchmarks.study_values import Claim, Config, Entry, StudyRun
 BUDGETS: tuple[Config, ...] = ((1.0, 32), (0.75, 28), (0.5, 24), (0.25, 20))
 FULL: tuple[Config, ...] = ((1.0, 32),)
 SIDES = (32, 28, 24, 20)
+SAME_IMAGES = f"data.resolution={SIDES[0]}"
+"""Networks alone at a lower resolution see what sub-networks see there."""
 
 
 def elastic(scale: Scale, method: str, *settings: str, low: float = 0.25, **words: Any) -> StudyRun:
@@ -32,7 +34,12 @@ def full_alone(scale: Scale, **words: Any) -> StudyRun:
 
 def _alone(scale: Scale) -> Entry:
     narrower = (
-        scale.run(width_range=(width, width), resolutions=(side,), configs=((width, side),))
+        scale.run(
+            SAME_IMAGES,
+            width_range=(width, width),
+            resolutions=(side,),
+            configs=((width, side),),
+        )
         for width, side in BUDGETS[1:]
     )
     return Entry(title="trained alone", runs=(full_alone(scale), *narrower))
@@ -251,6 +258,7 @@ def scaling(scale: Scale) -> list[Claim]:
     )
     width = scale.compound_width
     compound = scale.run(
+        SAME_IMAGES,
         model=scale.compound,
         width_range=(width, width),
         resolutions=(28,),

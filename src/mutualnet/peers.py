@@ -66,7 +66,7 @@ def peer_step(
             for the device.
         TypeError: If images or labels are of the wrong type.
 
-    Source: Yao and Sun 2020, https://arxiv.org/abs/2008.06964 (joint update).
+    Source: Yao and Sun 2020, https://arxiv.org/abs/2008.07816 (joint update).
     """
     step = _Step(networks, heads, batch, graph, task, autocast)
     step.run_all()

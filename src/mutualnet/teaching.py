@@ -246,7 +246,7 @@ def dcm(
         different_stage_weight: Of the others; 0 leaves them out.
         tau: Temperature, > 0.
 
-    Source: Yao and Sun 2020, https://arxiv.org/abs/2008.06964, section 3.
+    Source: Yao and Sun 2020, https://arxiv.org/abs/2008.07816, section 3.
     """
     _check(num_networks, 2)
     edges = list(deep_supervision(num_networks, heads).edges)

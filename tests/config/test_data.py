@@ -11,6 +11,7 @@ from mutualnet.config.data import DataConfig
     ("values", "message"),
     [
         ({"batch_size": 1}, "batch_size must be >= 2"),
+        ({"resolution": 0}, "resolution must be >= 1 or null, got 0"),
         ({"select_share": 1}, r"select_share must lie in \[0, 1\), got 1"),
         ({"select_from": "val"}, "select_from must be one of train, test, got 'val'"),
         ({"select_from": "test"}, "would leave the select_share=0.1 of train unused"),

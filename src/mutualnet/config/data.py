@@ -20,6 +20,9 @@ class DataConfig:
     """A name that `mutualnet.data.load_data` knows, such as `cifar10` or `imagefolder`."""
     path: str | None = None
     """Folder of the data set; digits need none."""
+    resolution: int | None = None
+    """Side that images are loaded at, in pixels; None for the space's top resolution. A network at
+    one lower resolution sees, by this, the very images that it would see as a sub-network."""
     batch_size: int = 128
     """Images of a step, over all processes."""
     select_share: float = 0.1
@@ -53,6 +56,8 @@ class DataConfig:
         check_numbers(self)
         if self.batch_size < 2:
             raise ValueError(f"batch_size must be >= 2, which BN needs, got {self.batch_size}")
+        if self.resolution is not None and self.resolution < 1:
+            raise ValueError(f"resolution must be >= 1 or null, got {self.resolution}")
         if not 0 <= self.select_share < 1:
             raise ValueError(f"select_share must lie in [0, 1), got {self.select_share}")
         check_choice("select_from", self.select_from, ("train", "test"))

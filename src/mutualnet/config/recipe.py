@@ -72,6 +72,11 @@ class Recipe:
             raise ValueError(f"checkpoint_minutes must be >= 0, got {self.checkpoint_minutes}")
         self._check_space()
         self._check_teaching()
+        if self.load_resolution < self.space.resolutions[0]:
+            raise ValueError(
+                "data.resolution must be at least the top resolution, which would else be made of "
+                f"smaller images: {self.space.resolutions[0]}, got {self.load_resolution}"
+            )
         soft = [n for n in ("mixup_alpha", "cutmix_alpha") if getattr(self.data, n)]
         if soft and self.task != "classification":
             raise ValueError(f"{soft[0]} mixes class labels; task {self.task!r} has none")
@@ -127,6 +132,11 @@ class Recipe:
             )
         if teaching.update == "alternating" and self.optimizer.accumulate > 1:
             raise ValueError("alternating updates need optimizer.accumulate=1")
+
+    @property
+    def load_resolution(self) -> int:
+        """Side that images are loaded at, in pixels."""
+        return self.data.resolution or self.space.resolutions[0]
 
     @property
     def clip_options(self) -> dict[str, int]:

@@ -24,7 +24,7 @@ def wide_resnet_heads(depth: int, width_factor: int) -> Heads:
         depth: d = 6n + 4.
         width_factor: k.
 
-    Source: Yao and Sun 2020, https://arxiv.org/abs/2008.06964, tables 1-6, for WRN-28-4 and
+    Source: Yao and Sun 2020, https://arxiv.org/abs/2008.07816, tables 1-6, for WRN-28-4 and
         WRN-28-10; other depths have as many blocks in proportion.
     """
     n = (depth - 4) // 6

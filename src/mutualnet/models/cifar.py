@@ -169,7 +169,7 @@ def mobilenet_v1_cifar_8x8(
         ValueError: If width is not positive.
 
     Source: Howard et al. 2017, https://arxiv.org/abs/1704.04861, table 1, with the strides that Yao
-        et al. 2020, https://arxiv.org/abs/2008.06964, use on CIFAR-100.
+        et al. 2020, https://arxiv.org/abs/2008.07816, use on CIFAR-100.
     """
     return _mobilenet_v1(num_classes, in_channels, width, (1, 1, 1, 2, 2), nn.ReLU)
 

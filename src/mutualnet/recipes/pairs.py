@@ -3,7 +3,7 @@
 Settings are those of dense cross-layer mutual distillation, which is also their method; others are
 one switch away.
 
-Source: Yao and Sun 2020, https://arxiv.org/abs/2008.06964, section 4, and the authors' code on
+Source: Yao and Sun 2020, https://arxiv.org/abs/2008.07816, section 4, and the authors' code on
     CIFAR-100, whose initial weights `model.weight_init=dcm` draws.
 Differs: The momentum is kept at drops of the learning rate, where the code forgets it
     (`optimizer.reset_momentum` does too). The learning rate of wide residual networks drops

@@ -184,7 +184,7 @@ def preprocessing_of(recipe: Recipe, evaluation: Preprocessing | None = None) ->
         evaluation: What the test images of its data go through; by default looked up by the name of
             the data.
     """
-    found = evaluation or photo_transform(recipe.data.name, recipe.space.resolutions[0])
+    found = evaluation or photo_transform(recipe.data.name, recipe.load_resolution)
     return replace(found, last=TaskScaling(task=recipe.task)) if ":" in recipe.task else found
 
 

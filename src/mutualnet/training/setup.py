@@ -57,7 +57,7 @@ class TrainingSetup:
 
 
 def load_splits(recipe: Recipe) -> DataSplits:
-    """The recipe's data at the top resolution.
+    """The recipe's data.
 
     Raises:
         ValueError: If there are none such.
@@ -67,7 +67,7 @@ def load_splits(recipe: Recipe) -> DataSplits:
         data = load_data(
             recipe.data.name,
             recipe.data.path,
-            resolution=recipe.space.resolutions[0],
+            resolution=recipe.load_resolution,
             select_share=recipe.data.select_share,
             select_from=recipe.data.select_from,
             train_share=recipe.data.train_share,

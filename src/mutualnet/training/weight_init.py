@@ -61,7 +61,7 @@ def init_weights(model: nn.Module, name: str) -> None:
 
     Source: the code of Yang et al. 2020, https://arxiv.org/abs/1909.12978, for its networks on
         ImageNet, and of slimmable networks (Yu et al. 2019, https://arxiv.org/abs/1812.08928);
-        the code of Yao and Sun 2020, https://arxiv.org/abs/2008.06964, for its wide residual
+        the code of Yao and Sun 2020, https://arxiv.org/abs/2008.07816, for its wide residual
         networks.
     """
     if name not in WEIGHT_INITS:
