@@ -28,7 +28,7 @@ import torch  # noqa: E402
 
 from benchmarks.study_claims import all_claims, choose, work  # noqa: E402
 from benchmarks.study_cost import hours_of  # noqa: E402
-from benchmarks.study_page import store_of, write_page  # noqa: E402
+from benchmarks.study_page import command_lines, store_of, write_page  # noqa: E402
 from benchmarks.study_scales import SCALES, Scale  # noqa: E402
 from benchmarks.study_store import Store  # noqa: E402
 from benchmarks.study_times import measure_times  # noqa: E402
@@ -66,8 +66,9 @@ def main() -> None:
     if words.list:
         _list(claims, store, scale)
     elif words.commands:
-        print("\n".join(dict.fromkeys(run.words(0) for c in claims for run in c.runs())))
+        print("\n".join(command_lines(claims)))
     elif words.page:
+        store.write_claims(all_claims(scale))
         write_page(ROOT)
     elif words.data is None:
         parser.error("training needs --data, the folder with a folder for each data set")
@@ -84,6 +85,7 @@ def main() -> None:
             measure_times(runs, store, data=words.data)
             return
         run_all(claims, store, folder=words.dir, data=words.data)
+        store.write_claims(all_claims(scale))  # others that share these runs
 
 
 def run_all(claims: list[Claim], store: Store, *, folder: Path, data: Path) -> None:
@@ -97,6 +99,7 @@ def run_all(claims: list[Claim], store: Store, *, folder: Path, data: Path) -> N
         folder: Keeps runs.
         data: Holds a folder for each data set.
     """
+    store.write_claims(claims)  # all runs of a claim may be others' too
     failed: set[tuple[StudyRun, int]] = set()
     while left := [item for item in work(claims, store) if item not in failed]:
         run, seed = left[0]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.study_scales import Scale
-from benchmarks.study_values import Claim, Config, Entry, StudyRun
+from benchmarks.study_values import ASKED_HERE, Claim, Config, Entry, StudyRun
 
 IN_TURN = "teaching.update=alternating"
 _TEXT = "WRN-28-10 pair, CIFAR-100 error: independent 18.7, DML 17.9, DCM 16.6"
-_DCM = "DCM, table 1"
+_DCM = "DCM, CIFAR-100"
 _ABLATION = "DCM, ablations"
 
 
@@ -42,7 +42,7 @@ def _claim(
     return Claim(
         name=name,
         group=group,
-        source=source,
+        source=ASKED_HERE,
         says=says,
         ours=ours,
         theirs=theirs,
@@ -63,10 +63,10 @@ def peers(scale: Scale) -> list[Claim]:
         return _claim(scale, name, "peers", source, says, ours, theirs)
 
     return [
-        claim("dml", "DCM, table 1", f"DML above independent; {_TEXT}", dml, independent),
+        claim("dml", _DCM, f"DML above independent; {_TEXT}", dml, independent),
         claim("dcm_dml", _DCM, f"DCM above DML; {_TEXT}", dcm, dml),
         claim("dcm", _DCM, f"DCM above independent; {_TEXT}", dcm, independent),
-        claim("dcm_joint_dml", _DCM, "DCM above DML in one joint step", dcm, joint),
+        claim("dcm_joint_dml", ASKED_HERE, "DCM above DML in one joint step", dcm, joint),
         claim(
             "dks",
             "DKS, CIFAR-100",
@@ -78,11 +78,11 @@ def peers(scale: Scale) -> list[Claim]:
         claim(
             "dcm_supervision",
             _ABLATION,
-            "deep supervision alone gives 9 % of the gain",
+            "DCM above deep supervision alone, which gives 9 % of the gain",
             dcm,
             supervised,
         ),
-        claim("dml_kd", "DML, CIFAR-100", "DML above KD from an equal, trained network", dml, kd),
+        claim("dml_kd", ASKED_HERE, "DML above KD from an equal, trained network", dml, kd),
     ]
 
 
@@ -188,13 +188,12 @@ def both(scale: Scale) -> list[Claim]:
     pair = scale.pair(teaching="dcm", **words)
     alone = scale.pair(count=1, **words)
     budgets: tuple[Config, ...] = words["configs"]
-    source = "neither paper"
     return [
         Claim(
             name="both_mutualnet",
             group="both",
-            source=source,
-            says="DCM between slimmable networks above MutualNet by itself (asked here)",
+            source=ASKED_HERE,
+            says="DCM between slimmable networks above MutualNet by itself",
             ours=Entry(title="DCM x MutualNet", runs=(pair,)),
             theirs=Entry(title="MutualNet", runs=(alone,)),
             budgets=budgets,
@@ -202,8 +201,8 @@ def both(scale: Scale) -> list[Claim]:
         Claim(
             name="both_dcm",
             group="both",
-            source=source,
-            says="and its full network above DCM by itself (asked here)",
+            source=ASKED_HERE,
+            says="and its full network above DCM by itself",
             ours=Entry(title="DCM x MutualNet, full", runs=(pair,), configs=top),
             theirs=_Pairs(scale).dcm(),
             budgets=top,
@@ -244,7 +243,7 @@ def _regime(scale: Scale, share: float, epochs: int, network: str) -> list[Claim
         Claim(
             name=f"regime_mutualnet_{name}",
             group="regime",
-            source="MutualNet, fig. 5",
+            source=ASKED_HERE,
             says=f"MutualNet above alone, full and narrowest: {text}",
             ours=Entry(title="MutualNet", runs=(run(**words),)),
             theirs=Entry(title="trained alone", runs=(*single.runs, narrow)),
@@ -254,7 +253,7 @@ def _regime(scale: Scale, share: float, epochs: int, network: str) -> list[Claim
             scale,
             f"regime_dml_{name}",
             "regime",
-            _DCM,
+            ASKED_HERE,
             f"DML above independent: {text}",
             of.dml(),
             single,

@@ -19,6 +19,8 @@ from benchmarks.study_verdict import HOLDS, HOLDS_NOT, Verdict
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's, which people of every colour vision tell apart."""
 _MARKERS = "osD^vP*"
+_LINES = ("-", "-", "--", "-.", ":")
+"""Dashes, so that a curve on top of another one leaves it to be seen."""
 _OF_VERDICT = {HOLDS: COLOURS[0], HOLDS_NOT: COLOURS[1]}
 _OPEN = "#767676"
 
@@ -41,10 +43,11 @@ def plot_curves(curves: Mapping[str, Curve], path: Path, *, x: str, y: str) -> N
         axes.errorbar(
             places,
             [statistics.mean(found[place]) for place in places],
-            [half_interval(list(found[place])) for place in places],
+            [half_interval(found[place]) for place in places],
             label=title,
             color=COLOURS[number % len(COLOURS)],
             marker=_MARKERS[number % len(_MARKERS)],
+            linestyle=_LINES[number % len(_LINES)],
             capsize=3,
         )
     axes.set(xscale="log", xlabel=x, ylabel=y)
@@ -89,10 +92,11 @@ def plot_regime(curves: Mapping[str, Curve], path: Path) -> None:
             # A little apart, so that intervals do not cover each other.
             [share * 1.03 ** (number - 1.5) for share in shares],
             [statistics.mean(found[share]) for share in shares],
-            [half_interval(list(found[share])) for share in shares],
+            [half_interval(found[share]) for share in shares],
             label=title,
             color=COLOURS[number % len(COLOURS)],
             marker=_MARKERS[number % len(_MARKERS)],
+            linestyle=_LINES[number % len(_LINES)],
             capsize=3,
         )
     axes.axhline(0, color="black", linewidth=0.8)

@@ -17,22 +17,6 @@ _FEW = (
 )
 _PAPER = ("optimizer.schedule=cosine", "compute.precision=bf16", "watch.every_epochs=0")
 
-ELASTIC: tuple[Config, ...] = (
-    (1.0, 32),
-    (1.0, 28),
-    (0.75, 28),
-    (0.55, 32),
-    (1.0, 20),
-    (0.8, 24),
-    (0.5, 24),
-    (0.4, 28),
-    (0.25, 32),
-    (0.55, 20),
-    (0.25, 20),
-)
-"""What is scored of a network that trains widths from a quarter: the budgets' own configurations
-and, of the other resolutions, the widest ones within them."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
@@ -53,6 +37,13 @@ class Scale:
     compound: str
     """Half of the network's width by compound scaling: `model=...`, at `compound_width`."""
     compound_width: float
+    elastic: tuple[Config, ...]
+    """What is scored of a network that trains widths from a quarter: the budgets' own
+    configurations and, at the other resolutions, the widest ones of a grid of 0.05 within them."""
+    scaled: tuple[Config, ...]
+    """The same of widths from 1 to 2, within the cost of the compound network."""
+    cutout: int
+    """Side of Cutout's square, in pixels."""
     epochs: int
     pair_epochs: int
     """Networks that teach each other fit the labels later."""
@@ -145,14 +136,18 @@ FEW_IMAGES = Scale(
     name="few-images",
     title="WRN-16-2 on 1,350 images of CIFAR-10",
     text="""\
-WRN-16-2 (0.69 M parameters) on 3 % of CIFAR-10's train images. It can fit them, as the papers'
-networks fit their training sets, and a run takes minutes. Batch size 54, SGD with a learning rate
-of 0.1 and a cosine schedule, bf16 (twice as fast as fp32 on the CPU that was used, which has
-AVX-512 BF16). Single networks train for 54 epochs (1,350 steps) at 32, 28, 24 and 20 px. Networks
-that teach each other train for 70 epochs (1,750 steps) at 20 px, from weights that are initialised
-as in the code of DCM's authors; only the pairs of the section on regimes use the networks' own
-initialisation. For transfer a network is pretrained on 10 % of CIFAR-100. The papers' numbers are
-for ImageNet or all of CIFAR: compare the direction of a difference, not its size.""",
+WRN-16-2 (0.69 M parameters) on 3 % of CIFAR-10's train images, few enough for it to fit them: how
+far each method gets is told by the *train loss*, the full network's cross entropy in its last
+epoch. All methods take the same number of steps, not the same time. Batch size 54, SGD with a
+learning rate of 0.1 and a cosine schedule, bf16. Single networks train for 54 epochs (1,350 steps)
+at 32, 28, 24 and 20 px; those alone at a lower resolution see what a sub-network sees there.
+Networks that teach each other train for 70 epochs (1,750 steps) at 20 px, from weights that are
+initialised as in the code of DCM's authors; only those of the section on regimes use the networks'
+own initialisation. For transfer a network is pretrained on 10 % of CIFAR-100 and fine-tuned for 20
+epochs with a learning rate of 0.02. KD weighs labels by 0.1 and its teacher, at temperature 4, by
+0.9. AutoAugment's policy was found with the labels of 4,000 images of CIFAR-10. The papers' numbers
+are for ImageNet or all of CIFAR: compare the direction of a difference, not its size. What DCM's
+paper says of its ablations, label noise and dropout is cited at second hand.""",
     data="cifar10",
     recipe="cifar10_wrn16_1",
     network="wrn16_2",
@@ -161,6 +156,14 @@ for ImageNet or all of CIFAR: compare the direction of a difference, not its siz
     compound='model={name: "mutualnet.models.cifar:WideResNet", '
     "kwargs: {depth: 22, width_factor: 2}}",
     compound_width=0.6,
+    elastic=(
+        *((1.0, side) for side in (32, 28, 20)),
+        *((0.75, 28), (0.55, 32), (0.8, 24)),
+        *((0.5, 24), (0.25, 32), (0.4, 28), (0.55, 20)),
+        (0.25, 20),
+    ),
+    scaled=((1.4, 32), (1.65, 28), (1.65, 26), (2.0, 22)),
+    cutout=16,
     epochs=54,
     pair_epochs=70,
     finetune_epochs=20,
@@ -181,7 +184,9 @@ for ImageNet or all of CIFAR: compare the direction of a difference, not its siz
 PAPER = Scale(
     name="paper",
     title="WRN-28-10 on all images of CIFAR-100",
-    text="The papers' network and settings on CIFAR: 200 epochs on all images, cosine schedule.",
+    text="""\
+The papers' network and settings on CIFAR: 200 epochs on all images. Single networks learn with a
+cosine schedule; networks that teach each other with the steps of DCM's authors.""",
     data="cifar100",
     recipe="cifar100_wrn28_10",
     network="wrn28_10",
@@ -190,6 +195,14 @@ PAPER = Scale(
     compound='model={name: "mutualnet.models.cifar:WideResNet", '
     "kwargs: {depth: 40, width_factor: 10}}",
     compound_width=0.6,
+    elastic=(
+        *((1.0, side) for side in (32, 28, 20)),
+        *((0.75, 28), (0.65, 32), (0.85, 24)),
+        *((0.5, 24), (0.35, 32), (0.4, 28), (0.55, 20)),
+        *((0.25, 32), (0.25, 20)),
+    ),
+    scaled=((1.3, 32), (1.45, 28), (1.5, 26), (1.8, 22)),
+    cutout=8,
     epochs=200,
     pair_epochs=200,
     finetune_epochs=50,
@@ -204,7 +217,7 @@ PAPER = Scale(
     source_epochs=200,
     shares=((0.03, 6667), (0.1, 2000), (0.3, 667), (1.0, 200)),
     gigamacs_per_second=30000.0,
-    machine="one H100, by its rated speed",
+    machine="one H100, guessed as 6 % of its rated bf16 speed",
 )
 
 SCALES = {scale.name: scale for scale in (FEW_IMAGES, PAPER)}

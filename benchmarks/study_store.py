@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ class Store:
 
     def values(self, claim: Claim) -> list[float]:
         """The claim's number for every seed: the mean over budgets of ours minus theirs."""
-        return [_mean_difference(pairs) for pairs in self.scores(claim).values()]
+        return list(self._values_by_seed(claim).values())
 
     def at(self, entry: Entry, claim: Claim, config: Config) -> list[float]:
         """Scores of a method within one budget, for every seed that it has.
@@ -92,19 +92,34 @@ class Store:
         return [score for score in found if score is not None]
 
     def verdict(self, claim: Claim) -> Verdict:
-        """What the finished seeds say; as many as the claim's first seeds are needed."""
-        return judge(self.values(claim), needed=len(claim.seeds), margin=claim.margin)
+        """What the finished seeds say: exactly the first ones, or all where those leave it open.
+
+        Seeds that other claims have run already do not count before these are left open.
+        """
+        values = self._values_by_seed(claim)
+        first = [values[seed] for seed in claim.seeds if seed in values]
+        found = judge(first, needed=len(claim.seeds), margin=claim.margin)
+        if found.word != UNDECIDED or not claim.more_seeds:
+            return found
+        every = [values[seed] for seed in (*claim.seeds, *claim.more_seeds) if seed in values]
+        needed = len(claim.seeds) + len(claim.more_seeds)
+        return judge(every, needed=needed, margin=claim.margin)
 
     def wanted_seeds(self, claim: Claim) -> tuple[int, ...]:
         """Seeds to run: more than the first ones where those have not decided."""
-        done = self.scores(claim)
-        first = [seed for seed in claim.seeds if seed in done]
-        if len(first) < len(claim.seeds):
-            return claim.seeds
-        values = [_mean_difference(done[seed]) for seed in first]
-        verdict = judge(values, needed=len(claim.seeds), margin=claim.margin)
-        is_open = verdict.word == UNDECIDED
-        return (*claim.seeds, *claim.more_seeds) if is_open else claim.seeds
+        values = self._values_by_seed(claim)
+        first = [values[seed] for seed in claim.seeds if seed in values]
+        found = judge(first, needed=len(claim.seeds), margin=claim.margin)
+        return (*claim.seeds, *(claim.more_seeds if found.word == UNDECIDED else ()))
+
+    def _values_by_seed(self, claim: Claim) -> dict[int, float]:
+        return {seed: _mean_difference(pairs) for seed, pairs in self.scores(claim).items()}
+
+    def write_claims(self, claims: Iterable[Claim]) -> None:
+        """Write the files of those claims that have a seed."""
+        for claim in claims:
+            if self.scores(claim):
+                self.write_claim(claim)
 
     def write_claim(self, claim: Claim) -> None:
         """Write what is known of a claim, from its runs' files."""

@@ -23,6 +23,8 @@ from mutualnet.space import Subnet
 
 Config = tuple[float, int]
 """Width multiplier and side in pixels."""
+ASKED_HERE = "asked here"
+"""Source of a claim that no paper makes."""
 
 
 @dataclass(frozen=True, kw_only=True)
