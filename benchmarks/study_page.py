@@ -98,7 +98,7 @@ def _scale(scale: Scale, store: Store, docs: Path) -> list[str]:
         ]
     verdicts = {claim.name: store.verdict(claim) for claim in claims}
     count = Counter(found.word for found in verdicts.values())
-    words = ", ".join(f"{count[word]} {_PLURAL[word]}" for word in WORDS if count[word])
+    words = ", ".join(f"{word} {count[word]}" for word in WORDS if count[word])
     asked = sum(claim.source == ASKED_HERE for claim in claims)
     picture = f"study-{scale.name}.png"
     plot_differences(verdicts, docs / picture)
@@ -106,7 +106,7 @@ def _scale(scale: Scale, store: Store, docs: Path) -> list[str]:
         *scale.text.splitlines(),
         *_about_times(store),
         "",
-        f"Of {len(claims)} claims: {words}. {asked} of them no paper makes: *asked here*.",
+        f"The {len(claims)} claims: {words}. No paper makes {asked} of them: *asked here*.",
         "",
         f"![Difference and interval of every claim]({picture})",
         "",
@@ -139,12 +139,6 @@ _NOTES = {
     ],
 }
 """What was found where a verdict asks for a reason, by group."""
-_PLURAL = {
-    HOLDS: "hold",
-    HOLDS_NOT: "do not hold",
-    UNDECIDED: "are not decided",
-    UNFINISHED: "are unfinished",
-}
 
 
 def _group(

@@ -42,7 +42,7 @@ def _claim(
     return Claim(
         name=name,
         group=group,
-        source=ASKED_HERE,
+        source=source,
         says=says,
         ours=ours,
         theirs=theirs,
