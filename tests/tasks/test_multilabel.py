@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 
 import numpy as np
 import pytest
@@ -44,6 +45,83 @@ def test_rows_of_labels_are_those_of_the_table(folder):
             assert carried == table[split.path(index).relative_to(folder).as_posix()]
 
 
+def _rewrite(folder, change):
+    """Write the table again with changed rows, the heading among them."""
+    with (folder / "labels.csv").open() as file:
+        rows = list(csv.reader(file))
+    with (folder / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(change(rows))
+
+
+def _content(data):
+    parts = {"train": data.train, "select": data.select, "test": data.test}
+    return {
+        name: [(part.path(i), part.labels[i].tolist()) for i in range(len(part))]
+        for name, part in parts.items()
+    }
+
+
+def test_a_row_for_each_label_is_as_good_as_one_for_each_image(folder):
+    wide = load_data("multilabel", folder, resolution=16)
+
+    def one_row_per_label(rows):
+        labels = [(name, label) for name, cell in rows[1:] for label in cell.split(";")]
+        # The second label of every image stands far below, once more, and under another spelling.
+        later = [(f"./{name}", cell.split(";")[-1]) for name, cell in rows[1:]]
+        return [rows[0], *labels, *later]
+
+    _rewrite(folder, one_row_per_label)
+    long = load_data("multilabel", folder, resolution=16)
+    assert _content(long) == _content(wide)
+    assert long.data_id == wide.data_id
+
+
+def test_a_table_with_one_row_for_each_image_keeps_its_id(folder):
+    assert load_data("multilabel", folder, resolution=16).data_id == "ce85a0467cd33180"
+
+
+def test_copies_of_train_photos_are_counted(folder, caplog):
+    data = load_data("multilabel", folder, resolution=16)
+    assert "content of train files" not in caplog.text
+    shutil.copy(data.train.path(0), data.test.path(1))
+    load_data("multilabel", folder, resolution=16)
+    assert "1 of 6 test files have the content of train files: photos/" in caplog.text
+
+
+def _take_labels_from(folder, paths):
+    """Leave some photos without labels, and give all others two."""
+    bare = {path.relative_to(folder).as_posix() for path in paths}
+
+    def change(rows):
+        return [rows[0], *([name, "" if name in bare else "red;blue"] for name, _ in rows[1:])]
+
+    _rewrite(folder, change)
+
+
+@pytest.mark.parametrize(
+    ("split", "way_out"),
+    [
+        ("train", "a column split"),
+        ("select", "another data.select_share"),
+        ("test", "column split"),
+    ],
+)
+def test_a_split_without_any_label_is_refused_at_once(folder, split, way_out):
+    paths = [path for path, _ in _content(load_data("multilabel", folder, resolution=16))[split]]
+    _take_labels_from(folder, paths)
+    message = f"the {split} split must hold images that carry labels, got {len(paths)} .*{way_out}"
+    with pytest.raises(ValueError, match=message):
+        load_data("multilabel", folder, resolution=16)
+
+
+def test_the_images_that_choose_must_carry_labels_where_none_are_held_out(folder):
+    options = {"resolution": 16, "select_share": 0.0}
+    select = load_data("multilabel", folder, **options).select
+    _take_labels_from(folder, [select.images.path(i) for i in select.positions])
+    with pytest.raises(ValueError, match="the select split must hold images that carry labels"):
+        load_data("multilabel", folder, **options)
+
+
 def test_a_damaged_photo_is_replaced_together_with_its_labels(folder):
     splits = load_data("multilabel", folder, resolution=16)
     splits.train.path(2).write_bytes(b"broken")
@@ -63,13 +141,17 @@ def test_a_damaged_photo_is_replaced_together_with_its_labels(folder):
             lambda rows: [[*rows[0], "split"], *([*row, "train"] for row in rows[1:])],
             "must hold train and test, got",
         ),
+        (
+            lambda rows: [
+                [*rows[0], "split"],
+                *([*row, part] for part in ("train", "test") for row in rows[1:]),
+            ],
+            "must name one split for each file, got train and test for photos/000.png",
+        ),
     ],
 )
 def test_a_table_that_is_not_whole_is_refused(folder, change, message):
-    with (folder / "labels.csv").open() as file:
-        rows = list(csv.reader(file))
-    with (folder / "labels.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(change(rows))
+    _rewrite(folder, change)
     with pytest.raises(ValueError, match=message):
         load_data("multilabel", folder, resolution=16)
 

@@ -136,7 +136,10 @@ def load_data(
     )
     place = None if path is None else Path(path).expanduser()
     data = use_share(LOADERS[name](place, settings, **options), train_share, seed)
-    return choose_from(data, select_from, select_share=select_share, seed=seed)
+    data = choose_from(data, select_from, select_share=select_share, seed=seed)
+    if data.task == "multilabel":
+        multilabel.check_labels_carried(data)
+    return data
 
 
 _SAMPLING = {field.name for field in fields(ClipSampling)}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
 
+from mutualnet.data.copies import warn_of_copies
 from mutualnet.data.damaged import ImageFiles
 from mutualnet.data.photos import MEAN, STD, photo_transform, train_transform
 from mutualnet.data.splits import DataSplits, SplitSettings, hash_data, stratified_split
+from mutualnet.distributed import current_ranks
 from mutualnet.messages import shorten
 
 TABLE = "labels.csv"
@@ -27,7 +30,8 @@ def load_multilabel(
 
     `labels.csv` has the columns `file` (relative to the folder), `labels` (separated by
     semicolons, possibly none) and, if wanted, `split` (`train` or `test`). Without it a fifth of
-    the images, always the same, is the test split.
+    the images, always the same, is the test split. An image may have several rows, such as one for
+    each of its labels.
 
     Args:
         path: Folder with `labels.csv`.
@@ -36,7 +40,7 @@ def load_multilabel(
 
     Raises:
         ValueError: If there is no such table, it lacks a column, names an image that is not there,
-            or fewer than two labels.
+            one image in two splits, or fewer than two labels.
     """
     if path is None or not (path / TABLE).is_file():
         raise ValueError(f"path must be a folder with {TABLE}, got {path}")
@@ -49,6 +53,9 @@ def load_multilabel(
     changed = train_transform(settings)
     plain = photo_transform(settings.resolution)
     positions_of = {"train": train, "select": select, "test": test}
+    if current_ranks().is_first:
+        listed = {split: [names[i] for i in part] for split, part in positions_of.items()}
+        warn_of_copies(path, {s: (files, [0] * len(files)) for s, files in listed.items()}, 1)
     images = {
         split: ImageFiles(
             path,
@@ -78,8 +85,31 @@ def load_multilabel(
     )
 
 
+def check_labels_carried(data: DataSplits) -> None:
+    """Refuse a division that leaves a split without any label.
+
+    Args:
+        data: Of images that may carry several labels.
+
+    Raises:
+        ValueError: If the train, select or test images carry none.
+    """
+    ways_out = {
+        "train": f"Let a column split of {TABLE} put images with labels there.",
+        "select": "Set another data.select_share or seed, or label more images.",
+        "test": f"Let a column split of {TABLE} put images with labels there.",
+    }
+    for split, way_out in ways_out.items():
+        labels = getattr(data, split).labels
+        if not labels.any():
+            raise ValueError(
+                f"the {split} split must hold images that carry labels, got {len(labels)} without "
+                f"any: nothing could be scored on them. {way_out}"
+            )
+
+
 def _read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of the table, each of an image that is there; a missing cell is None."""
+    """One row for each image of the table, all of which are there; a missing cell is None."""
     try:
         with (path / TABLE).open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
@@ -87,6 +117,7 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
         raise ValueError(f"{path / TABLE} cannot be read as CSV ({error})") from None
     if not rows or not {"file", "labels"} <= set(rows[0]):
         raise ValueError(f"{path / TABLE} must have rows with the columns file and labels")
+    rows = _merged(path, rows)
     missing = [name for name in _names(rows) if not (path / name).is_file()]
     if missing:
         raise ValueError(
@@ -96,16 +127,35 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
+def _merged(path: Path, rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """One row for each file, with the labels of all its rows: tables may have a row per label."""
+    merged: dict[str, dict[str, str]] = {}
+    for row in rows:
+        first = merged.setdefault(os.path.normpath(row["file"] or ""), row)
+        if first is row:
+            continue
+        splits = [entry.get("split") for entry in (first, row)]
+        if splits[0] != splits[1]:
+            raise ValueError(
+                f"{path / TABLE} must name one split for each file, got {splits[0]} and "
+                f"{splits[1]} for {row['file']}"
+            )
+        labels = [*_split_labels(first["labels"]), *_split_labels(row["labels"])]
+        first["labels"] = ";".join(dict.fromkeys(labels))
+    return list(merged.values())
+
+
+def _split_labels(cell: str | None) -> list[str]:
+    return [label.strip() for label in (cell or "").split(";") if label.strip()]
+
+
 def _names(rows: list[dict[str, str]]) -> list[str]:
     return [row["file"] or "" for row in rows]
 
 
 def _read_labels(path: Path, rows: list[dict[str, str]]) -> tuple[list[str], np.ndarray]:
     """Names of the K labels, and which of them each image carries: (N, K) zeros and ones."""
-    carried = [
-        {label.strip() for label in (row["labels"] or "").split(";") if label.strip()}
-        for row in rows
-    ]
+    carried = [set(_split_labels(row["labels"])) for row in rows]
     class_names = sorted(set().union(*carried))
     if len(class_names) < 2:
         raise ValueError(f"{path / TABLE} must name at least 2 labels, got {class_names}")
