@@ -5,8 +5,15 @@ from __future__ import annotations
 import shutil
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from mutualnet.run_directory import load_run
+from mutualnet.config import override
+from mutualnet.cost import CostModel
+from mutualnet.models import create_model
+from mutualnet.recipes import load_recipe
+from mutualnet.run_directory import load_run, make_supernet
+from mutualnet.tasks import make_task
 from mutualnet.training.train import train
 from tests.small_runs import digits
 
@@ -49,3 +56,32 @@ def test_a_directory_that_is_no_run_is_refused(tmp_path):
         load_run(tmp_path / "none")
     with pytest.raises(ValueError, match=r"has no config\.yaml"):
         load_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["space.frames=[2]", "data.resolution=64"],
+        ["space.frames=[3, 2]", "model.kwargs={alpha: 4}"],
+    ],
+)
+def test_cost_is_of_the_clips_that_a_recipe_loads(settings):
+    """Of SlowFast's fast pathway, which sees all of a clip, whatever a sub-network does."""
+    small = ["space.resolutions=[48, 32]", *settings]
+    recipe = override(load_recipe("kinetics400_slowfast4x16"), small)
+    task, subnet = make_task(recipe.task), recipe.space.smallest
+    model = create_model(recipe.model.name, num_classes=3, **recipe.model.kwargs)
+    supernet = make_supernet(model, recipe, task, in_channels=3)
+    side = recipe.load_resolution
+    batch = torch.zeros(1, 3, 32, side, side), torch.zeros(1, dtype=torch.long)
+    network = supernet.extract(subnet, uncalibrated=True)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        task.run(network, task.scale(batch, subnet))
+    assert CostModel(supernet).macs(subnet) == counter.get_total_flops() // 2
+
+
+def test_frames_that_clips_do_not_have_are_refused():
+    recipe = override(load_recipe("kinetics400_slowfast4x16"), ["space.frames=[5]"])
+    model = create_model(recipe.model.name, num_classes=3)
+    with pytest.raises(ValueError, match=r"must see 1 to 4 frames, .* raise clips\.num_frames"):
+        make_supernet(model, recipe, make_task(recipe.task), in_channels=3)

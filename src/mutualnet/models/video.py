@@ -188,7 +188,11 @@ class SlowFast(nn.Module):
         _draw_weights(self)
 
     def example_input(self, subnet: Subnet, largest: Subnet) -> tuple[Tensor, Tensor]:
-        """Zeros for both pathways in a sub-network: the fast one always sees the largest's clip."""
+        """Zeros for both pathways in a sub-network: the fast one always sees the largest's clip.
+
+        That has `alpha` times the largest's frames, at its resolution; where yours has others, give
+        the supernet an `example_input` (a recipe's has one).
+        """
         channels = self.slow_stem[0][0].in_channels  # type: ignore[index, union-attr]
         frames, most = (s.num_frames or _SLOW_FRAMES for s in (subnet, largest))
         side, top = subnet.resolution, largest.resolution

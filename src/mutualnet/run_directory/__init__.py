@@ -22,6 +22,7 @@ from mutualnet.run_directory.reading import (
     load_run,
     load_trained,
     logs_of,
+    make_supernet,
     preprocessing_of,
     read_record,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "load_run",
     "load_trained",
     "logs_of",
+    "make_supernet",
     "network_name",
     "networks_of",
     "new_run",

@@ -12,6 +12,7 @@ from safetensors.torch import load_model
 from torch import nn
 
 from mutualnet.checksums import read_checksums, whole_files
+from mutualnet.clip_steps import ClipSampling
 from mutualnet.config import Recipe, read_recipe
 from mutualnet.data import Preprocessing, TaskScaling, photo_transform
 from mutualnet.messages import first_line
@@ -31,6 +32,7 @@ from mutualnet.run_directory.files import (
 from mutualnet.run_directory.run_info import info_of_one
 from mutualnet.supernet import Supernet
 from mutualnet.table import QueryTable
+from mutualnet.tasks import Task, make_task
 from mutualnet.trust import check_trusted
 
 
@@ -154,8 +156,8 @@ def _load_run(path: Path, trust: bool, with_table: bool) -> Run:
     recipe = trained.recipe
     others = (NORMS, HEADS, FORMAT, *(TABULATED if with_table else ()))
     files = whole_files(path, others)
-    owns_norms = recipe.method.value.owns_norms
-    supernet = Supernet(trained.model, recipe.space, own_norms=owns_norms).eval()
+    in_channels = trained.info["in_channels"]
+    supernet = make_supernet(trained.model, recipe, make_task(recipe.task), in_channels).eval()
     if supernet.own_norms is not None:
         _load(supernet.own_norms, path / NORMS)
     table = None
@@ -173,6 +175,37 @@ def _load_run(path: Path, trust: bool, with_table: bool) -> Run:
         info=trained.info,
         table=table,
         preprocessing=_preprocessing(path, recipe, trained.info),
+    )
+
+
+def make_supernet(
+    model: nn.Module,
+    recipe: Recipe,
+    task: Task,
+    in_channels: int,
+    *,
+    sort_channels: str | None = None,
+) -> Supernet:
+    """The supernet that a recipe makes of a network.
+
+    Args:
+        model: The network.
+        recipe: Says its space, its norms, and what of an image or clip is loaded.
+        task: Of the recipe.
+        in_channels: C of the data.
+        sort_channels: As for `Supernet`.
+
+    Raises:
+        ValueError: If the network does not fit its space, or the space's frames the clips.
+    """
+    side = recipe.load_resolution
+    frames = (ClipSampling(**recipe.clip_options).num_frames,) if recipe.clip_options else ()
+    return Supernet(
+        model,
+        recipe.space,
+        own_norms=recipe.method.value.owns_norms,
+        sort_channels=sort_channels,
+        example_input=task.example_maker((in_channels, *frames, side, side)),
     )
 
 

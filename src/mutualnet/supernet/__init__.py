@@ -16,7 +16,7 @@ from mutualnet.supernet.bn_bank import (
 from mutualnet.supernet.channel_plan import index_length
 from mutualnet.supernet.channel_rules import ChannelRule
 from mutualnet.supernet.depth_plan import is_inside
-from mutualnet.supernet.examples import first_tensor
+from mutualnet.supernet.examples import ExampleMaker, first_tensor
 from mutualnet.supernet.meta_copy import meta_copy
 from mutualnet.supernet.products import Products, find_products
 from mutualnet.supernet.shared_gradients import ignore_layout_warning
@@ -27,6 +27,7 @@ __all__ = [
     "BNStatistics",
     "BankKey",
     "ChannelRule",
+    "ExampleMaker",
     "MissingStatisticsError",
     "Products",
     "Supernet",

@@ -14,6 +14,7 @@ from torch import Tensor
 from mutualnet.data import Preprocessing, video_views
 from mutualnet.losses import at_least_fp32
 from mutualnet.space import Subnet
+from mutualnet.supernet import ExampleMaker
 from mutualnet.tasks.caption import with_caption
 from mutualnet.tasks.classification import Classification, logits_of, scale_images
 from mutualnet.video_drawing import rewrite_video, writable_name
@@ -103,6 +104,22 @@ class SlowFastActionRecognition(ActionRecognition):
         """Make clips for both pathways, of which the slow ones are as for a sub-network."""
         clips, labels = batch
         return (scale_clips(clips[..., :: self.alpha, :, :], subnet), clips), labels
+
+    def example_maker(self, shape: tuple[int, ...]) -> ExampleMaker:
+        """Zeros for both pathways, as they are made of a loaded clip."""
+        return _ScaledClip(self, shape)
+
+
+@dataclass(frozen=True)
+class _ScaledClip:
+    """Makes what a network is given of a clip of zeros (C, T, H, W) as a sub-network."""
+
+    task: ActionRecognition
+    shape: tuple[int, ...]
+
+    def __call__(self, subnet: Subnet, largest: Subnet) -> Any:
+        batch = torch.zeros(1, *self.shape), torch.zeros(1, dtype=torch.long)
+        return self.task.inputs(self.task.scale(batch, subnet))
 
 
 def frame_indices(num_frames: int, wanted: int) -> list[int]:

@@ -18,7 +18,7 @@ from mutualnet.image_files import read_image
 from mutualnet.image_paths import EXTENSIONS
 from mutualnet.score import Score
 from mutualnet.space import Subnet
-from mutualnet.supernet import Supernet
+from mutualnet.supernet import ExampleMaker, Supernet
 from mutualnet.tasks.caption import with_caption
 
 
@@ -109,6 +109,16 @@ class Task(ABC):
     def example_inputs(self, supernet: Supernet, subnet: Subnet) -> Any:
         """What a sub-network is timed on: the inputs of one sample."""
         return supernet.example_input(subnet)
+
+    def example_maker(self, shape: tuple[int, ...]) -> ExampleMaker | None:
+        """What makes examples for a `Supernet`; None where the network's own fit any data.
+
+        Override it for networks that see more of a sample than a sub-network's frames and pixels.
+
+        Args:
+            shape: Of a clip as the data loader yields it, (C, T, H, W), or of an image (C, H, W).
+        """
+        return None
 
     def whole_macs(self, supernet: Supernet, subnet: Subnet) -> dict[str, int] | None:
         """Multiply-adds of all parts of a network by their names, and their `total`.

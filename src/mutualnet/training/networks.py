@@ -22,7 +22,7 @@ from mutualnet.models import create_model
 from mutualnet.models.registry import names_function
 from mutualnet.module_state import kept_running_statistics, mode_of
 from mutualnet.pretrained import Initialized, copy_weights, pretrained_model
-from mutualnet.run_directory import load_trained
+from mutualnet.run_directory import load_trained, make_supernet
 from mutualnet.seeding import Purpose, seed_of
 from mutualnet.supernet import Supernet, first_tensor
 from mutualnet.tasks import Task
@@ -106,12 +106,7 @@ def build_network(
     sorted_by = None if found is None else choose_criterion(config, recipe.space, found)
     if sorted_by == "taylor":
         hold_gradients(model, recipe, data, task, device)
-    supernet = Supernet(
-        model,
-        recipe.space,
-        own_norms=recipe.method.value.owns_norms,
-        sort_channels=sorted_by,
-    )
+    supernet = make_supernet(model, recipe, task, data.in_channels, sort_channels=sorted_by)
     supernet.zero_grad()
     if current_ranks().is_first:
         logger.info(
