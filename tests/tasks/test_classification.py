@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -150,3 +151,19 @@ def test_a_batch_is_scaled_once_for_every_resolution():
             images, _ = scaled.at(Subnet(width_mult=width, resolution=resolution))
             assert images.shape[-1] == resolution
     assert asked == [16, 8]
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("class_weights", [None, (0.5, 1.0, 4.0)])
+def test_the_loss_of_guessing_is_that_of_equal_logits(label_smoothing, class_weights):
+    """Of each image's loss, smoothing included, times the weight of its class."""
+    labels = np.array([0, 1, 2, 2, 2, 1, 0, 0, 0, 0])
+    losses = F.cross_entropy(
+        torch.zeros(10, 3, dtype=torch.float64),
+        torch.from_numpy(labels),
+        label_smoothing=label_smoothing,
+        reduction="none",
+    )
+    weights = torch.tensor(class_weights or (1.0, 1.0, 1.0), dtype=torch.float64)[labels]
+    task = Classification(label_smoothing=label_smoothing, class_weights=class_weights)
+    assert task.loss_of_guessing(labels, 3) == pytest.approx(float((losses * weights).mean()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from mutualnet.config.serialization import override
 from mutualnet.data import load_data
 from mutualnet.recipes import load_recipe
 from mutualnet.run_directory import load_run
-from mutualnet.tasks import MultiLabel
+from mutualnet.tasks import Classification, MultiLabel
 from mutualnet.training.setup import training_task
 from tests.fixtures import write_folders, write_multilabel
 
@@ -183,6 +184,24 @@ def test_losses_are_the_written_out_formulas():
     torch.testing.assert_close(found.double(), divergence, rtol=1e-4, atol=1e-6)
     assert float(task.distill_loss(teacher, teacher)) == pytest.approx(0, abs=1e-7)
     assert torch.isfinite(task.distill_loss(1e4 * logits, -1e4 * teacher))
+
+
+@pytest.mark.parametrize("positive_weights", [None, (0.5, 1.0, 4.0)])
+def test_the_loss_of_guessing_is_that_of_logits_of_zero(positive_weights):
+    labels = np.random.default_rng(0).integers(0, 2, (20, 3)).astype(np.float32)
+    task = MultiLabel(positive_weights=positive_weights)
+    expected = task.supervised_loss(torch.zeros(20, 3), (None, torch.from_numpy(labels)))
+    assert task.loss_of_guessing(labels, 3) == pytest.approx(float(expected))
+
+
+def test_guessing_on_many_images_takes_no_memory():
+    labels = np.zeros(1_000_000, dtype=np.int64)
+    many = np.broadcast_to(np.float32(0), (1_000_000, 100))
+    tracemalloc.start()
+    Classification(class_weights=(1.0,) * 1000).loss_of_guessing(labels, 1000)
+    MultiLabel().loss_of_guessing(many, 100)
+    assert tracemalloc.get_traced_memory()[1] < 32e6
+    tracemalloc.stop()
 
 
 def test_rare_labels_weigh_more_with_balance(folder):
