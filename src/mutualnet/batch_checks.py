@@ -24,14 +24,17 @@ class NonFiniteImagesError(ValueError):
 class BatchCheck:
     """Checks of one batch: of the types always, of the values on a CPU and for the first batches.
 
+    What a network is called with is checked at once, other labels once it has answered.
+
     Args:
         network: Whose batches are counted.
         task: Knows images and labels.
         batch: At the top resolution.
 
     Raises:
-        TypeError: If the images are not floating point.
+        TypeError: If the images are not floating point, or labels of the wrong type.
         NonFiniteImagesError: If an image holds a value that is not a finite number.
+        ValueError: If labels that the network is called with do not fit.
     """
 
     def __init__(self, network: nn.Module, task: Task, batch: Any) -> None:
@@ -56,6 +59,7 @@ class BatchCheck:
                 f"{task.num_samples(batch)}, the first is number {bad[0]} of the batch. Repair the "
                 "data or its transform."
             )
+        task.check_batch(batch, reads_values=self._reads_values)
 
     def labels(self, outputs: Any) -> None:
         """Check the labels, once it is known how many classes the network has.

@@ -288,6 +288,8 @@ def test_other_folders_are_refused(coco, tmp_path):
     [
         ({"bbox": [5, 5, 0, 7]}, "an empty box"),
         ({"bbox": [500, 5, 4, 7]}, "a box off the image"),
+        ({"bbox": [63.999999, 5, 4, 7]}, "an empty box"),
+        ({"bbox": [1e-7, 5, -1e-8, 7]}, "an empty box"),
         ({"segmentation": [[1, 2, 3, 4]]}, "a polygon must have at least 3 points"),
     ],
 )

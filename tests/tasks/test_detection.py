@@ -302,17 +302,32 @@ def test_the_costs_in_the_docs_are_what_is_counted(title, backbone):
         ({"labels": torch.tensor([1.0, 2.0])}, TypeError, "labels of int64"),
         ({"labels": torch.tensor([1])}, ValueError, r"boxes \(M, 4\) and labels \(M\)"),
         ({"boxes": torch.tensor([[1.0, 2, 1, 5], [1, 2, 3, 4]])}, ValueError, "with area"),
+        ({"boxes": torch.tensor([[95.99999, 2, 96, 5], [1, 2, 3, 4]])}, ValueError, "with area"),
+        ({"boxes": torch.full((2, 4), torch.nan)}, ValueError, "with area"),
         ({"masks": torch.zeros(2, 5, 5)}, ValueError, r"must have masks \(2, 96, 96\)"),
     ],
 )
 def test_bad_targets_are_told(changes, error, message):
     images, targets = _batch(1)
     batch = (images, [{**targets[0], **changes}])
-    outputs = {"loss": torch.zeros(())}
     with pytest.raises(error, match=message):
-        Detection().check_labels(outputs, batch, reads_values=True)
+        Detection().check_batch(batch, reads_values=True)
     with pytest.raises(TypeError, match="must return its losses by name in train mode"):
         Detection().supervised_loss(torch.zeros(3), batch)
+
+
+def test_bad_targets_are_told_before_the_network_fails_with_them():
+    images, targets = _batch(1)
+    net = Supernet(_mask_rcnn(), SPACE).train()
+    for broken, message in (
+        (
+            {**targets[0], "boxes": torch.zeros(2, 4)},
+            "target 0 of the batch must have boxes .* area",
+        ),
+        ({"labels": targets[0]["labels"]}, "must have boxes and labels, got labels"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            sandwich_step(net, (images, [broken]), [SPACE.largest], task=InstanceSegmentation())
 
 
 def test_networks_that_are_no_detectors_are_told():

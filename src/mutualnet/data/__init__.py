@@ -17,10 +17,11 @@ from mutualnet.data.feeding import (
 from mutualnet.data.load import load_data, photo_transform
 from mutualnet.data.noise import NoisyLabels
 from mutualnet.data.preprocessing import Preprocessing, ResizeToConfiguration, TaskScaling
-from mutualnet.data.scaled_objects import Target, scale_boxes, scale_objects
+from mutualnet.data.scaled_objects import LEAST_SIDE, Target, scale_boxes, scale_objects
 from mutualnet.data.splits import DataSplits, LabelledImages, SomeImages, hash_data
 
 __all__ = [
+    "LEAST_SIDE",
     "AnnotatedImage",
     "AnnotatedPhotos",
     "Annotation",

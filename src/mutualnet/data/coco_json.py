@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mutualnet.data.coco_masks import segmentation_problem
+from mutualnet.data.scaled_objects import LEAST_SIDE
 from mutualnet.messages import shorten
 
 logger = logging.getLogger(__name__)
@@ -194,8 +195,10 @@ class _Objects:
         left, top, right, bottom = box[0], box[1], box[0] + box[2], box[1] + box[3]
         inside = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
         number = where.rpartition(" ")[2]
-        if not (right > left and bottom > top and inside[2] > inside[0] and inside[3] > inside[1]):
-            kind = "an empty box" if not (right > left and bottom > top) else "a box off the image"
+        size = (inside[2] - inside[0], inside[3] - inside[1])
+        if not (size[0] > LEAST_SIDE * width and size[1] > LEAST_SIDE * height):
+            is_off = left >= width or top >= height or right <= 0 or bottom <= 0
+            kind = "a box off the image" if is_off and box[2] > 0 < box[3] else "an empty box"
             self._left_out.append(f"annotation {number} ({kind})")
             return None
         # Boxes are rounded to hundredths in COCO's own files.
@@ -207,7 +210,6 @@ class _Objects:
             self._left_out.append(f"annotation {number} ({problem})")
             return None
         area: Any = entry.get("area")
-        size = (inside[2] - inside[0], inside[3] - inside[1])
         return Annotation(
             category=category,
             box=(float(inside[0]), float(inside[1]), float(size[0]), float(size[1])),

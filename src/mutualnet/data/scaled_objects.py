@@ -14,6 +14,10 @@ Target = dict[str, Any]
 """`boxes` (M, 4) float of left, top, right and bottom, `labels` (M) int64 from 1, and maybe `masks`
 (M, H, W) uint8 of zeros and ones, all in pixels of the image; other values stand for themselves."""
 
+LEAST_SIDE = 1e-6
+"""A box's width and height as a share of its image's must be larger: single precision may lose what
+is smaller when boxes are scaled and mirrored, and detectors refuse boxes without area."""
+
 
 def scale_objects(
     images: Sequence[Tensor], targets: Sequence[Target], short_side: int

@@ -143,6 +143,20 @@ class Task(ABC):
     def supervised_loss(self, outputs: Any, batch: Any) -> Tensor:
         """Scalar loss against the labels, averaged over the batch."""
 
+    def check_batch(self, batch: Any, *, reads_values: bool) -> None:  # noqa: B027
+        """Refuse labels with which a network would fail; the default takes everything.
+
+        Override it for networks that are called with their labels.
+
+        Args:
+            batch: At the top resolution.
+            reads_values: Whether the labels' values may be read, which waits for their device.
+
+        Raises:
+            TypeError: If they are of the wrong type.
+            ValueError: If they are of the wrong shape or out of range.
+        """
+
     def check_labels(self, outputs: Any, batch: Any, *, reads_values: bool) -> None:  # noqa: B027
         """Refuse labels that the loss cannot take; the default takes everything.
 

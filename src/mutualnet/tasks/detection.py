@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mutualnet.data import (
+    LEAST_SIDE,
     AnnotatedImage,
     Preprocessing,
     Target,
@@ -138,34 +139,50 @@ class Detection(Task):
         """
         return _sum(_losses(outputs).losses)
 
-    def check_labels(self, outputs: Any, batch: Any, *, reads_values: bool) -> None:
+    def check_batch(self, batch: Any, *, reads_values: bool) -> None:
         """Refuse boxes that are not (M, 4), or labels that are not (M) int64 from 1.
 
         Raises:
-            TypeError: If outputs are not losses, or a tensor has the wrong type.
-            ValueError: If a shape does not fit, a box is empty, or a label is 0.
+            TypeError: If a tensor has the wrong type.
+            ValueError: If one is missing, a shape does not fit, a box is empty, or a label is 0.
+        """
+        for place, (image, target) in enumerate(zip(*batch, strict=True)):
+            self._check_target(f"target {place} of the batch", image, target, reads_values)
+
+    def _check_target(self, where: str, image: Tensor, target: Target, reads_values: bool) -> None:
+        if not {"boxes", "labels"} <= set(target):
+            raise ValueError(f"{where} must have boxes and labels, got {', '.join(target)}")
+        boxes, labels = target["boxes"], target["labels"]
+        if not boxes.is_floating_point() or labels.dtype != torch.int64:
+            raise TypeError(
+                f"{where} must have boxes of floats and labels of int64, got {boxes.dtype} and "
+                f"{labels.dtype}"
+            )
+        if tuple(boxes.shape) != (len(labels), 4) or labels.dim() != 1:
+            raise ValueError(
+                f"{where} must have boxes (M, 4) and labels (M), got {tuple(boxes.shape)} and "
+                f"{tuple(labels.shape)}"
+            )
+        self._check_masks(where, image, target)
+        if not reads_values or not len(boxes):
+            return
+        sides = boxes[:, 2:] - boxes[:, :2]
+        least = LEAST_SIDE * max(image.shape[-2:])
+        if not bool((sides > least).all() & boxes.isfinite().all()):
+            raise ValueError(
+                f"{where} must have boxes (left, top, right, bottom) with area, got others. Leave "
+                "such objects out."
+            )
+        if int(labels.min()) < 1:
+            raise ValueError(f"{where} must have labels from 1, 0 is the background")
+
+    def check_labels(self, outputs: Any, batch: Any, *, reads_values: bool) -> None:
+        """Refuse outputs that are not losses by name.
+
+        Raises:
+            TypeError: If they are not.
         """
         _losses(outputs)
-        for place, (image, target) in enumerate(zip(*batch, strict=True)):
-            where = f"target {place} of the batch"
-            boxes, labels = target["boxes"], target["labels"]
-            if not boxes.is_floating_point() or labels.dtype != torch.int64:
-                raise TypeError(
-                    f"{where} must have boxes of floats and labels of int64, got {boxes.dtype} and "
-                    f"{labels.dtype}"
-                )
-            if tuple(boxes.shape) != (len(labels), 4) or labels.dim() != 1:
-                raise ValueError(
-                    f"{where} must have boxes (M, 4) and labels (M), got {tuple(boxes.shape)} and "
-                    f"{tuple(labels.shape)}"
-                )
-            self._check_masks(where, image, target)
-            if not reads_values or not len(boxes):
-                continue
-            if not bool((boxes[:, 2:] > boxes[:, :2]).all() & boxes.isfinite().all()):
-                raise ValueError(f"{where} must have boxes (left, top, right, bottom) with area")
-            if int(labels.min()) < 1:
-                raise ValueError(f"{where} must have labels from 1, 0 is the background")
 
     def _check_masks(self, where: str, image: Tensor, target: Target) -> None:
         wanted, masks = (len(target["labels"]), *image.shape[-2:]), target.get("masks")
