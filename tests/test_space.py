@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pytest
 
 from mutualnet.space import ElasticSpace, Subnet
@@ -25,7 +28,14 @@ def test_a_subnet_is_a_hashable_value_that_survives_a_round_trip():
         ({"width_mult": float("nan")}, "width_mult must be > 0, got nan"),
         ({"resolution": 0}, "resolution must be a whole number >= 1, got 0"),
         ({"resolution": 12.5}, "resolution must be a whole number >= 1, got 12.5"),
-        ({"num_frames": 0}, "num_frames must be >= 1, got 0"),
+        ({"resolution": True}, "resolution must be a whole number >= 1, got True"),
+        ({"resolution": "224"}, "resolution must be a whole number >= 1, got '224'"),
+        ({"num_frames": 0}, "num_frames must be a whole number >= 1, got 0"),
+        ({"num_frames": 2.5}, "num_frames must be a whole number >= 1, got 2.5"),
+        ({"width_mult": True}, "width_mult must be a number, got True"),
+        ({"width_mult": "1"}, "width_mult must be a number, got '1'"),
+        ({"width_mult": None}, "width_mult must be a number, got None"),
+        ({"depth_mult": "1"}, "depth_mult must be a number, got '1'"),
         ({"depth_mult": 1.5}, r"depth_mult must lie in \(0, 1\], got 1.5"),
         ({"group_widths": (("a", -1),)}, "group_widths must be > 0, got -1.0 for 'a'"),
         ({"group_widths": (("a", 1), ("a", 0.5))}, "group_widths must name each once"),
@@ -34,6 +44,17 @@ def test_a_subnet_is_a_hashable_value_that_survives_a_round_trip():
 def test_a_subnet_checks_itself(values, message):
     with pytest.raises(ValueError, match=message):
         Subnet(**values)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.float32, np.float64, float])
+def test_numbers_of_other_types_become_pythons(kind):
+    subnet = Subnet(
+        width_mult=np.float32(0.5), resolution=kind(24), num_frames=kind(4), depth_mult=kind(1)
+    )
+    values = [subnet.width_mult, subnet.resolution, subnet.num_frames, subnet.depth_mult]
+    assert [type(value) for value in values] == [float, int, int, float]
+    assert Subnet.from_dict(json.loads(json.dumps(subnet.to_dict()))) == subnet
+    assert subnet == Subnet(width_mult=0.5, resolution=24, num_frames=4, depth_mult=1)
 
 
 def test_different_sub_networks_have_different_names():

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from numbers import Real
 from typing import Any
 
 from mutualnet.numbers import check_numbers
@@ -23,16 +24,23 @@ INT8 = "int8"
 """The precision of quantised configurations."""
 
 
-def _is_side(value: float) -> bool:
-    return 1 <= value < math.inf and value == int(value)
+def _is_real(value: Any) -> bool:
+    """Whether a value is a real number, numpy's among them; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_side(value: Any) -> bool:
+    return _is_real(value) and 1 <= value < math.inf and value == int(value)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subnet:
     """One choice of width, resolution and, where the network has them, frames and depth.
 
+    Numbers of other types, such as numpy's, become Python's.
+
     Raises:
-        ValueError: If a multiplier is not positive or a count is below 1.
+        ValueError: If a multiplier is not positive or a count is no whole number from 1.
     """
 
     width_mult: float = 1.0
@@ -52,14 +60,14 @@ class Subnet:
     """`int8` for a quantised configuration of an artifact; None for the weights' own format."""
 
     def __post_init__(self) -> None:
+        for name in ("width_mult", "depth_mult"):
+            self._make_float(name)
+        for name in ("resolution", "num_frames"):
+            self._make_whole(name)
         if not self.width_mult > 0:
-            raise ValueError(f"width_mult must be > 0, got {self.width_mult}")
+            raise ValueError(f"width_mult must be > 0, got {self.width_mult:g}")
         if self.width_mult == math.inf:
             raise ValueError("width_mult must be finite, got inf")
-        if not _is_side(self.resolution):
-            raise ValueError(f"resolution must be a whole number >= 1, got {self.resolution}")
-        if self.num_frames is not None and self.num_frames < 1:
-            raise ValueError(f"num_frames must be >= 1, got {self.num_frames}")
         if self.depth_mult is not None and not 0 < self.depth_mult <= 1:
             raise ValueError(f"depth_mult must lie in (0, 1], got {self.depth_mult}")
         if self.group_widths is not None:
@@ -74,6 +82,22 @@ class Subnet:
             object.__setattr__(self, "group_widths", clean or None)
         if self.precision not in (None, INT8):
             raise ValueError(f"precision must be {INT8!r} or None, got {self.precision!r:.80}")
+
+    def _make_float(self, name: str) -> None:
+        value = getattr(self, name)
+        if type(value) is float or (value is None and name == "depth_mult"):
+            return
+        if not _is_real(value):
+            raise ValueError(f"{name} must be a number, got {value!r:.80}")
+        object.__setattr__(self, name, float(value))
+
+    def _make_whole(self, name: str) -> None:
+        value = getattr(self, name)
+        if (type(value) is int and value >= 1) or (value is None and name == "num_frames"):
+            return
+        if not _is_side(value):
+            raise ValueError(f"{name} must be a whole number >= 1, got {value!r:.80}")
+        object.__setattr__(self, name, int(value))
 
     def __str__(self) -> str:
         parts = [f"{self.width_mult:.9g}x{self.resolution}"]
