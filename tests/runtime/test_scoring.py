@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import average_precision_score
 
 from mutualnet import evaluate
 from mutualnet.runtime import AdaptiveRunner, Artifact, read_labelled, score_images
@@ -134,6 +135,30 @@ def test_average_precision_is_the_tasks(digits):
     assert found.num_samples == 300
     # Other resamples of the same images.
     assert found.standard_error == pytest.approx(expected.standard_error, rel=0.4)
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(1, 0), (30, 0), (1, 20), (0.25, -200)])
+def test_mean_average_precision_goes_by_the_order_of_logits_alone(factor, shift):
+    """Of numbers that stay apart in single precision, some of them equal."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (200, 2))
+    logits = np.round((labels - 0.5 + rng.normal(size=(200, 2))) * 64).astype(np.float32) / 64
+    each = [average_precision_score(labels[:, k], logits[:, k]) for k in range(2)]
+    moved = (factor * logits + shift).astype(np.float32)
+    assert mean_average_precision(moved, labels).value == pytest.approx(100 * np.mean(each))
+    score = MultiLabel().new_score()
+    score.update(torch.from_numpy(moved), (None, torch.from_numpy(labels)))
+    assert score.compute().value == pytest.approx(100 * np.mean(each), abs=1e-4)
+
+
+def test_logits_that_are_not_a_number_come_last_in_average_precision():
+    labels = np.array([[1], [0], [1], [0], [1]])
+    logits = np.array([[np.inf], [-5], [np.nan], [-np.inf], [-7]], dtype=np.float32)
+    expected = 100 * (1 + 2 / 3 + 3 / 5) / 3  # the last two tie
+    assert mean_average_precision(logits, labels).value == pytest.approx(expected)
+    score = MultiLabel().new_score()
+    score.update(torch.from_numpy(logits), (None, torch.from_numpy(labels)))
+    assert score.compute().value == pytest.approx(expected, abs=1e-4)
 
 
 def test_labels_that_do_not_fit_are_refused(labels_artifact, folder, tmp_path):

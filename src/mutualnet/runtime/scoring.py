@@ -114,7 +114,8 @@ def top_one_accuracy(predicted: np.ndarray, labels: np.ndarray) -> Score:
 def mean_average_precision(logits: np.ndarray, labels: np.ndarray) -> Score:
     """Area under the precision-recall curve of each label, averaged over labels, in percent.
 
-    Labels without a positive are left out. The standard error is that of resampled images.
+    Labels without a positive are left out. Logits that are not a number are the lowest. The
+    standard error is that of resampled images.
 
     Args:
         logits: float32 (N, K).
@@ -126,31 +127,31 @@ def mean_average_precision(logits: np.ndarray, labels: np.ndarray) -> Score:
     labels = labels.astype(bool)
     if not labels.any():
         raise ValueError("mean average precision needs images that carry labels, got none")
-    # In float32, as the task has it: very large logits then tie.
-    with np.errstate(over="ignore"):
-        shares = 1 / (1 + np.exp(-logits.astype(np.float32)))
+    # Not their sigmoids, which are all 1 above 17 or so.
+    logits = np.where(np.isnan(logits), -np.inf, logits)
     rng = np.random.default_rng(0)
     resampled = []
     for _ in range(_NUM_RESAMPLES):
         chosen = rng.integers(len(labels), size=len(labels))
         if labels[chosen].any():
-            resampled.append(_mean_average_precision(shares[chosen], labels[chosen]))
+            resampled.append(_mean_average_precision(logits[chosen], labels[chosen]))
     return Score(
-        value=_mean_average_precision(shares, labels),
+        value=_mean_average_precision(logits, labels),
         standard_error=float(np.std(resampled)),
         num_samples=len(labels),
     )
 
 
-def _mean_average_precision(shares: np.ndarray, labels: np.ndarray) -> float:
+def _mean_average_precision(logits: np.ndarray, labels: np.ndarray) -> float:
     present = np.flatnonzero(labels.any(0))
-    return 100 * float(np.mean([_average_precision(shares[:, k], labels[:, k]) for k in present]))
+    return 100 * float(np.mean([_average_precision(logits[:, k], labels[:, k]) for k in present]))
 
 
-def _average_precision(shares: np.ndarray, is_positive: np.ndarray) -> float:
+def _average_precision(logits: np.ndarray, is_positive: np.ndarray) -> float:
     """Precision at each threshold, weighted by what it adds to recall; ties are one threshold."""
-    order = np.argsort(-shares, kind="stable")
-    shares, hits = shares[order], is_positive[order].cumsum()
-    ends = np.append(np.flatnonzero(np.diff(shares)), len(shares) - 1)
+    order = np.argsort(-logits, kind="stable")
+    logits, hits = logits[order], is_positive[order].cumsum()
+    # Not their differences: two infinities have none.
+    ends = np.append(np.flatnonzero(logits[1:] != logits[:-1]), len(logits) - 1)
     precision, recall = hits[ends] / (ends + 1), hits[ends] / hits[-1]
     return float((np.diff(recall, prepend=0.0) * precision).sum())

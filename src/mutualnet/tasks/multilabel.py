@@ -141,7 +141,7 @@ class MultiLabel(Task):
 class MeanAveragePrecision(ScoreAccumulator):
     """Area under the precision-recall curve of each label, averaged over labels, in percent.
 
-    Labels without a positive are left out. The standard error is that of resampled images.
+    Labels without a positive are left out. Logits that are not a number are the lowest. The standard error is that of resampled images.
     """
 
     def __init__(self) -> None:
@@ -161,7 +161,7 @@ class MeanAveragePrecision(ScoreAccumulator):
         """
         if not self._logits:
             raise ValueError("a score needs at least one sample, got none. Is the data empty?")
-        shares, targets = torch.cat(self._logits).sigmoid(), torch.cat(self._targets)
+        ranks, targets = _ranks(torch.cat(self._logits)), torch.cat(self._targets)
         if not bool(targets.any()):
             raise ValueError("mean average precision needs images that carry labels, got none")
         generator = torch.Generator().manual_seed(0)
@@ -169,18 +169,28 @@ class MeanAveragePrecision(ScoreAccumulator):
         for _ in range(_NUM_RESAMPLES):
             chosen = torch.randint(len(targets), (len(targets),), generator=generator)
             if bool(targets[chosen].any()):
-                resampled.append(_average_precision(shares[chosen], targets[chosen]))
+                resampled.append(_average_precision(ranks[chosen], targets[chosen]))
         return Score(
-            value=_average_precision(shares, targets),
+            value=_average_precision(ranks, targets),
             standard_error=float(torch.tensor(resampled).std(correction=0)),
             num_samples=len(targets),
         )
 
 
-def _average_precision(shares: Tensor, targets: Tensor) -> float:
+def _ranks(logits: Tensor) -> Tensor:
+    """Rank of each label's logits (N, K) among its images, in [0, 1), equal ones alike.
+
+    The order of logits is all that counts, and large ones are not to tie as their sigmoids do.
+    """
+    ordered = torch.where(logits.isnan(), -torch.inf, logits)
+    columns = [torch.unique(column, return_inverse=True)[1] for column in ordered.unbind(1)]
+    return torch.stack(columns, dim=1).double() / len(logits)
+
+
+def _average_precision(ranks: Tensor, targets: Tensor) -> float:
     present = targets.any(0)
     values = [
-        float(binary_average_precision(shares[:, label], targets[:, label]))
+        float(binary_average_precision(ranks[:, label], targets[:, label]))
         for label in present.nonzero().flatten().tolist()
     ]
     return 100 * sum(values) / len(values)
