@@ -80,6 +80,54 @@ def test_tables_of_paths_and_labels(kinetics, separator, heading):
         load_data("kinetics", kinetics, **ARGUMENTS)
 
 
+def _write_paths(folder, start):
+    """Tables of paths and labels, whose names begin with something."""
+    for part, count in (("train", 4), ("val", 2)):
+        lines = [
+            f"{start}videos/{part}/{part}-{label}-{n}_000010_000020.mp4 {label}\n"
+            for label in range(3)
+            for n in range(count)
+        ]
+        (folder / f"{part}.csv").write_text("".join(lines))
+
+
+def test_the_data_are_the_same_wherever_their_folder_lies(kinetics, tmp_path, caplog, monkeypatch):
+    shutil.copy(
+        kinetics / "videos/train/train-0-1_000010_000020.mp4",
+        kinetics / "videos/val/val-1-1_000010_000020.mp4",
+    )
+    _write_paths(kinetics, "")
+    expected = load_data("kinetics", kinetics, **ARGUMENTS)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(kinetics)
+    for start, folder in ((kinetics, kinetics), (kinetics, "k"), (kinetics, "link")):
+        _write_paths(kinetics, f"{start}/")
+        caplog.clear()
+        data = load_data("kinetics", folder, **ARGUMENTS)
+        assert data.data_id == expected.data_id
+        assert "1 of 6 test files have the content of train files: videos/val" in caplog.text
+
+
+def test_videos_may_lie_elsewhere(kinetics, tmp_path, caplog):
+    shutil.copy(
+        kinetics / "videos/train/train-0-1_000010_000020.mp4",
+        kinetics / "videos/val/val-1-1_000010_000020.mp4",
+    )
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    _write_paths(tables, f"{kinetics}/")
+    data = load_data("kinetics", tables, **ARGUMENTS)
+    assert data.test.path(2) == kinetics / "videos/val/val-1-0_000010_000020.mp4"
+    assert "1 of 6 test files have the content of train files: ../k/videos/val/" in caplog.text
+
+
+def test_a_file_of_class_names_that_is_no_text_is_named(kinetics):
+    _write_paths(kinetics, "")
+    (kinetics / "classes.txt").write_bytes(b"swim\nr\xfcn\njump\n")
+    with pytest.raises(ValueError, match=r"classes\.txt must be a list of class names .*utf-8"):
+        load_data("kinetics", kinetics, **ARGUMENTS)
+
+
 def test_without_tables_the_folders_are_the_classes(tmp_path):
     write_video_folder(tmp_path, train=4, val=1)
     data = load_data("kinetics", tmp_path, **ARGUMENTS)
@@ -105,6 +153,11 @@ def test_listed_videos_that_are_missing_are_counted(kinetics, caplog):
         ("", "got none of the 0"),
         ("hello\n", "lines of a video and its class, got 'hello' in line 1"),
         ("label,youtube_id,time_start,time_end\nrun,abc,x,20\n", "whole numbers of seconds"),
+        ("label,youtube_id,time_start,time_end\nrun,abc,0,inf\n", "whole numbers of seconds"),
+        ("label,youtube_id,time_start,time_end\nrun,abc,0,1e400\n", "whole numbers of seconds"),
+        (f"label,path\nrun,{'x' * 140_000}.mp4\n", "must be a table of videos .field larger"),
+        (f"{'x' * 140_000}.mp4 run\n", "must be a table of videos .field larger"),
+        (f"label,path\nrun,{'x' * 300}.mp4\n", "got none of the 1 of test"),
         ("label,youtube_id,time_start,time_end\nrun,abc\n", "4 columns, got 2 in line 2"),
         (
             "label,youtube_id,time_start,time_end\nfly,val-0-0,10,20\n",

@@ -135,6 +135,7 @@ def test_a_damaged_photo_is_replaced_together_with_its_labels(folder):
     [
         (lambda rows: [["name", "labels"], *rows[1:]], "columns file and labels"),
         (lambda rows: [*rows, ["photos/none.png", "red"]], r"1 that are not there: photos/none"),
+        (lambda rows: [*rows, ["x" * 300, "red"]], "1 that are not there: xxx"),
         (lambda rows: [[f, "red"] for f, _ in rows[1:]], "columns file and labels"),
         (lambda rows: [rows[0], *([f, "red"] for f, _ in rows[1:])], "at least 2 labels, got"),
         (lambda rows: [rows[0]], "must have rows"),

@@ -16,6 +16,7 @@ from torch import Tensor
 from mutualnet.data.coco_json import AnnotatedImage, Annotations, read_annotations
 from mutualnet.data.coco_masks import mask_tools, to_mask
 from mutualnet.data.damaged import DamagedFiles, check_damaged_share
+from mutualnet.data.files import is_regular_file
 from mutualnet.data.photos import MEAN, STD
 from mutualnet.data.preprocessing import (
     Decode,
@@ -303,7 +304,7 @@ def _image_folder(path: Path, file: Path) -> Path:
 
 def _present(known: Annotations, folder: Path, file: Path, max_damaged_share: float) -> Annotations:
     """The annotations of the images that are there; too many missing ones are an error."""
-    missing = [image for image in known.images if not (folder / image.file_name).is_file()]
+    missing = [image for image in known.images if not is_regular_file(folder / image.file_name)]
     if not missing:
         return known
     text = (

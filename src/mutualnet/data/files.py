@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,15 @@ from mutualnet.data.splits import (
 )
 from mutualnet.distributed import current_ranks
 from mutualnet.selection import Selection
+
+
+def is_regular_file(path: Path) -> bool:
+    """Whether a file lies there that can be read to its end; under no impossible name there does.
+
+    Args:
+        path: What a table or list names.
+    """
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises where a name is too long
 
 
 class Files(NamedTuple):

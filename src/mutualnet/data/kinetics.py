@@ -11,7 +11,7 @@ from typing import Any
 
 from mutualnet.clip_steps import ClipSampling
 from mutualnet.data.clips import check_clip_settings, clip_splits, load_video_folder
-from mutualnet.data.files import Files, ListedFiles, hold_out_select
+from mutualnet.data.files import Files, ListedFiles, hold_out_select, is_regular_file
 from mutualnet.data.splits import DataSplits, SplitSettings
 from mutualnet.messages import shorten
 from mutualnet.video_files import EXTENSIONS
@@ -103,8 +103,12 @@ def _read_table(table: Path) -> list[tuple[str, str]]:
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             lines = [line for line in file.read().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
+        return _read_lines(table, lines)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{table} must be a table of videos ({error})") from None
+
+
+def _read_lines(table: Path, lines: list[str]) -> list[tuple[str, str]]:
     heading = next(csv.reader(lines[:1]), [])
     heading = [name.strip().lower() for name in heading]
     if {"label", "youtube_id"} <= set(heading):
@@ -139,10 +143,10 @@ def _published(table: Path, number: int, row: dict[str, str]) -> tuple[str, str]
     """The stem of a published row's file, and its label."""
     try:
         times = [int(float(row[key])) for key in ("time_start", "time_end")]
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):  # infinity is no whole number
         raise ValueError(
             f"{table} must have whole numbers of seconds in time_start and time_end, got "
-            f"{row} in line {number}"
+            f"{row!s:.200} in line {number}"
         ) from None
     return f"{row['youtube_id']}_{times[0]:06d}_{times[1]:06d}", row["label"]
 
@@ -190,14 +194,23 @@ def _videos_by_stem(path: Path) -> dict[str, list[str]]:
 
 
 def _place(path: Path, name: str, split: str, by_stem: dict[str, list[str]]) -> str | None:
-    """Where a listed video lies, relative to the folder."""
+    """Where a listed video lies, relative to the folder if it is in there."""
     if name.lower().endswith(EXTENSIONS):
-        return name if (path / name).is_file() else None
+        return _relative(path, name) if is_regular_file(path / name) else None
     places = by_stem.get(name) or by_stem.get(name[: -len("_000000_000000")]) or []
     # The same name may lie in the folders of several splits.
     own = [place for place in places if Path(place).parts[0].lower() in _TABLES[split]]
     # Reading a pipe might never end.
-    return next((place for place in (*own, *places) if (path / place).is_file()), None)
+    return next((place for place in (*own, *places) if is_regular_file(path / place)), None)
+
+
+def _relative(path: Path, name: str) -> str:
+    """An absolute name below the folder as one that stays when the folder moves; else the name."""
+    place = Path(name)
+    for folder in (path.absolute(), path.resolve()) if place.is_absolute() else ():
+        if place.is_relative_to(folder):
+            return place.relative_to(folder).as_posix()
+    return name
 
 
 def _class_names(path: Path, labels: list[str]) -> list[str]:
@@ -207,7 +220,11 @@ def _class_names(path: Path, labels: list[str]) -> list[str]:
     for name in _CLASS_NAMES:
         file = path / name
         if file.is_file():
-            lines = [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
+            try:
+                text = file.read_text("utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise ValueError(f"{file} must be a list of class names ({error})") from None
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
             if len(lines) <= max(map(int, labels)):
                 raise ValueError(
                     f"{file} must name the classes 0 to {labels[-1]}, got {len(lines)} lines"

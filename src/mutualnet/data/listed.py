@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torchvision.transforms import v2
 
-from mutualnet.data.files import Files, ListedFiles, hold_out_select
+from mutualnet.data.files import Files, ListedFiles, hold_out_select, is_regular_file
 from mutualnet.data.imagefolder import load_imagefolder
 from mutualnet.data.photos import photo_splits, train_transform
 from mutualnet.data.splits import DataSplits, SplitSettings
@@ -98,7 +98,7 @@ def _splits(
     numbers = {name: number for number, name in enumerate(class_names)}
     splits = {}
     for split, files in lists.items():
-        missing = [file for file in files if not (root / file).is_file()]
+        missing = [file for file in files if not is_regular_file(root / file)]
         if missing:
             raise ValueError(
                 f"{root} must hold every image of its {split} list, got {len(missing)} that are "

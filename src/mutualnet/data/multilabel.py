@@ -10,6 +10,7 @@ import numpy as np
 
 from mutualnet.data.copies import warn_of_copies
 from mutualnet.data.damaged import ImageFiles
+from mutualnet.data.files import is_regular_file
 from mutualnet.data.photos import MEAN, STD, photo_transform, train_transform
 from mutualnet.data.splits import DataSplits, SplitSettings, hash_data, stratified_split
 from mutualnet.distributed import current_ranks
@@ -118,7 +119,7 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
     if not rows or not {"file", "labels"} <= set(rows[0]):
         raise ValueError(f"{path / TABLE} must have rows with the columns file and labels")
     rows = _merged(path, rows)
-    missing = [name for name in _names(rows) if not (path / name).is_file()]
+    missing = [name for name in _names(rows) if not is_regular_file(path / name)]
     if missing:
         raise ValueError(
             f"{path} must hold every image of {TABLE}, got {len(missing)} that are not there: "

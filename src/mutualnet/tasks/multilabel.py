@@ -141,7 +141,8 @@ class MultiLabel(Task):
 class MeanAveragePrecision(ScoreAccumulator):
     """Area under the precision-recall curve of each label, averaged over labels, in percent.
 
-    Labels without a positive are left out. Logits that are not a number are the lowest. The standard error is that of resampled images.
+    Labels without a positive are left out. Logits that are not a number are the lowest. The
+    standard error is that of resampled images.
     """
 
     def __init__(self) -> None:
