@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mutualnet.data.coco_masks import segmentation_problem
+from mutualnet.data.coco_masks import is_number, segmentation_problem
 from mutualnet.data.scaled_objects import LEAST_SIDE
 from mutualnet.messages import shorten
 
 logger = logging.getLogger(__name__)
 
+_MAX_SIDE = 2**31
 _PARTS = ("images", "annotations", "categories")
 
 
@@ -190,7 +190,7 @@ class _Objects:
     ) -> Annotation | None:
         _, height, width = self._sizes[image_id]
         box = entry.get("bbox")
-        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
             raise ValueError(f"{where} must have a bbox of 4 numbers, got {_shown(box)}")
         left, top, right, bottom = box[0], box[1], box[0] + box[2], box[1] + box[3]
         inside = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
@@ -205,7 +205,9 @@ class _Objects:
         self._num_cut += max(-left, -top, right - width, bottom - height) > 1
         segmentation = entry.get("segmentation")
         problem = segmentation_problem(segmentation, height, width)
-        is_crowd = bool(entry.get("iscrowd", 0))
+        is_crowd = entry.get("iscrowd", 0)
+        if is_crowd not in (0, 1):
+            raise ValueError(f"{where} must have 0 or 1 as iscrowd, got {_shown(is_crowd)}")
         if problem is not None and self._needs_masks:
             self._left_out.append(f"annotation {number} ({problem})")
             return None
@@ -214,8 +216,8 @@ class _Objects:
             category=category,
             box=(float(inside[0]), float(inside[1]), float(size[0]), float(size[1])),
             segmentation=segmentation if problem is None else None,
-            is_crowd=is_crowd,
-            area=float(area) if _is_number(area) else float(size[0] * size[1]),
+            is_crowd=bool(is_crowd),
+            area=float(area) if is_number(area) else float(size[0] * size[1]),
         )
 
     def tell(self, num_objects: int, max_damaged_share: float) -> None:
@@ -245,15 +247,12 @@ def _whole(where: str, entry: Any, key: str, least: int | None = None) -> int:
     """A whole number of an entry."""
     if not isinstance(entry, Mapping):
         raise ValueError(f"{where} must be keys and values, got {_shown(entry)}")
-    value = entry.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or (least and value < least):
-        wanted = "a whole number" if least is None else f"a whole number >= {least}"
+    value: Any = entry.get(key)
+    is_sound = isinstance(value, int) and not isinstance(value, bool)
+    if not is_sound or (least is not None and not least <= value < _MAX_SIDE):
+        wanted = f"a whole number >= {least} and < 2**31" if least else "a whole number"
         raise ValueError(f"{where} must have {wanted} as {key}, got {_shown(value)}")
     return value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _shown(value: Any) -> str:

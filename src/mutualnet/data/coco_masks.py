@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+_FAR = 10
+"""Sides of an image beyond which a polygon is no slip at its edge: drawing one that is far larger
+takes all memory."""
 
 
 def mask_tools() -> ModuleType:
@@ -41,16 +45,19 @@ def segmentation_problem(segmentation: Any, height: int, width: int) -> str | No
     for polygon in segmentation:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             return "a polygon must have at least 3 points, x and y in turn"
-        if not all(_is_number(value) for value in polygon):
+        if not all(map(is_number, polygon)):
             return "a polygon must have finite numbers"
+        if _reach(polygon[::2]) > _FAR * width or _reach(polygon[1::2]) > _FAR * height:
+            return "a polygon must not lie far outside of its image"
     return None
 
 
 def _runs_problem(runs: Mapping[str, Any], height: int, width: int) -> str | None:
-    if list(runs.get("size", ())) != [height, width]:
-        return f"its run lengths are for {runs.get('size')}, but the image has {[height, width]}"
+    size = runs.get("size")
+    if not isinstance(size, list | tuple) or list(size) != [height, width]:
+        return f"its run lengths are for {size!r:.80}, but the image has {[height, width]}"
     counts = runs.get("counts")
-    if isinstance(counts, str | bytes):
+    if isinstance(counts, str | bytes) and counts.isascii():
         found = _run_lengths(counts.encode() if isinstance(counts, str) else counts)
     elif isinstance(counts, list) and all(isinstance(count, int) for count in counts):
         found = counts
@@ -123,5 +130,11 @@ def encode_masks(masks: np.ndarray) -> list[dict[str, Any]]:
     return runs
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: Any) -> bool:
+    """Whether a value of a JSON file is a number that a float can hold."""
+    is_real = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_real and abs(value) <= sys.float_info.max
+
+
+def _reach(coordinates: list[float]) -> float:
+    return max(map(abs, coordinates))
