@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from mutualnet.config.optimizer import OptimizerConfig
+from mutualnet.models import X3D
 from mutualnet.models.cifar import mobilenet_v1_cifar, wrn16_1
+from mutualnet.recipes import load_recipe
 from mutualnet.training.optimizer import make_optimizer, parameter_groups, set_learning_rate
 
 
@@ -26,6 +28,16 @@ def test_weight_decay_spares_norms_biases_and_depthwise():
     everything = OptimizerConfig(lr=1, epochs=1, decay_all=True)
     (group,) = parameter_groups(wrn16_1(10), everything)
     assert len(group["params"]) == len(list(wrn16_1(10).parameters()))
+
+
+def test_depthwise_convolutions_over_frames_decay_as_those_of_x3d():
+    model = X3D(num_classes=2, depths=(1, 1), channels=(8, 16))
+    groups = parameter_groups(model, load_recipe("kinetics400_x3d_m").optimizer)
+    by_decay = {group["weight_decay"]: {id(p) for p in group["params"]} for group in groups}
+    assert set(by_decay) == {5e-5, 0.0}
+    depthwise = [m for m in model.modules() if isinstance(m, nn.Conv3d) and m.groups > 1]
+    assert len(depthwise) == 3  # of the stem and of both blocks
+    assert all(id(layer.weight) in by_decay[5e-5] for layer in depthwise)
 
 
 def test_layers_with_weights_from_elsewhere_learn_at_their_share_of_the_rate():

@@ -26,8 +26,8 @@ class OptimizerConfig:
     """Of `sgd`; other names say it themselves, or have it in `kwargs`."""
     weight_decay: float = 1e-4
     decay_all: bool = False
-    """Whether weight decay acts on BN, biases and depthwise convolutions too, and on what networks
-    of timm's want none for."""
+    """Whether weight decay acts on BN, biases and depthwise convolutions over images too, and on
+    what networks of timm's want none for. On those over frames it always does, as X3D has it."""
     layer_decay: float | None = None
     """Factor of the learning rate from each layer to the one before it, the last one has all of
     it; None for one rate. For networks that tell timm their layers."""

@@ -5,9 +5,9 @@ Source: Feichtenhofer et al. 2019, https://arxiv.org/abs/1812.03982, and Feichte
     widths and frames of the sub-networks are those of MutualNet's results on video.
 Differs: How MutualNet trains on video is not published: a step draws a resolution and a number of
     frames for each sub-network. The resolutions are those that its results are given at, from the
-    crop of 224 that the networks train with. Three of the networks' settings are not here: a
-    learning rate that warms up from a tenth (it rises from zero), X3D's weight decay on depthwise
-    convolutions, and 30 views (`clips.num_crops=3`) in place of 10.
+    crop of 224 that the networks train with. Two of the networks' settings are not here: a
+    learning rate that warms up from a tenth (it rises from zero), and 30 views
+    (`clips.num_crops=3`) in place of 10.
 """
 
 from __future__ import annotations

@@ -45,7 +45,8 @@ def parameter_groups(
         spared: More parameters without decay, unless all decay.
 
     Source: the MutualNet and US-Net recipes: no decay for BN, biases and depthwise convolutions
-        (weights of four dimensions with one input channel).
+        (weights of four dimensions with one input channel). Those over frames, of five dimensions,
+        decay as in the recipe of X3D.
     """
     old, more = ({id(p) for p in parameters} for parameters in (initialized, spared))
     shares = layer_shares or {}
