@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mutualnet import cost
 from mutualnet.cost import CostModel, measure_latency
 from mutualnet.models.cifar import mobilenet_v1_cifar, wrn28_10
 from mutualnet.space import ElasticSpace, Subnet
@@ -155,6 +156,19 @@ def test_latency_says_how_it_was_measured_and_leaves_the_module_alone():
     assert dict(latency.versions)["torch"] == torch.__version__
     assert [m.training for m in module] == [True, False, True]
     assert module[1].num_batches_tracked == 0
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
+def test_every_kind_of_accelerator_is_waited_for(monkeypatch, kind):
+    waited = []
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device(kind))
+    monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
+    cost.wait_for(torch.device(kind, 0))
+    cost.wait_for(torch.device("cpu"))
+    assert waited == [torch.device(kind, 0)]
+    monkeypatch.setattr(cost, "wait_for", waited.append)
+    measure_latency(nn.Linear(2, 2), (1, 2), warmup=1, runs=3)
+    assert waited[1:] == [torch.device("cpu")] * 4
 
 
 def test_latency_grows_with_work():

@@ -142,8 +142,7 @@ def measure_latency(
             for number in range(warmup + runs):
                 start = time.perf_counter()
                 module(inputs)
-                if first.device.type == "cuda":
-                    torch.cuda.synchronize(first.device)
+                wait_for(first.device)
                 if number >= warmup:
                     times.append(1e3 * (time.perf_counter() - start))
     finally:
@@ -164,6 +163,13 @@ def measure_latency(
             ("torchvision", str(torchvision.__version__)),
         ),
     )
+
+
+def wait_for(device: torch.device) -> None:
+    """Return once an accelerator of any kind has done all that it was asked for."""
+    accelerator = torch.accelerator.current_accelerator()
+    if accelerator is not None and accelerator.type == device.type:
+        torch.accelerator.synchronize(device)
 
 
 def _batch_size(inputs: Any) -> int:

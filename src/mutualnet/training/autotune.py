@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from mutualnet.config import ComputeConfig
+from mutualnet.cost import wait_for
 from mutualnet.precision import PLAIN, ComputeFormat, autocast_to
 from mutualnet.sandwich import sandwich_step
 from mutualnet.space import Subnet
@@ -161,8 +162,7 @@ def _seconds_per_pass(
                 with autocast_to(compute_format.autocast, device):
                     start = time.perf_counter()
                     run(trial)
-                    if device.type == "cuda":
-                        torch.cuda.synchronize(device)
+                    wait_for(device)
                     times[compute_format].append(time.perf_counter() - start)
     return {compute_format: min(found[1:]) for compute_format, found in times.items()}
 
