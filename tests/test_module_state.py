@@ -25,6 +25,18 @@ def test_a_second_pass_leaves_no_trace_but_normalises_as_it_would():
     assert not torch.equal(net[1].running_mean, before["1.running_mean"])
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 3e38])
+def test_values_that_overflow_leave_no_trace_either(value):
+    net = _net().train()
+    before = {name: (tensor, tensor.clone()) for name, tensor in net.state_dict().items()}
+    with kept_running_statistics(net):
+        net(torch.full((2, 3, 6, 6), value))
+    for name, tensor in net.state_dict().items():
+        same, kept = before[name]
+        assert tensor.data_ptr() == same.data_ptr()
+        assert torch.equal(tensor, kept)
+
+
 def test_statistics_move_again_after_an_error():
     net = _net().train()
     with pytest.raises(ZeroDivisionError), kept_running_statistics(net):

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
 
 @contextmanager
 def kept_running_statistics(module: nn.Module) -> Iterator[None]:
@@ -19,16 +21,20 @@ def kept_running_statistics(module: nn.Module) -> Iterator[None]:
         module: Its BN layers are meant.
     """
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    before = [(norm.momentum, *(getattr(norm, name) for name in _STATISTICS)) for norm in norms]
     try:
         for norm in norms:
             norm.momentum = 0.0
-            if norm.num_batches_tracked is not None:  # it is counted up in place
-                norm.num_batches_tracked = norm.num_batches_tracked.clone()
+            # They are written in place; of infinite ones a share of 0 is not a number.
+            for name in _STATISTICS:
+                value = getattr(norm, name)
+                if value is not None:
+                    setattr(norm, name, value.clone())
         yield
     finally:
-        for norm, (momentum, count) in zip(norms, before, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, count
+        for norm, values in zip(norms, before, strict=True):
+            for name, value in zip(("momentum", *_STATISTICS), values, strict=True):
+                setattr(norm, name, value)
 
 
 @contextmanager
