@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 
 import pytest
 
+from mutualnet.config import recipe
 from mutualnet.recipes import load_recipe
+from mutualnet.tasks import TASKS
 
 
 @pytest.mark.parametrize(
@@ -32,3 +35,9 @@ def test_the_name_of_a_recipe_is_one_of_a_directory(name):
     with pytest.raises(ValueError, match="name must begin with a letter or digit"):
         replace(load_recipe("digits_demo"), name=name)
     assert replace(load_recipe("digits_demo"), name="Ünïcode 1.5_x").name
+
+
+def test_the_text_of_the_task_names_all_of_them():
+    text = inspect.getsource(recipe)
+    text = text[text.index('task: str = "') : text.index("label_smoothing: float")]
+    assert all(f"`{name}`" in text for name in TASKS)

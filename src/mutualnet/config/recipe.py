@@ -50,7 +50,8 @@ class Recipe:
     table: TableConfig = field(default_factory=TableConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
     task: str = "classification"
-    """`classification`, `multilabel`, or `package.module:function` that makes one of yours."""
+    """`classification`, `multilabel`, `detection`, `instance_segmentation`, `action_recognition`,
+    `slowfast_action_recognition`, or `package.module:function` that makes one of yours."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes."""
     seed: int = 0

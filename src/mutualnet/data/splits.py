@@ -140,7 +140,7 @@ class SplitSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSplits:
-    """A data set for classification, divided once.
+    """A data set, divided once.
 
     Train images are augmented; select and test images are not.
     """
@@ -166,7 +166,7 @@ class DataSplits:
     eval_transform: Preprocessing
     """What the test images went through: a PIL image of any mode or size to (C, H, W)."""
     task: str = "classification"
-    """What the labels are for: `classification` or `multilabel`."""
+    """Kind of the labels: the `data_kind` of the tasks that learn from them."""
     selection: Selection = field(default_factory=Selection)
     """What the select images are."""
 
