@@ -38,6 +38,7 @@ def test_a_subnet_is_a_hashable_value_that_survives_a_round_trip():
         ({"depth_mult": "1"}, "depth_mult must be a number, got '1'"),
         ({"depth_mult": 1.5}, r"depth_mult must lie in \(0, 1\], got 1.5"),
         ({"group_widths": (("a", -1),)}, "group_widths must be > 0, got -1.0 for 'a'"),
+        ({"group_widths": {"a": float("inf")}}, "group_widths must be finite, got inf for 'a'"),
         ({"group_widths": (("a", 1), ("a", 0.5))}, "group_widths must name each once"),
     ],
 )

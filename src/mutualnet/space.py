@@ -77,6 +77,8 @@ class Subnet:
             for name, width in clean:
                 if not width > 0:
                     raise ValueError(f"group_widths must be > 0, got {width} for {name!r}")
+                if width == math.inf:
+                    raise ValueError(f"group_widths must be finite, got inf for {name!r}")
             if len({name for name, _ in clean}) < len(clean):
                 raise ValueError(f"group_widths must name each once, got {clean}")
             object.__setattr__(self, "group_widths", clean or None)
