@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
+import pytest
 import torch
 from PIL import Image
 
 from mutualnet import prediction
-from mutualnet.prediction import Classifier, classify
+from mutualnet.prediction import Classifier, classify, drawn_places
 from mutualnet.run_directory import load_run
+from mutualnet.tasks import Classification
 
 
 def test_long_work_is_counted_on_standard_error(digits_run, photo, monkeypatch, caplog):
@@ -31,3 +34,15 @@ def test_the_plain_network_with_its_preprocessing_gives_the_logits_of_predict(di
         with Image.open(photo) as image, torch.inference_mode():
             logits = plain(loaded.preprocessing(image, row.subnet.resolution)[None])
             assert torch.equal(logits, classifier.outputs(image))
+
+
+def test_every_copy_has_a_name_of_its_own():
+    inputs = [Path(name) for name in ("a/x.jpg", "b/x.jpg", "c/x-2.jpg", "d/x.jpg", "d/x.jpg")]
+    places = drawn_places(Classification(), inputs, Path("seen"))
+    assert places == [Path("seen", f"x{end}.jpg") for end in ("", "-3", "-2", "-4", "-5")]
+
+
+def test_no_copy_goes_where_an_input_that_is_missing_would_be(tmp_path):
+    inputs = [Path("a/x.jpg"), tmp_path / "x.jpg"]
+    with pytest.raises(ValueError, match="-o must not write over what is predicted on, got"):
+        drawn_places(Classification(), inputs, tmp_path / "b" / "..")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +130,7 @@ class Classifier:
 
     def _draw(self, path: Path, out: Path, outputs: Any) -> None:
         if out.exists() and out.samefile(path):
-            raise ValueError(f"-o must not be what is predicted on, got {shown(out)}")
+            raise ValueError(_over_input(out))
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             self.task.draw(path, out, outputs, self.run.info["class_names"])
@@ -153,21 +155,51 @@ def drawn_places(task: Task, paths: Sequence[Path], out: Path | None) -> list[Pa
             has no ending. None for nowhere.
 
     Raises:
-        ValueError: If `out` is a file and there are several inputs.
+        ValueError: If `out` is a file and there are several inputs, or a copy would be written over
+            one of them.
     """
     if out is None:
         return [None] * len(paths)
     if len(paths) == 1 and not out.is_dir() and out.suffix:
-        return [out]
-    if out.is_file():
+        places = [out]
+    elif out.is_file():
         raise ValueError(f"-o must be a folder for {len(paths)} inputs, got the file {shown(out)}")
-    taken: dict[str, int] = {}
-    places: list[Path | None] = []
-    for path in paths:
-        name = Path(task.drawn_name(path.name))
-        count = taken[name.name] = taken.get(name.name, 0) + 1
-        places.append(out / (name.name if count == 1 else f"{name.stem}-{count}{name.suffix}"))
-    return places
+    else:
+        names = _different([Path(task.drawn_name(path.name)) for path in paths])
+        places = [out / name for name in names]
+    inputs = {_file_id(path) for path in paths}
+    for place in places:
+        if _file_id(place) in inputs:
+            raise ValueError(_over_input(place))
+    return [*places]
+
+
+def _over_input(place: Path) -> str:
+    return f"-o must not write over what is predicted on, got {shown(place)}. Name another place."
+
+
+def _file_id(path: Path) -> tuple[int, int] | Path:
+    """The same for all names of a file, links too; also of one that is not there yet."""
+    try:
+        found = path.stat()
+    except OSError:
+        return Path(os.path.realpath(path))
+    return found.st_dev, found.st_ino
+
+
+def _different(names: Sequence[Path]) -> list[str]:
+    """Names of which no two are equal: a number goes to all but the first of those that were."""
+    given, seen = {name.name for name in names}, Counter[str]()
+    found = []
+    for name in names:
+        seen[name.name] += 1
+        number, new = seen[name.name], name.name
+        while number > 1 and new in given:
+            new = f"{name.stem}-{number}{name.suffix}"
+            number += 1
+        given.add(new)
+        found.append(new)
+    return found
 
 
 def classify(

@@ -240,7 +240,7 @@ def test_copies_of_several_inputs_go_to_a_folder(digits_run, photo_folder, photo
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        ("photo.png", "-o must not be what is predicted on"),
+        ("photo.png", "-o must not write over what is predicted on, got .*photo.png"),
         ("seen.txt", "-o must be an image that can be written, got .*seen.txt"),
     ],
 )
@@ -249,6 +249,22 @@ def test_a_copy_that_cannot_be_written_is_named(digits_run, photo, tmp_path, cap
     assert main(["predict", str(digits_run), str(photo), "-o", str(tmp_path / out)]) == 2
     assert re.search(message, capsys.readouterr().err.replace("\n", " "))
     assert photo.read_bytes() == before
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_copy_is_not_written_over_another_input(digits_run, photo, tmp_path, capsys, is_link):
+    folders = tmp_path / "a", tmp_path / "b"
+    for folder in folders:
+        folder.mkdir()
+        shutil.copy(photo, folder / "x.png")
+    if is_link:
+        folders[1].joinpath("x.png").rename(tmp_path / "y.png")
+        folders[1].joinpath("x.png").symlink_to(tmp_path / "y.png")
+    inputs = [folders[0] / "x.png", tmp_path / "y.png" if is_link else folders[1] / "x.png"]
+    words = ["predict", str(digits_run), *map(str, inputs), "-o", str(folders[1])]
+    assert "-o must not write over what is predicted on" in complaint(capsys, words)
+    assert inputs[1].read_bytes() == photo.read_bytes()
+    assert [path.name for path in folders[1].iterdir()] == ["x.png"]
 
 
 def test_a_file_is_no_place_for_several_copies(digits_run, photo, photo_folder, tmp_path, capsys):
