@@ -60,6 +60,31 @@ def test_the_supervised_loss_takes_mixed_labels(batch, logits):
     )
 
 
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("is_mixed", [False, True])
+def test_the_weight_of_a_class_counts_for_its_images_smoothing_included(
+    batch, logits, label_smoothing, is_mixed
+):
+    weights = torch.tensor([0.5, 1.0, 2.0, 50.0])
+    shares = F.one_hot(batch[1], 4).float()
+    if is_mixed:
+        shares = 0.7 * shares + 0.3 * shares.flip(0)
+    target = shares * (1 - label_smoothing) + label_smoothing / 4
+    losses = -(target * logits.log_softmax(1)).sum(1)
+    expected = (losses * (shares * weights).sum(1)).mean()
+    task = Classification(label_smoothing=label_smoothing, class_weights=tuple(weights.tolist()))
+    labelled = (batch[0], shares if is_mixed else batch[1])
+    torch.testing.assert_close(task.supervised_loss(logits, labelled), expected)
+
+
+def test_no_image_is_taught_to_be_of_a_rare_class():
+    labels = np.array([0] * 990 + [1] * 10)
+    task = Classification().for_training(labels, 2, label_smoothing=0.1, is_balanced=True)
+    taught = torch.tensor([[0.95, 0.05]]).log().requires_grad_()
+    task.supervised_loss(taught, (None, torch.tensor([0]))).backward()
+    torch.testing.assert_close(taught.grad, torch.zeros(1, 2), atol=1e-6, rtol=0)
+
+
 def test_the_divergence_is_that_of_the_losses_and_moves_what_is_not_detached(logits):
     task = Classification()
     student, teacher = logits.clone().requires_grad_(), logits.flip(0).requires_grad_()

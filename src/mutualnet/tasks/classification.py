@@ -66,22 +66,19 @@ class Classification(Task):
     def supervised_loss(self, outputs: Any, batch: Any) -> Tensor:
         """Cross entropy in nats, times the weight of each image's class, averaged over the batch.
 
+        The weight of an image with probabilities of classes is their mean by these.
+
         Raises:
             TypeError: If outputs are not one tensor of logits.
         """
-        logits = logits_of(outputs)
-        weights = None
-        if self.class_weights is not None:
-            weights = logits.new_tensor(self.class_weights)
-        # Not cross_entropy's own mean, which divides by the batch's weights: parts of a batch would
-        # not add up to the whole.
+        logits, labels = logits_of(outputs), _unpack(batch)[1]
         losses = F.cross_entropy(
-            logits,
-            _unpack(batch)[1],
-            weight=weights,
-            label_smoothing=self.label_smoothing,
-            reduction="none",
+            logits, labels, label_smoothing=self.label_smoothing, reduction="none"
         )
+        if self.class_weights is not None:
+            # Not cross_entropy's own weights: they weigh the classes over which a label is
+            # smoothed too, and its mean divides by them, so parts of a batch would not add up.
+            losses = losses * _weights_of(labels, logits.new_tensor(self.class_weights))
         return losses.mean()
 
     def check_outputs(self, outputs: Any, num_classes: int) -> None:
@@ -193,6 +190,11 @@ class TopOneAccuracy(ScoreAccumulator):
 def _unpack(batch: Any) -> tuple[Tensor, Tensor]:
     images, labels = batch
     return images, labels
+
+
+def _weights_of(labels: Tensor, class_weights: Tensor) -> Tensor:
+    """(N) weights of images, by class numbers (N) or probabilities (N, K)."""
+    return class_weights[labels] if labels.dim() == 1 else labels.to(class_weights) @ class_weights
 
 
 def scale_images(images: Tensor, side: int) -> Tensor:
