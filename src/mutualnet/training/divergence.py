@@ -81,17 +81,18 @@ def check_finite(
     )
 
 
-def check_learned(setup: TrainingSetup, last_losses: Mapping[str, Tensor], num_steps: int) -> None:
+def check_learned(setup: TrainingSetup, last_epoch: Mapping[str, float], num_steps: int) -> None:
     """Refuse the end of a training that diverged while all of its losses were finite.
 
     Args:
         setup: What has trained.
-        last_losses: Of the last step, by their names in the log.
+        last_epoch: Means of the losses over the last epoch, or the part of it that was trained, by
+            their names in the log; empty if no step was taken.
         num_steps: Steps taken, for the error.
 
     Raises:
-        TrainingDivergedError: If a weight is not finite, or the loss on labels of the last step is
-            ten times that of guessing all classes alike. Tasks of users have no such bound.
+        TrainingDivergedError: If a weight is not finite, or a loss on labels is ten times that of
+            guessing all classes alike. Tasks of users have no such bound.
     """
     for index, trained in enumerate(setup.networks):
         for name, value in trained.modules.state_dict().items():
@@ -104,9 +105,9 @@ def check_learned(setup: TrainingSetup, last_losses: Mapping[str, Tensor], num_s
     if guessing is None:
         return
     bound = _FAR * guessing
-    for name, loss in last_losses.items():
-        if name.startswith("ce_") and float(loss) > bound:
+    for name, loss in last_epoch.items():
+        if name.startswith("ce_") and loss > bound:
             raise TrainingDivergedError(
-                f"training diverged: the loss {name} is {float(loss):.3g} at its last step "
-                f"{num_steps}, guessing has {guessing:.3g}. {_WAY_OUT}"
+                f"training diverged: the loss {name} is {loss:.3g} in its last epoch, which ended "
+                f"after step {num_steps}, guessing has {guessing:.3g}. {_WAY_OUT}"
             )

@@ -106,6 +106,11 @@ class History:
         """Every loss, averaged over the images that the epoch has seen so far."""
         return {name: float(total) / self._num_images for name, total in self._sums.items()}
 
+    def last_losses(self) -> dict[str, float]:
+        """Means of the losses over the last epoch that has ended; none before."""
+        rows = self.rows[-1:]
+        return {n: v for row in rows for n, v in row.items() if n.startswith(("ce_", "kl_"))}
+
     def end_epoch(self, epoch: int, step: int, rates: Mapping[str, float]) -> None:
         """Close the row of an epoch.
 

@@ -97,7 +97,7 @@ def train(
                 # What comes may fail or be stopped; training is not to be lost with it.
                 write_checkpoint(partial / CHECKPOINTS, module.done, module.state())
             module.finish()
-            check_learned(setup, module.last_losses, module.done)
+            check_learned(setup, module.history.last_losses(), module.done)
             if recipe.watch.every_epochs and module.done:
                 _watch_last(module, log)
         run_info = _run_info(module, started, seconds)
@@ -204,12 +204,7 @@ def _run_info(module: TrainingModule, started: float, seconds: float) -> dict[st
         "seconds": round(seconds, 1),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime()),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
-        "last_losses": {
-            name: value
-            for row in module.history.rows[-1:]
-            for name, value in row.items()
-            if name.startswith(("ce_", "kl_"))
-        },
+        "last_losses": module.history.last_losses(),
         "versions": {
             "python": platform.python_version(),
             "torch": str(torch.__version__),
