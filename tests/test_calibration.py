@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+import torch.distributed as dist
+from timm.layers import SyncBatchNormAct
 from torch import nn
 
 from mutualnet.calibration import StatisticsPool, calibrate
-from mutualnet.models.cifar import wrn16_1
+from mutualnet.distributed import synchronise_norms
+from mutualnet.models.cifar import mobilenet_v1_cifar, wrn16_1
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet.bn_bank import MissingStatisticsError, tracked_norms
 from mutualnet.supernet.supernet import Supernet
@@ -120,6 +125,30 @@ def test_calibrated_subnetworks_run_until_the_weights_change(supernet):
         supernet.model.stem.weight.mul_(1.1)
     with pytest.raises(MissingStatisticsError, match="stale BN statistics"):
         module(images)
+
+
+@pytest.fixture
+def group():
+    """Of this process alone; in one, synchronised BN in train mode refuses to run on a CPU."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("make", [wrn16_1, mobilenet_v1_cifar])
+def test_synchronised_bn_is_calibrated_without_waiting_for_others(make, group):
+    plain = Supernet(make(num_classes=5), ElasticSpace(resolutions=(16,)))
+    synced = copy.deepcopy(plain)
+    synced.model = synchronise_norms(synced.model)
+    batches, subnets = _batches(2), [plain.space.largest, plain.space.smallest]
+    for supernet in (plain, synced):
+        calibrate(supernet, batches, subnets, task=TASK, data_id="d", num_samples=8)
+    for subnet in subnets:
+        expected, found = (net.bank[net.key(subnet)] for net in (plain, synced))
+        assert torch.equal(found.mean, expected.mean)
+        assert torch.equal(found.var, expected.var)
+    kinds = {type(m) for m in synced.model.modules() if isinstance(m, nn.SyncBatchNorm)}
+    assert kinds in ({nn.SyncBatchNorm}, {SyncBatchNormAct}, {nn.SyncBatchNorm, SyncBatchNormAct})
 
 
 def test_networks_without_bn_need_no_calibration():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mutualnet.distributed import current_ranks, gather, sum_over_ranks
+from mutualnet.distributed import current_ranks, gather, keep_to_own_batch, sum_over_ranks
 from mutualnet.precision import autocast_to
 from mutualnet.space import Subnet
 from mutualnet.supernet import BankKey, BNStatistics, Supernet, tracked_norms
@@ -73,6 +73,8 @@ class _Calibrated:
         for norm, mean, var in zip(
             self.norms, self._mean.split(sizes), self._var.split(sizes), strict=True
         ):
+            # Processes have different numbers of batches, and wait for each other in vain.
+            keep_to_own_batch(norm)
             norm.train()
             norm.momentum = 1.0  # running statistics become those of the last batch
             norm.running_mean, norm.running_var = mean, var
@@ -124,7 +126,8 @@ def calibrate(
     variances are then pooled exactly over all values seen, so the order of the batches does not
     matter. Their size does, and is stored. Other layers run as in eval mode.
 
-    Of several processes each reads batches of its own, and all get the statistics of everything.
+    Of several processes each reads batches of its own, and all get the statistics of everything. BN
+    that is synchronised in training is not here.
 
     Args:
         supernet: Whose bank is filled. Its model is not changed.

@@ -11,12 +11,14 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 _T = TypeVar("_T")
 _groups = itertools.count()
@@ -154,6 +156,27 @@ def synchronise_norms(model: nn.Module) -> nn.Module:
     torch's own conversion would drop.
     """
     return convert_sync_batchnorm(model)  # type: ignore[no-any-return]
+
+
+def keep_to_own_batch(norm: nn.Module) -> None:
+    """Let a BN that is synchronised take its statistics of this process's batches alone, for good.
+
+    It then runs any number of times, whatever others do. Other layers stay as they are.
+    """
+    if isinstance(norm, nn.SyncBatchNorm):
+        norm.__class__ = _own_batch_kind(type(norm))
+
+
+class _OwnBatchNorm(nn.SyncBatchNorm):
+    def forward(self, x: Tensor) -> Tensor:
+        return _BatchNorm.forward(self, x)
+
+
+@cache
+def _own_batch_kind(kind: type[nn.SyncBatchNorm]) -> type[nn.SyncBatchNorm]:
+    # Last but torch's in the order of classes: timm's runs its activation after what comes next.
+    bases = (_OwnBatchNorm,) if kind is nn.SyncBatchNorm else (kind, _OwnBatchNorm)
+    return type(f"OwnBatch{kind.__name__}", bases, {})
 
 
 def from_first(value: _T) -> _T:
