@@ -127,6 +127,21 @@ def test_calibrated_subnetworks_run_until_the_weights_change(supernet):
         module(images)
 
 
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-5), (torch.bfloat16, 0.1)])
+def test_networks_of_other_number_formats_are_calibrated(supernet, dtype, rtol):
+    batches, subnets = _batches(2), [SPACE.largest, SPACE.smallest]
+    other = copy.deepcopy(supernet).to(dtype)
+    calibrate(supernet, batches, subnets, task=TASK, data_id="d", num_samples=8)
+    converted = [(images.to(dtype), labels) for images, labels in batches]
+    calibrate(other, converted, subnets, task=TASK, data_id="d", num_samples=8)
+    for subnet in subnets:
+        expected, found = (net.bank[net.key(subnet)] for net in (supernet, other))
+        torch.testing.assert_close(found.mean, expected.mean, rtol=rtol, atol=rtol)
+        torch.testing.assert_close(found.var, expected.var, rtol=rtol, atol=rtol)
+        images = TASK.scale(converted[0], subnet)[0]
+        assert other.subnet(subnet).eval()(images).dtype == dtype
+
+
 @pytest.fixture
 def group():
     """Of this process alone; in one, synchronised BN in train mode refuses to run on a CPU."""

@@ -56,7 +56,7 @@ class StatisticsPool:
 
 
 class _Calibrated:
-    """One sub-network whose BN layers report the last batch's statistics in one flat tensor."""
+    """One sub-network whose BN layers hold the last batch's statistics."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module.eval()
@@ -67,26 +67,24 @@ class _Calibrated:
             norm: slice(*place) for norm, place in zip(self.norms, pairwise(ends), strict=True)
         }
         device = next(iter(module.parameters())).device
-        self._mean = torch.zeros(sum(sizes), device=device)
-        self._var = torch.ones(sum(sizes), device=device)
         self.pool = StatisticsPool(sum(sizes))
-        for norm, mean, var in zip(
-            self.norms, self._mean.split(sizes), self._var.split(sizes), strict=True
-        ):
+        for norm, size in zip(self.norms, sizes, strict=True):
             # Processes have different numbers of batches, and wait for each other in vain.
             keep_to_own_batch(norm)
             norm.train()
             norm.momentum = 1.0  # running statistics become those of the last batch
-            norm.running_mean, norm.running_var = mean, var
+            dtype = norm.running_mean.dtype  # type: ignore[union-attr]
+            norm.running_mean = torch.zeros(size, device=device, dtype=dtype)
+            norm.running_var = torch.ones(size, device=device, dtype=dtype)
 
     def run(self, task: Task, batch: Any) -> None:
         """Run one scaled batch and pool its statistics."""
-        counts = torch.zeros(len(self._mean), dtype=torch.float64)  # a layer may not run at all
+        counts = torch.zeros(len(self.pool.count), dtype=torch.float64)  # a layer may not run
 
         def count(norm: nn.Module, args: tuple[Tensor, ...]) -> None:
             at = self._places[norm]  # type: ignore[index]
             if counts[at].any():  # it ran before in this pass, and its statistics are about to go
-                self.pool.add(self._mean[at].cpu(), self._var[at].cpu(), counts[at], at)
+                self.pool.add(*_statistics([norm]), counts[at], at)  # type: ignore[list-item]
             counts[at] = args[0].numel() // args[0].shape[1]
 
         handles = [norm.register_forward_pre_hook(count) for norm in self.norms]
@@ -95,7 +93,15 @@ class _Calibrated:
         finally:
             for handle in handles:
                 handle.remove()
-        self.pool.add(self._mean.cpu(), self._var.cpu(), counts)
+        if self.norms:
+            self.pool.add(*_statistics(self.norms), counts)
+
+
+def _statistics(norms: Sequence[_BatchNorm]) -> tuple[Tensor, Tensor]:
+    """(C,) means and variances of all layers, one after the other, on the CPU."""
+    means = [norm.running_mean for norm in norms if norm.running_mean is not None]
+    variances = [norm.running_var for norm in norms if norm.running_var is not None]
+    return torch.cat(means).cpu(), torch.cat(variances).cpu()
 
 
 def _over_ranks(running: dict[BankKey, _Calibrated], seen: int, batch_size: int) -> tuple[int, int]:
