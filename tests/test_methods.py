@@ -106,3 +106,34 @@ def test_a_network_alone_is_trained_on_all_frames():
     assert METHODS["independent"].space(CLIPS).frames == (8,)
     assert METHODS["mutualnet"].space(CLIPS, frames=(4, 2)).frames == (4, 2)
     assert METHODS["multi_scale"].space(CLIPS).frames == (8, 4, 2)
+
+
+@pytest.mark.parametrize("name", ["mutualnet", "us_net", "gradaug", "s_net"])
+def test_a_list_of_widths_stays_when_something_else_changes(name):
+    base = ElasticSpace(widths=(1.0, 0.5, 0.25), resolutions=(32,), frames=(4,))
+    for change in ({"resolutions": (24,)}, {"depths": (1.0, 0.5)}, {"frames": (2,)}):
+        changed = METHODS[name].space(base, **change)
+        assert changed.widths == base.widths
+        assert changed != base
+    ranged = METHODS[name].space(base, width_range=(0.5, 1.0))
+    assert (ranged.widths is None) == (name != "s_net")
+    assert ranged.width_range == (0.5, 1.0)
+
+
+def test_a_list_that_another_method_needed_gives_way_to_its_range():
+    base = ElasticSpace(widths=(1.0, 0.5, 0.25), resolutions=(32,))
+    space = METHODS["mutualnet"].space(base, before=METHODS["s_net"])
+    assert (space.widths, space.width_range) == (None, (0.25, 1.0))
+    assert METHODS["us_net"].space(base, before=METHODS["mutualnet"]).widths == base.widths
+
+
+@pytest.mark.parametrize("name", ["independent", "s_net"])
+def test_the_top_resolution_is_the_largest_however_they_are_ordered(name):
+    assert METHODS[name].space(ElasticSpace(), resolutions=(20, 32)).resolutions == (32,)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("width_range", [(1.0, 0.25), (0.0, 1.0)])
+def test_every_method_refuses_an_empty_range(name, width_range):
+    with pytest.raises(ValueError, match="width_range must satisfy 0 < low <= high, got"):
+        METHODS[name].space(ElasticSpace(), width_range=width_range)

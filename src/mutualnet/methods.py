@@ -134,8 +134,8 @@ class Method:
     owns_norms: bool = False
     """Whether every width has BN weights of its own, which takes a list of widths."""
     widths: Literal["range", "list", "largest"] = "range"
-    """What it trains of a range of widths: all, four evenly spaced ones, or the largest. A list
-    that a space has already stays."""
+    """What it trains of a range of widths: all, four evenly spaced ones, or the largest. All or
+    four: a list that a space has already stays."""
     top_resolution_only: bool = False
     """Whether a recipe for this method has the top resolution and all frames alone."""
     schedule: Literal["cosine", "linear"] = "cosine"
@@ -153,24 +153,32 @@ class Method:
         resolutions: tuple[int, ...] | None = None,
         depths: tuple[float, ...] | None = None,
         frames: tuple[int, ...] | None = None,
+        before: Method | None = None,
     ) -> ElasticSpace:
-        """The space that the method trains, made of a recipe's for another one.
+        """The space that the method trains, made of a recipe's, which may be for another one.
 
         Args:
             base: The recipe's.
-            width_range: In place of the base's.
+            width_range: In place of the base's, and of its list of widths.
             resolutions: In place of the base's, in pixels.
             depths: In place of the base's.
             frames: In place of the base's.
+            before: The recipe's method, if it has one. A list that this one needed does not stay
+                where a range will do.
+
+        Raises:
+            ValueError: If a value is out of range.
         """
-        low, high = width_range or base.width_range
-        widths = None
+        if width_range is not None:
+            full = max(base.full_width_mult, *width_range)
+            base = replace(base, width_range=width_range, widths=None, model_width_mult=full)
+        (low, high), widths = base.width_range, base.widths
         if self.widths == "largest":
-            low = high
-        elif self.widths == "list" and width_range is None and base.widths is not None:
-            widths = base.widths
-        elif self.widths == "list":
+            low, widths = high, None
+        elif self.widths == "list" and widths is None:
             widths = tuple(low + (high - low) * number / 3 for number in range(4))
+        elif self.widths == "range" and before is not None and before.widths == "list":
+            widths = None
         sides, blocks = resolutions or base.resolutions, depths or base.depths
         clips = frames or base.frames
         if clips is not None and self.top_resolution_only:
@@ -179,10 +187,9 @@ class Method:
             base,
             width_range=(low, high),
             widths=widths,
-            resolutions=sides[:1] if self.top_resolution_only else sides,
+            resolutions=(max(sides),) if self.top_resolution_only else sides,
             depths=(max(blocks),) if self.widths == "largest" else blocks,
             frames=clips,
-            model_width_mult=max(base.full_width_mult, high),
         )
 
 

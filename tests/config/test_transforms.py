@@ -25,6 +25,9 @@ def test_a_method_brings_the_space_that_it_trains():
     assert with_method(listed, resolutions=(192,)).space.widths == (1.0, 0.75, 0.5, 0.35)
     spread = with_method(listed, width_range=(0.25, 1.0)).space
     assert spread.widths == (1.0, 0.75, 0.5, 0.25)
+    assert with_method(listed, "mutualnet").space.widths is None
+    chosen = override(recipe, ["space.widths=[0.25, 0.5, 1.0]"])
+    assert with_method(chosen, resolutions=(192,)).space.widths == (1.0, 0.5, 0.25)
     with pytest.raises(ValueError, match=r"^method must be one of mutualnet, us_net"):
         with_method(recipe, "magic")
     with pytest.raises(ValueError, match="s_net trains a fixed list of widths"):

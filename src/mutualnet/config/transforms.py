@@ -133,7 +133,7 @@ def with_method(
         frames: In place of the recipe's.
 
     Raises:
-        ValueError: If there is no such method.
+        ValueError: If there is no such method, or a value is out of range.
     """
     name = recipe.method.name if name is None else name
     if name not in METHODS:
@@ -153,6 +153,7 @@ def with_method(
             resolutions=resolutions,
             depths=depths,
             frames=frames,
+            before=before,
         ),
         optimizer=_with_schedule(recipe.optimizer, before, after),
         peers=peers,
