@@ -13,6 +13,7 @@ from mutualnet.config.serialization import override
 from mutualnet.tasks import Classification
 from mutualnet.training.divergence import TrainingDivergedError
 from mutualnet.training.module import TrainingModule
+from mutualnet.training.networks import Origin
 from mutualnet.training.setup import set_up_training, training_task
 from tests.small_runs import digits
 
@@ -50,6 +51,20 @@ def test_the_gradient_is_clipped_as_one(recipe):
     assert norm > 0.01
     for a, b in zip(free, clipped, strict=True):
         torch.testing.assert_close(b, a * (0.01 / norm), rtol=1e-3, atol=1e-9)
+
+
+def test_parameters_that_stay_do_not_count_for_the_norm(recipe):
+    setup = set_up_training(override(recipe, ["optimizer.clip_norm=0.01", "data.label_noise=0.9"]))
+    supernet = setup.networks[0].supernet
+    *old, weight, bias = (name for name, _ in supernet.named_parameters())
+    origin = Origin(initialized_names=tuple(old), sorted_by=None)
+    network = replace(setup.networks[0], origin=origin, init_lr_mult=0.0)
+    module = TrainingModule(replace(setup, networks=(network,)))
+    module.take_step(next(iter(setup.loader())), 0)
+    moved = {name: p.grad for name, p in supernet.named_parameters() if p.grad is not None}
+    assert set(moved) == {weight, bias}
+    norm = torch.nn.utils.get_total_norm(moved.values())
+    torch.testing.assert_close(norm, torch.tensor(0.01), rtol=1e-3, atol=0)
 
 
 def test_the_moving_average_is_the_written_out_one(recipe):

@@ -181,11 +181,12 @@ class TrainingModule(L.LightningModule):
                 for index, found in learn(setup, micro_batch, subnets, weight):
                     losses.add(found, weight)
                     if recipe.learns_in_turn:
-                        norm = self._average_and_check([index], losses, batch, step)
+                        norm = self._average_and_check(index, losses, batch, step)
                         self._clip_and_step(index, optimizers[index], norm)
         if not recipe.learns_in_turn:
             # All are checked before the first one moves.
-            norms = [self._average_and_check(i, losses, batch, step) for i in self._indices]
+            places = range(len(self._indices))
+            norms = [self._average_and_check(place, losses, batch, step) for place in places]
             for place, (optimizer, norm) in enumerate(zip(optimizers, norms, strict=True)):
                 self._clip_and_step(place, optimizer, norm)
         self._end_step(step, losses)
@@ -224,9 +225,14 @@ class TrainingModule(L.LightningModule):
                     forget_momentum(optimizer, unmoved, index)
 
     def _average_and_check(
-        self, indices: Sequence[int], losses: StepLosses, batch: Any, step: int
+        self, place: int, losses: StepLosses, batch: Any, step: int
     ) -> Tensor:
-        """Average some networks' gradients over all processes; return the norm of the whole."""
+        """Average the gradients of an optimizer's networks over all processes; return their norm.
+
+        That of parameters that are to stay is none.
+        """
+        indices = self._indices[place]
+        keep_frozen(self.torch_optimizers[place].param_groups)
         networks = nn.ModuleList(self.networks[index] for index in indices)
         terms, values = losses.of(indices)
         average_gradients(networks, values)
@@ -243,7 +249,6 @@ class TrainingModule(L.LightningModule):
         clip_norm = self.training_setup.networks[indices[0]].optimizer.clip_norm
         if clip_norm is not None:
             nn.utils.clip_grads_with_norm_(networks.parameters(), clip_norm, norm)
-        keep_frozen(self.torch_optimizers[place].param_groups)
         optimizer.step()
 
     def _micro_batches(self, batch: Any) -> list[Any]:
