@@ -10,6 +10,7 @@ from mutualnet.config.optimizer import OptimizerConfig
 from mutualnet.config.recipe import Recipe
 from mutualnet.config.serialization import override, read_recipe, write_recipe
 from mutualnet.space import ElasticSpace
+from tests.small_runs import pair
 
 
 @pytest.fixture
@@ -32,6 +33,16 @@ def test_overrides_are_typed_and_leave_the_recipe_alone(recipe):
     assert (changed.optimizer.lr, changed.space.resolutions) == (0.5, (16, 12))
     assert (changed.method.distill, changed.seed) == (False, 3)
     assert recipe.optimizer.lr == 0.1
+
+
+def test_an_override_of_one_peer_leaves_the_other_networks_alone():
+    settings = [
+        "optimizer.name=adamw",
+        "optimizer.kwargs={eps: 1.0e-8}",
+        "teaching.optimizers=each",
+    ]
+    changed = override(pair(*settings), ["peers.0.optimizer.kwargs.eps=1.0e-3"])
+    assert [own.kwargs for own in changed.optimizers] == [{"eps": 1e-8}, {"eps": 1e-3}]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -50,7 +51,7 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
         for depth, word in enumerate(path):
             if word == "optimizer" and depth == 2 and place.get(word) is None:
                 # To change single values of, a peer gets a copy of the recipe's.
-                place[word] = dict(values[word])
+                place[word] = copy.deepcopy(values[word])
             place = _step_into(place, word, path[:depth])
         if not isinstance(place, dict):
             raise ValueError(f"{key} must name a value of one peer, such as {key}.model.name")

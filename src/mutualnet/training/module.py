@@ -224,9 +224,7 @@ class TrainingModule(L.LightningModule):
                 if _is_drop(config, step, batches.steps_per_epoch):
                     forget_momentum(optimizer, unmoved, index)
 
-    def _average_and_check(
-        self, place: int, losses: StepLosses, batch: Any, step: int
-    ) -> Tensor:
+    def _average_and_check(self, place: int, losses: StepLosses, batch: Any, step: int) -> Tensor:
         """Average the gradients of an optimizer's networks over all processes; return their norm.
 
         That of parameters that are to stay is none.
