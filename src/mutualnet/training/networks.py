@@ -28,6 +28,12 @@ from mutualnet.supernet import Supernet, first_tensor
 from mutualnet.tasks import Task
 from mutualnet.training.channel_order import choose_criterion, hold_gradients
 from mutualnet.training.layer_decay import layer_shares
+from mutualnet.training.normalization import (
+    Normalization,
+    timm_normalization,
+    warn_of_normalization,
+    with_images_of,
+)
 from mutualnet.training.weight_init import init_weights
 from mutualnet.user_functions import call_function
 
@@ -103,6 +109,8 @@ def build_network(
     found: Initialized | None = None
     if config.init is not None and known is None:
         found = copy_weights(model, config.init)
+        if current_ranks().is_first:
+            warn_of_normalization(config.init, Normalization(data.mean, data.std))
     sorted_by = None if found is None else choose_criterion(config, recipe.space, found)
     if sorted_by == "taylor":
         hold_gradients(model, recipe, data, task, device)
@@ -233,6 +241,8 @@ def make_teacher(
 ) -> nn.Module | None:
     """The trained network that the recipe names, frozen, in eval mode; None if there is none.
 
+    Images normalised as the data are get to one of timm's as it knows them.
+
     Args:
         recipe: Names it.
         data: What it must fit.
@@ -260,6 +270,9 @@ def make_teacher(
                 f"teacher {config.name} must have the {data.num_classes} classes of {data.name}, "
                 f"got {outputs.shape[-1]}. Train one on this data and pass its run."
             )
+        known = timm_normalization(config.name.removeprefix("timm:"))
+        if known is not None:
+            model = with_images_of(model, Normalization(data.mean, data.std), known)
     else:
         trained = load_trained(Path(config.name), trust=trust)
         space = trained.recipe.space
