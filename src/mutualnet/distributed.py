@@ -173,7 +173,7 @@ class _OwnBatchNorm(nn.SyncBatchNorm):
 
 
 @cache
-def _own_batch_kind(kind: type[nn.SyncBatchNorm]) -> type[nn.SyncBatchNorm]:
+def _own_batch_kind(kind: Any) -> type[nn.SyncBatchNorm]:
     # Last but torch's in the order of classes: timm's runs its activation after what comes next.
     bases = (_OwnBatchNorm,) if kind is nn.SyncBatchNorm else (kind, _OwnBatchNorm)
     return type(f"OwnBatch{kind.__name__}", bases, {})

@@ -68,6 +68,12 @@ def test_a_finished_run_is_not_trained_again_and_an_absent_one_begins(tmp_path, 
             ["--set", "model.kwargs={}", "model.name=tests.plain_net:only_evaluates"],
             "the network must run in train mode, but fails on images (2, 1, 16, 16) (KeyError",
         ),
+        (
+            ["--model", "torchvision:googlenet", "--resolutions", "32"],
+            "in train mode outputs must be one tensor of logits (N, K), got GoogLeNetOutputs. "
+            "Build the network without auxiliary outputs, or return its logits alone. Set "
+            "model.kwargs.aux_logits=false.",
+        ),
         (["--teacher", "nowhere"], "nowhere must be a run directory"),
         (["--set", "task=guessing"], "task must be action_recognition, classification,"),
         (["--set", "method.name=s_net"], "s_net trains a fixed list of widths"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import json
@@ -17,8 +18,11 @@ from mutualnet.config import RecipeChanges
 from mutualnet.data.coco_masks import to_mask
 from mutualnet.models import create_model
 from mutualnet.pretrained import copy_weights
+from mutualnet.recipes import load_recipe
 from mutualnet.run_directory import load_run, read_record
-from mutualnet.tasks.detection import Detection
+from mutualnet.tasks.detection import Detection, InstanceSegmentation
+from mutualnet.training.channel_order import hold_gradients
+from mutualnet.training.setup import load_splits
 from tests.fixtures import write_coco
 
 KWARGS = {
@@ -74,6 +78,25 @@ def test_a_table_is_by_average_precision_and_costs_are_the_backbones(run):
     assert largest.macs < table.meta["whole_macs"]["largest"]["total"]
     body = table.meta["whole_macs"]["largest"]["backbone.body"]
     assert body == pytest.approx(largest.macs * 64 * 96 / 48**2, rel=0.3)
+
+
+def test_a_detector_is_no_fixed_teacher(run, coco, tmp_path):
+    changes = RecipeChanges(data=str(coco), settings=[*SETTINGS, f"teacher.name={run}"])
+    with pytest.raises(ValueError, match=r"teacher\.name must be null for the task instance_segm"):
+        commands.start_training("nuclei_mask_rcnn", changes, out=tmp_path / "taught")
+
+
+def test_channels_of_a_detector_are_sorted_by_the_gradients_of_its_losses(coco, tmp_path):
+    changes = RecipeChanges(data=str(coco), settings=SETTINGS)
+    recipe = changes.apply(load_recipe("nuclei_mask_rcnn"))
+    model = create_model(recipe.model.name, num_classes=2, in_channels=3, **KWARGS)
+    before = copy.deepcopy(model.state_dict())
+    data, task = load_splits(recipe), InstanceSegmentation()
+    hold_gradients(model.eval(), recipe, data, task, torch.device("cpu"))
+    stem = next(model.backbone.body.parameters())
+    assert 0 < stem.grad.sum() < torch.inf
+    assert not model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_a_picture_with_boxes_and_masks_is_written(run, coco, tmp_path, capsys):

@@ -46,6 +46,9 @@ class Task(ABC):
 
     data_kind: ClassVar[str | None] = None
     """`DataSplits.task` of the data that it is for; None for any."""
+    learns_in_train_mode_alone: ClassVar[bool] = False
+    """Whether networks in eval mode give what no loss can be taken of, so that none can be a fixed
+    teacher."""
     memory_formats: ClassVar[tuple[str, ...]] = ("contiguous", "channels_last")
     """Layouts to try in training where the recipe does not say which."""
     score_name: ClassVar[str]

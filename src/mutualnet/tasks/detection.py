@@ -66,6 +66,7 @@ class Detection(Task):
     """
 
     data_kind: ClassVar[str | None] = "detection"
+    learns_in_train_mode_alone: ClassVar[bool] = True
     memory_formats: ClassVar[tuple[str, ...]] = ("contiguous",)
     """With torch 2.15 on CPUs steps of Mask R-CNN in fp32 and channels_last end the process."""
     score_name: ClassVar[str] = "box AP (%)"

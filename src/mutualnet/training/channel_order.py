@@ -6,6 +6,7 @@ import logging
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mutualnet.config import ModelConfig, Recipe
 from mutualnet.data import DataSplits, calibration_loader
@@ -73,7 +74,7 @@ def hold_gradients(
 
     They are the first images of BN calibration, augmented, at the top resolution, in batches of
     the recipe's size. Absolute values, because gradients of a trained network cancel out over
-    batches.
+    batches. The network is in eval mode, or BN alone is, where it has losses in train mode alone.
 
     Args:
         model: On the CPU; it goes to the device and comes back, in its own mode.
@@ -92,7 +93,10 @@ def hold_gradients(
     largest = Subnet(resolution=recipe.space.resolutions[0])
     sums: dict[str, Tensor] = {}
     model.to(device)
-    with mode_of(model, False):
+    with mode_of(model, task.learns_in_train_mode_alone):
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
         for batch in loader:
             scaled = task.scale(task.batch_to(batch, device), largest)
             model.zero_grad()

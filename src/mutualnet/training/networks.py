@@ -25,7 +25,7 @@ from mutualnet.pretrained import Initialized, copy_weights, pretrained_model
 from mutualnet.run_directory import load_trained, make_supernet
 from mutualnet.seeding import Purpose, seed_of
 from mutualnet.supernet import Supernet, first_tensor
-from mutualnet.tasks import Task
+from mutualnet.tasks import Task, make_task
 from mutualnet.training.channel_order import choose_criterion, hold_gradients
 from mutualnet.training.layer_decay import layer_shares
 from mutualnet.training.normalization import (
@@ -219,7 +219,10 @@ def _check_runs(supernet: Supernet, data: DataSplits, task: Task, seed: int) -> 
 
 
 def _check_trains(model: nn.Module, task: Task, batch: Any) -> None:
-    """Refuse a network that fails in train mode; it keeps its state, and torch its random one."""
+    """Refuse a network that fails in train mode, or whose outputs there are none to learn from.
+
+    It keeps its state, and torch its random one.
+    """
     try:
         with (
             torch.random.fork_rng(devices=()),
@@ -227,13 +230,18 @@ def _check_trains(model: nn.Module, task: Task, batch: Any) -> None:
             kept_running_statistics(model),
             torch.no_grad(),
         ):
-            task.run(model, batch)
+            outputs = task.run(model, batch)
     except Exception as error:
         shape = tuple(first_tensor(task.inputs(batch)).shape)
         raise ValueError(
             f"the network must run in train mode, but fails on images {shape} "
             f"({type(error).__name__}: {first_line(error)})"
         ) from None
+    try:
+        task.check_labels(outputs, batch, reads_values=False)
+    except (TypeError, ValueError) as error:
+        hint = " Set model.kwargs.aux_logits=false." if hasattr(model, "aux_logits") else ""
+        raise ValueError(f"in train mode {first_line(error)}{hint}") from None
 
 
 def make_teacher(
@@ -255,6 +263,12 @@ def make_teacher(
     config = recipe.teacher
     if config.name is None:
         return None
+    if make_task(recipe.task).learns_in_train_mode_alone:
+        raise ValueError(
+            f"teacher.name must be null for the task {recipe.task}: a network in eval mode has no "
+            "outputs there that others could learn from. --distill on lets the largest sub-network "
+            "teach the others."
+        )
     if config.name.startswith("timm:"):
         model = pretrained_model(config.name.removeprefix("timm:"), in_chans=data.in_channels)
         side = recipe.space.resolutions[0]

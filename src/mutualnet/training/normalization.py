@@ -45,6 +45,9 @@ class Renormalize(nn.Module):
         want: Of those that go, with as many channels.
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, have: Normalization, want: Normalization) -> None:
         super().__init__()
         stds = list(zip(have.std, want.std, strict=True))
@@ -60,8 +63,7 @@ class Renormalize(nn.Module):
 
     def largest_change(self) -> float:
         """By how much a pixel within a standard deviation of the mean changes, at most."""
-        scale, shift = self.get_buffer("scale"), self.get_buffer("shift")
-        return float(((scale - 1).abs() + shift.abs()).max())
+        return float(((self.scale - 1).abs() + self.shift.abs()).max())
 
 
 def timm_normalization(name: str) -> Normalization | None:
