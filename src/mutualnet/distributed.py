@@ -164,7 +164,8 @@ def keep_to_own_batch(norm: nn.Module) -> None:
     It then runs any number of times, whatever others do. Other layers stay as they are.
     """
     if isinstance(norm, nn.SyncBatchNorm):
-        norm.__class__ = _own_batch_kind(type(norm))
+        kind: Any = type(norm)
+        norm.__class__ = _own_batch_kind(kind)
 
 
 class _OwnBatchNorm(nn.SyncBatchNorm):

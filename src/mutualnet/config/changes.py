@@ -29,7 +29,7 @@ class RecipeChanges:
     data: str | None = None
     """Folder of the images."""
     epochs: int | None = None
-    """Warm-up and milestones keep their share of them."""
+    """Milestones keep their share of them; warm-up keeps its length, see `with_epochs`."""
     seed: int | None = None
     method: str | None = None
     """Which sub-networks a step trains; brings the space that it trains and its schedule."""
