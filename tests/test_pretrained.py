@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 
 import pytest
 import timm
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 from mutualnet.config.serialization import override
 from mutualnet.models.cifar import WideResNet, wrn16_1
 from mutualnet.pretrained import copy_weights, pretrained_model, read_weights
+from mutualnet.run_directory import load_run
 from mutualnet.training.setup import set_up_training
 from mutualnet.training.train import train
 from tests.small_runs import digits
@@ -135,6 +137,54 @@ def test_a_run_starts_from_another_and_its_old_layers_learn_slower(recipe, tmp_p
         for n, v in state.items()
         if "running" not in n and "num_batches" not in n
     )
+
+
+S_NET = ("method.name=s_net", "space={widths: [1.0, 0.5, 0.25], resolutions: [12]}")
+
+
+@pytest.fixture(scope="module")
+def slimmable(tmp_path_factory):
+    return train(digits(*S_NET), tmp_path_factory.mktemp("runs") / "s_net", limit_steps=3)
+
+
+@pytest.mark.parametrize("source", ["{}", "{}/weights.safetensors"])
+def test_widths_start_from_the_bn_weights_that_a_run_has_for_them(slimmable, source, caplog):
+    init = f"model.init={source.format(slimmable)}"
+    started = set_up_training(digits(*S_NET, init)).networks[0].supernet
+    trained = load_run(slimmable).supernet
+    state = trained.own_norms.state_dict()
+    assert started.own_norms.state_dict().keys() == state.keys()
+    for name, value in started.own_norms.state_dict().items():
+        assert torch.equal(value, state[name])
+    assert any(
+        not torch.equal(value, trained.model.get_parameter(whole)[: len(value)])
+        for (name, value), whole in zip(
+            trained.own_norms.named_parameters(), trained.own_norms.sources().values(), strict=True
+        )
+    )
+    assert "no BN weights of their own" not in caplog.text
+
+
+def test_damaged_bn_weights_of_widths_are_one_line(slimmable, tmp_path):
+    run = shutil.copytree(slimmable, tmp_path / "run")
+    (run / "own_norms.safetensors").write_bytes(b"{")
+    (run / "SHA256SUMS").unlink()
+    with pytest.raises(ValueError, match=r"own_norms\.safetensors cannot be read \("):
+        set_up_training(digits(*S_NET, f"model.init={run}"))
+
+
+def test_widths_that_a_run_has_no_bn_weights_for_are_warned_of(slimmable, caplog):
+    widths = "space={widths: [1.0, 0.75, 0.25], resolutions: [12]}"
+    recipe = digits(S_NET[0], widths, f"model.init={slimmable}")
+    started = set_up_training(recipe).networks[0].supernet
+    assert f"1 of the widths have no BN weights of their own in {slimmable}" in caplog.text
+    trained = load_run(slimmable).supernet
+    narrow, theirs = (
+        {n.split(".", 2)[2]: v for n, v in net.own_norms.state_dict().items() if n[7] == "1"}
+        for net in (started, trained)
+    )
+    assert narrow.keys() == theirs.keys()
+    assert all(torch.equal(narrow[name], theirs[name]) for name in narrow)
 
 
 def test_a_teacher_of_other_classes_is_refused(recipe, tmp_path):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mutualnet.checksums import whole_files
 from mutualnet.config import read_recipe
 from mutualnet.messages import first_line, reason_of, shorten
-from mutualnet.run_directory import CONFIG, WEIGHTS
+from mutualnet.run_directory import CONFIG, NORMS, WEIGHTS
 from mutualnet.slimmable_releases import is_release, renamed_release
 
 logger = logging.getLogger(__name__)
@@ -167,6 +167,53 @@ def copy_weights(model: nn.Module, source: str) -> Initialized:
     return Initialized(copied=tuple(copied), left=tuple(left), trained_from=trained_from)
 
 
+def copy_own_norms(own_norms: nn.Module, source: str) -> None:
+    """Give BN weights that every width has for itself the values that an earlier run has for them.
+
+    A width is known by its channels. One that the run has not keeps its values, and a warning says
+    how many do.
+
+    Args:
+        own_norms: A supernet's `OwnNorms`, whose channels are in the order of the source's. Changed
+            in place.
+        source: As for `read_weights`; nothing is to be had but from a run with such weights.
+
+    Raises:
+        ValueError: If the run's file of them is damaged.
+    """
+    folder = _run_folder(source)
+    if folder is None or not (folder / NORMS).is_file():
+        return
+    try:
+        theirs = load_file(whole_files(folder, [NORMS])[NORMS])
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{folder / NORMS} cannot be read ({first_line(error)})") from None
+    state, widths = own_norms.state_dict(), _by_width(theirs)
+    num_left = 0
+    for mine in _by_width(state).values():
+        shapes = {name: value.shape for name, value in mine.items()}
+        same = [w for w in widths.values() if {n: v.shape for n, v in w.items()} == shapes]
+        for name, value in mine.items() if same else ():
+            value.copy_(same[0][name])
+        num_left += not same
+    if num_left:
+        logger.warning(
+            "%d of the widths have no BN weights of their own in %s: they start with those of its "
+            "full width",
+            num_left,
+            source,
+        )
+
+
+def _by_width(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The tensors of `OwnNorms` by their names, for each width's number."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, value in state.items():
+        _, number, rest = name.split(".", 2)
+        found.setdefault(number, {})[rest] = value
+    return found
+
+
 def _fitting(state: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
     return [n for n, v in state.items() if n in found and found[n].shape == v.shape]
 
@@ -184,12 +231,19 @@ def _renamed_for_part(
     return {name: known[key] for name, key in plain.items() if key in known}
 
 
+def _run_folder(source: str) -> Path | None:
+    """Where a source may have more than weights, if it is a run; None if it is timm's."""
+    if source.startswith("timm:"):
+        return None
+    path = Path(source).expanduser()
+    return path.parent if path.name == WEIGHTS else path
+
+
 def _trained_from(source: str) -> float | None:
     """The least share of its width that the source was trained at, by the recipe of its run."""
-    if source.startswith("timm:"):
+    folder = _run_folder(source)
+    if folder is None:
         return 1.0
-    path = Path(source).expanduser()
-    folder = path.parent if path.name == WEIGHTS else path
     try:
         space = read_recipe(folder / CONFIG).space
     except (ValueError, OSError):  # no run, or one of another version

@@ -21,7 +21,7 @@ from mutualnet.messages import first_line
 from mutualnet.models import create_model
 from mutualnet.models.registry import names_function
 from mutualnet.module_state import kept_running_statistics, mode_of
-from mutualnet.pretrained import Initialized, copy_weights, pretrained_model
+from mutualnet.pretrained import Initialized, copy_own_norms, copy_weights, pretrained_model
 from mutualnet.run_directory import load_trained, make_supernet
 from mutualnet.seeding import Purpose, seed_of
 from mutualnet.supernet import Supernet, first_tensor
@@ -116,6 +116,10 @@ def build_network(
         hold_gradients(model, recipe, data, task, device)
     supernet = make_supernet(model, recipe, task, data.in_channels, sort_channels=sorted_by)
     supernet.zero_grad()
+    # In another order of the channels they would be those of others.
+    if supernet.own_norms is not None and found is not None and sorted_by is None:
+        assert config.init is not None
+        copy_own_norms(supernet.own_norms, config.init)
     if current_ranks().is_first:
         logger.info(
             "%s: %d elastic channel groups, %d frozen layers, %d blocks that can be left out",
