@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -164,6 +165,23 @@ def test_ctrl_c_ends_as_interrupted_and_says_how_to_go_on(recipe, tmp_path, monk
     words = ["train", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]
     assert main(words) == 130
     assert "continue with --resume" in capsys.readouterr().err
+
+
+def test_another_teacher_under_the_same_path_is_refused(tmp_path, monkeypatch):
+    teacher, out = tmp_path / "teacher", tmp_path / "run"
+    train(digits(), teacher, limit_steps=1)
+    taught = digits(f"teacher.name={teacher}", "checkpoint_minutes=0")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(StoppedError):
+            train(taught, out, limit_steps=2)
+    teacher.rename(tmp_path / "first")
+    train(digits("seed=1"), teacher, limit_steps=1)
+    with pytest.raises(ValueError, match=r"must have the weights that the interrupted run began"):
+        train(taught, out, limit_steps=2, resume=True)
+    shutil.rmtree(teacher)
+    (tmp_path / "first").rename(teacher)
+    assert train(taught, out, limit_steps=2, resume=True) == out
 
 
 def test_other_data_under_the_same_path_is_refused(recipe, tmp_path, monkeypatch):

@@ -37,9 +37,9 @@ from mutualnet.training.step_losses import (
     network_suffix,
 )
 
-CHECKPOINT_VERSION = 3
+CHECKPOINT_VERSION = 4
 """Changes whenever a checkpoint holds something else than before."""
-READABLE_CHECKPOINTS = (2, CHECKPOINT_VERSION)
+READABLE_CHECKPOINTS = (2, 3, CHECKPOINT_VERSION)
 """Versions of checkpoints that can be resumed from; the first has no history."""
 
 
@@ -270,6 +270,7 @@ class TrainingModule(L.LightningModule):
             "stop": self.training_setup.batches.stop,
             "num_ranks": current_ranks().size,
             "data_id": self.training_setup.data.data_id,
+            "teacher_hash": self.training_setup.teacher_hash,
             "initialized": [list(trained.origin.initialized_names) for trained in networks],
             "sorted_by": [trained.origin.sorted_by for trained in networks],
             "networks": [trained.supernet.state_dict() for trained in networks],

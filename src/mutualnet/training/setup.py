@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 from torch.utils.data import DataLoader
@@ -49,6 +51,18 @@ class TrainingSetup:
     def graph(self) -> TeachingGraph:
         """Who learns from whom; a teacher is the last network."""
         return self.recipe.graph
+
+    @cached_property
+    def teacher_hash(self) -> str | None:
+        """SHA-256 of the fixed teacher's names and values, to tell another one apart."""
+        if self.teacher is None:
+            return None
+        digest = hashlib.sha256()
+        for name, value in self.teacher.state_dict().items():
+            digest.update(name.encode())
+            values = value.detach().cpu().contiguous().reshape(-1)
+            digest.update(values.view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
     def loader(self, start: int = 0) -> DataLoader[Any]:
         """The images of every step from one on."""

@@ -173,6 +173,11 @@ def _module(setup: TrainingSetup, state: dict[str, Any] | None) -> TrainingModul
             f"{setup.recipe.data.place} must hold the data that the interrupted run began with, "
             "got others. Restore them, or remove the unfinished run."
         )
+    if state.get("teacher_hash") not in (None, setup.teacher_hash):  # None before it was kept
+        raise ValueError(
+            f"teacher {setup.recipe.teacher.name} must have the weights that the interrupted run "
+            "began with, got others. Restore them, or remove the unfinished run."
+        )
     if state["num_ranks"] != current_ranks().size:
         logger.warning(
             "the run began with %d processes and continues with %d: BN will see other batches, so "
