@@ -11,7 +11,7 @@ from PIL import Image
 
 from mutualnet import video_files
 from mutualnet.video_files import FrameTimes, read_frames, upright_frames
-from tests.videos import grey_frames, numbers_of, turn, write_sound, write_video
+from tests.videos import grey_frames, hide_end, numbers_of, trim, turn, write_sound, write_video
 
 FORMATS = pytest.mark.parametrize("ending", [".mp4", ".avi", ".webm"])
 
@@ -109,6 +109,27 @@ def test_nothing_is_decoded_twice(tmp_path, monkeypatch):
     path = write_video(tmp_path / "a.mp4", grey_frames(20))
     read_frames(path, lambda times: np.tile(np.arange(20), 10))
     assert len(decoded) == len(set(decoded)) == 20
+
+
+@pytest.mark.parametrize("first", [4, 20])
+def test_a_file_trimmed_without_loss_has_the_frames_that_are_shown(tmp_path, first):
+    whole = write_video(tmp_path / "whole.mp4", grey_frames(25), options={"g": "300"})
+    path = trim(whole, tmp_path / "cut.mp4", first / 10)
+    with av.open(str(path)) as container:
+        assert sum(packet.is_discard for packet in container.demux(video=0)) == first
+    read = read_frames(path, lambda times: range(len(times.seconds)))
+    assert numbers_of(read.frames) == list(range(first, 25))
+    assert read.problem is None
+    assert times_of(path).duration == pytest.approx((25 - first) / 10, abs=0.01)
+    assert numbers_of(read_frames(path, lambda times: [2]).frames) == [first + 2]
+
+
+def test_a_file_whose_end_is_hidden_is_whole(tmp_path):
+    path = write_video(tmp_path / "a.mp4", grey_frames(24), options={"g": "4"})
+    hide_end(path, 0.5)
+    read = read_frames(path, lambda times: range(len(times.seconds)))
+    assert numbers_of(read.frames) == list(range(12))
+    assert read.problem is None
 
 
 @FORMATS

@@ -62,6 +62,32 @@ def write_video(
     return path
 
 
+def trim(path: Path, out: Path, seconds: float) -> Path:
+    """Cut the start off without encoding anew, as `ffmpeg -ss 1 -i in.mp4 -c copy out.mp4` does.
+
+    The packets since the key frame stay in the file, and an edit list says where to start.
+    """
+    with av.open(str(path)) as source, av.open(str(out), "w") as target:
+        stream = source.streams.video[0]
+        copy = target.add_stream_from_template(stream)
+        shift = round(seconds / stream.time_base)
+        for packet in source.demux(stream):
+            if packet.size:
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                packet.stream = copy
+                target.mux(packet)
+    return out
+
+
+def hide_end(path: Path, share: float) -> None:
+    """Let the edit list of an mp4 show only a share of it, from its start on."""
+    content = bytearray(path.read_bytes())
+    at = content.index(b"elst") + 4 + 8
+    (length,) = struct.unpack_from(">I", content, at)
+    struct.pack_into(">I", content, at, round(share * length))
+    path.write_bytes(content)
+
+
 def write_sound(container: Any, stream: Any) -> None:
     """A second of silence."""
     samples = av.AudioFrame.from_ndarray(np.zeros((1, 48000), np.float32), "flt", "mono")

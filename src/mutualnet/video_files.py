@@ -33,7 +33,7 @@ missing in sound ones: AVI leaves out those that repeat the one before."""
 _MOST_LOST_SHARE = 0.5
 """Share of the chosen frames that may stand for others because they cannot be decoded."""
 _STEP_BACK = 12
-"""Frames to seek back at first where seeking landed behind what was wanted; then four times more."""
+"""Frames to seek back at first where seeking landed behind what was wanted; then fourfold."""
 
 
 @dataclass(frozen=True)
@@ -165,12 +165,15 @@ def _read_index(av: Any, path: str | os.PathLike[str]) -> _Index:
         stamps, length = [], 0
         try:
             for packet in container.demux(stream):
-                if packet.size:
+                # Discarded: what the first frame of a trimmed file refers to, which is not shown.
+                if packet.size and not packet.is_discard:
                     stamps.append(packet.dts if packet.pts is None else packet.pts)
                     length = packet.duration or length
         except av.error.FFmpegError:
             pass  # what the file has lost; its length tells below
         rate = float(stream.average_rate or stream.guessed_rate or 30)
+        # Their headers count frames that an edit list hides; the length is without those.
+        has_edits = "mov" in container.format.name.split(",")
         declared_frames, declared = stream.frames, _declared_seconds(container, stream)
         unit = float(stream.time_base or 0)
     is_timed = bool(unit) and None not in stamps and len(set(stamps)) == len(stamps)
@@ -183,7 +186,7 @@ def _read_index(av: Any, path: str | os.PathLike[str]) -> _Index:
     end = (seconds[-1] if len(seconds) else 0.0) + last
     problem = None
     is_cut = declared is not None and end < (1 - _SHORT_BY_SHARE) * declared - _SHORT_BY_SECONDS
-    if len(stamps) < (1 - _SHORT_BY_SHARE) * declared_frames:
+    if not has_edits and len(stamps) < (1 - _SHORT_BY_SHARE) * declared_frames:
         problem = f"it ends after {len(stamps)} of {declared_frames} frames"
     elif is_cut:
         problem = f"it ends after {end:.1f} of {declared:.1f} s"
