@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader
 
 from mutualnet.data import load_data
@@ -103,6 +105,40 @@ def test_the_first_frame_stands_for_an_animation(tmp_path):
     frames = [Image.new("RGB", (5, 5), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     assert read_image(tmp_path / "moving.gif").getpixel((2, 2)) == (255, 0, 0)
+
+
+def test_an_image_over_the_limit_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "large.png"
+    Image.new("1", (11, 10)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ValueError, match=r"at most 100 pixels, got 11 x 10\. Make it smaller"):
+            read_image(path)
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+        assert read_image(path).size == (11, 10)
+
+
+def test_threads_that_read_images_leave_warnings_as_they_are(tmp_path):
+    Image.effect_noise((300, 300), 50).save(tmp_path / "a.png")
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(read_image, [tmp_path / "a.png"] * 64))
+    assert list(warnings.filters) == before
+
+
+@pytest.mark.parametrize("kind", ["EPS", "ICO", "PDF"])
+def test_only_formats_of_pixels_are_opened_whatever_the_name(tmp_path, kind):
+    """PostScript starts a program."""
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png", format=kind)
+    with pytest.raises(UnidentifiedImageError):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "MPO", "TIFF", "WEBP", "BMP", "PPM", "JPEG2000"])
+def test_a_format_need_not_be_that_of_the_name(tmp_path, kind):
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "a.png", format=kind)
+    assert read_image(tmp_path / "a.png").size == (16, 16)
 
 
 def test_a_cmyk_jpeg_becomes_rgb(tmp_path):

@@ -46,3 +46,26 @@ def test_no_copy_goes_where_an_input_that_is_missing_would_be(tmp_path):
     inputs = [Path("a/x.jpg"), tmp_path / "x.jpg"]
     with pytest.raises(ValueError, match="-o must not write over what is predicted on, got"):
         drawn_places(Classification(), inputs, tmp_path / "b" / "..")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_an_image_over_the_limit_does_not_stop_the_others(digits_run, photo, tmp_path, monkeypatch):
+    large = tmp_path / "large.png"
+    Image.new("1", (500, 400)).save(large)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 150_000)
+    loaded = load_run(digits_run)
+    classifier = Classifier(loaded, loaded.table.top)
+    first, second = classify(classifier, [large, photo], [tmp_path / "a.png", tmp_path / "b.png"])
+    assert "must be an image that can be read, got an image must have at most" in first.error
+    assert second.error is None
+
+
+def test_a_file_that_vanishes_while_it_is_predicted_on_is_named(digits_run, photo, monkeypatch):
+    loaded = load_run(digits_run)
+    classifier = Classifier(loaded, loaded.table.top)
+
+    def vanished(self, path, outputs, names):
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr(type(classifier.task), "objects", vanished)
+    assert "No such file" in classifier.predict(photo).error

@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import os
-import warnings
 
 import numpy as np
 from PIL import Image, ImageOps
 
 _ORIENTATION = 0x0112
 """EXIF tag that says how a camera was held."""
+_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000")
+"""Formats of pixels alone. Others start programs, as PostScript does, whatever a file is called."""
 
 
 def read_image(path: str | os.PathLike[str]) -> Image.Image:
     """Decode an image file completely; the first frame of an animation.
 
     Raises:
+        ValueError: If it has more pixels than `PIL.Image.MAX_IMAGE_PIXELS`.
         Exception: Whatever Pillow's decoders raise on a broken file (OSError, SyntaxError,
-            ValueError, struct.error and more), also where an image has more pixels than
-            `PIL.Image.MAX_IMAGE_PIXELS`.
+            ValueError, struct.error and more).
     """
-    with warnings.catch_warnings():
-        # Pillow only warns up to twice its limit. One rule is easier to state.
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(path) as image:
-            image.load()
-            return to_rgb(image)
+    Image.init()
+    formats = [name for name in _FORMATS if name in Image.OPEN]  # older Pillow has no AVIF
+    with Image.open(path, formats=formats) as image:
+        _check_size(image)
+        image.load()
+        return to_rgb(image)
+
+
+def _check_size(image: Image.Image) -> None:
+    # Pillow only warns up to twice its limit. One rule is easier to state, and to make an error of
+    # the warning would do so in all threads.
+    width, height = image.size
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > limit:
+        raise ValueError(
+            f"an image must have at most {limit} pixels, got {width} x {height}. Make it smaller."
+        )
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

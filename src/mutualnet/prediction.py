@@ -113,11 +113,13 @@ class Classifier:
         try:
             batch = self.task.read(path, self.run.preprocessing, self.run.recipe.clip_options)
         except Exception as error:  # decoders raise anything on a broken file
-            text = f"{file} must be {_a(kind)} that can be read, got {reason_of(error)}"
-            return FilePrediction(file=file, error=text)
+            return _unreadable(file, kind, error)
         outputs = self._run(batch)
         shares, names = self.task.probabilities(outputs), self.run.info["class_names"]
-        objects = self.task.objects(path, outputs, names)
+        try:
+            objects = self.task.objects(path, outputs, names)
+        except Exception as error:  # the file may have changed since
+            return _unreadable(file, kind, error)
         if out is not None:
             self._draw(path, out, outputs)
         return FilePrediction(
@@ -139,6 +141,11 @@ class Classifier:
                 f"-o must be {_a(self.task.input_kind)} that can be written, got {shown(out)} "
                 f"({reason_of(error)})"
             ) from None
+
+
+def _unreadable(file: str, kind: str, error: Exception) -> FilePrediction:
+    text = f"{file} must be {_a(kind)} that can be read, got {reason_of(error)}"
+    return FilePrediction(file=file, error=text)
 
 
 def _a(kind: str) -> str:

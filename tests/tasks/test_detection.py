@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -345,3 +346,11 @@ def test_what_was_found_is_told_in_words():
     nothing = {"labels": torch.tensor([1]), "scores": torch.tensor([0.1])}
     lines = Detection().describe([found, nothing], ["cat", "dog"])
     assert lines == ["2 cat, 1 dog", "nothing"]
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_photo_over_the_limit_is_not_read(tmp_path, monkeypatch):
+    Image.new("1", (11, 10)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match="at most 100 pixels, got 11 x 10"):
+        Detection().read(tmp_path / "large.png", lambda image: image, {})

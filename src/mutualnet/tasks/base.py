@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
@@ -216,8 +215,7 @@ class Task(ABC):
         Raises:
             Exception: Whatever decoders raise on a broken file.
         """
-        with Image.open(path) as image:
-            return preprocessing(image)[None], torch.zeros(1, dtype=torch.long)
+        return preprocessing(read_image(path))[None], torch.zeros(1, dtype=torch.long)
 
     object_columns: ClassVar[tuple[str, ...]] = ()
     """Names of the values that `objects` gives beside class and probability, in tables."""

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from mutualnet.data import (
@@ -238,8 +237,7 @@ class Detection(Task):
         self, path: Path, preprocessing: Preprocessing, options: Mapping[str, int]
     ) -> tuple[list[Tensor], list[Target]]:
         """An image file as a batch of one, with nothing on it."""
-        with Image.open(path) as image:
-            pixels = preprocessing(image)
+        pixels = preprocessing(read_image(path))
         target = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
         return [pixels], [target]
 
