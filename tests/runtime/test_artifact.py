@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 import stat
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -148,6 +151,76 @@ def test_a_cache_that_cannot_be_written_is_done_without(artifact_file, tmp_path,
 
     gc.collect()
     assert not folder.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_fork_that_ends_leaves_the_folder_of_its_parent(artifact_file, tmp_path, monkeypatch):
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    monkeypatch.setenv("MUTUALNET_CACHE", str(blocked))
+    script = """
+import os, sys
+from mutualnet.runtime import Artifact
+artifact = Artifact.open(sys.argv[1])
+child = os.fork()
+if child == 0:
+    sys.exit()
+os.waitpid(child, 0)
+print(len(list(artifact.folder.iterdir())), artifact.folder)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(artifact_file)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    count, folder = done.stdout.split(maxsplit=1)
+    assert int(count) > 1
+    assert not Path(folder.strip()).exists()
+
+
+def test_a_folder_of_the_cache_has_the_mode_that_the_umask_gives(artifact_file, cache):
+    before = os.umask(0o027)
+    try:
+        folder = Artifact.open(artifact_file).folder
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o750
+
+
+def test_what_another_user_left_in_the_cache_is_let_alone(artifact_file, cache, monkeypatch):
+    folder = Artifact.open(artifact_file).folder
+    monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
+    assert Artifact.open(artifact_file).folder == folder
+    (folder / "weights.bin").write_bytes(b"damaged")
+    artifact = Artifact.open(artifact_file)
+    assert artifact.folder != folder
+    assert AdaptiveRunner(artifact).run(picture()) is not None
+    assert (folder / "weights.bin").read_bytes() == b"damaged"
+    assert list(cache.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_process_may_go_to_another_folder(artifact_file, tmp_path, monkeypatch, is_folder):
+    name = "unpacked" if is_folder else "m.mutualnet"
+    if is_folder:
+        with zipfile.ZipFile(artifact_file) as archive:
+            archive.extractall(tmp_path / name)
+    else:
+        shutil.copy(artifact_file, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MUTUALNET_CACHE", "unpacked-here")
+    runner = AdaptiveRunner(name)
+    monkeypatch.chdir(tmp_path.parent)
+    assert len(runner.run(picture())) == 1
+    assert runner.artifact.with_table(runner.artifact.table).path == tmp_path / name
+
+
+def test_a_cache_that_is_cleaned_while_it_is_in_use_is_named(artifact_file, cache):
+    runner = AdaptiveRunner(artifact_file)
+    shutil.rmtree(cache)
+    with pytest.raises(
+        ArtifactError, match=r"must keep its files .* has lost .* Open the artifact again"
+    ):
+        runner.run(picture())
 
 
 def test_another_table_is_written_into_the_artifact(artifact_file, tmp_path):

@@ -55,6 +55,16 @@ def test_what_nobody_or_another_signed_is_refused(path, tmp_path):
         Artifact.open(path, public_key=theirs)
 
 
+def test_a_runner_checks_an_artifact_that_is_open_already(path, tmp_path):
+    (private, public), (_, others) = _pair(tmp_path, "maker"), _pair(tmp_path, "other")
+    with pytest.raises(ArtifactError, match="must be signed by its maker: it must be signed"):
+        AdaptiveRunner(Artifact.open(path), public_key=public)
+    signed = Artifact.open(path).signed(private)
+    assert AdaptiveRunner(signed, public_key=str(public)).run(picture())
+    with pytest.raises(ArtifactError, match="is not that of"):
+        AdaptiveRunner(signed, public_key=others)
+
+
 def test_measured_latencies_leave_it_valid_and_scores_do_not(path, tmp_path):
     mine, theirs = _pair(tmp_path, "maker")
     artifact = Artifact.open(path).signed(mine)

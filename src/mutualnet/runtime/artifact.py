@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 import weakref
@@ -27,11 +28,16 @@ CACHE_VARIABLE = "MUTUALNET_CACHE"
 
 
 class _TemporaryFolder:
-    """A folder that goes with the object."""
+    """A folder that goes with the object, where that was made: forks of the process have it too."""
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="mutualnet-"))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        weakref.finalize(self, _remove_from, os.getpid(), self.path)
+
+
+def _remove_from(process: int, folder: Path) -> None:
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +45,7 @@ class Artifact:
     """An artifact that was found whole. Make it with `open`."""
 
     path: Path
-    """The file, or a folder with its content."""
+    """The file, or a folder with its content. Absolute, as `folder` is."""
     manifest: Manifest
     table: QueryTable
     """What its configurations score and cost; latencies are those of `mutualnet measure`."""
@@ -73,6 +79,7 @@ class Artifact:
         path = Path(path)
         try:
             with Archive(path) as archive:
+                place = path.absolute()  # the process may go to another folder
                 manifest = Manifest.from_json(_text(archive, MANIFEST))
                 table = _read_table(archive, manifest)
                 signature = archive.read(SIGNATURE) if archive.holds(SIGNATURE) else None
@@ -83,10 +90,10 @@ class Artifact:
                     for name in names:
                         _check_content(archive.path / name, name, manifest)
                     return cls(
-                        path=path,
+                        path=place,
                         manifest=manifest,
                         table=table,
-                        folder=path,
+                        folder=place,
                         signature=signature,
                     )
                 folder, temporary = _unpacked(archive, manifest, names, cache)
@@ -96,7 +103,7 @@ class Artifact:
                 "export it again."
             ) from None
         return cls(
-            path=path,
+            path=place,
             manifest=manifest,
             table=table,
             folder=folder,
@@ -115,6 +122,18 @@ class Artifact:
                 return configuration
         have = ", ".join(str(c.subnet) for c in self.manifest.configurations)
         raise ValueError(f"the artifact must hold {subnet}, got {have}")
+
+    def require_signature(self, public_key: Path) -> None:
+        """Check that the owner of a key signed the artifact as it was opened.
+
+        Raises:
+            ArtifactError: If another or nobody did.
+            ValueError: If the file holds no public key.
+        """
+        try:
+            check_signature(signed_content(self.manifest, self.table), self.signature, public_key)
+        except ArtifactError as error:
+            raise ArtifactError(f"{self.path} must be signed by its maker: {error}") from None
 
     def choose(self, budget: Budget) -> Row:
         """The best configuration within a budget, of equals the cheapest; without one the best.
@@ -257,18 +276,23 @@ def _unpacked(
     names = sorted(names)
     key = hashlib.sha256("".join(f"{n}\0{manifest.files[n]}\n" for n in names).encode())
     try:
-        parent = cache or _cache_folder()
+        parent = (cache or _cache_folder()).absolute()
         folder = parent / key.hexdigest()
         if _is_whole(folder, names, manifest):
             return folder, None
+        if not _is_ours(folder):
+            return _unpacked_elsewhere(archive, manifest, names, f"{folder} is another user's")
         parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{key.hexdigest()[:16]}-", dir=parent))
+        # The umask gives its mode: others may share the cache.
+        partial = parent / f".{key.hexdigest()[:16]}-{secrets.token_hex(8)}"
+        partial.mkdir()
     except (OSError, RuntimeError) as error:  # no home, or one that cannot be written
         return _unpacked_elsewhere(archive, manifest, names, str(error))
     broken = partial.with_name(f"{partial.name}-broken")
     try:
         _unpack(archive, manifest, names, partial)
-        if folder.exists() and not _is_whole(folder, names, manifest):
+        is_broken = folder.exists() and not _is_whole(folder, names, manifest)
+        if is_broken and _is_ours(folder):
             # Moved before it is removed, so that nothing is removed that another process has just
             # put there.
             with suppress(OSError):
@@ -302,6 +326,17 @@ def _is_whole(folder: Path, names: Iterable[str], manifest: Manifest) -> bool:
         return all(digest_of(folder / name) == manifest.files[name] for name in names)
     except OSError:
         return False
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder of the cache may be replaced, or is not there."""
+    try:
+        owner = folder.stat().st_uid
+    except FileNotFoundError:
+        return True
+    if hasattr(os, "geteuid") and owner != os.geteuid():
+        return False
+    return os.access(folder, os.R_OK | os.W_OK | os.X_OK)
 
 
 def _unpack(archive: Archive, manifest: Manifest, names: Iterable[str], folder: Path) -> None:

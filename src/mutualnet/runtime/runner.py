@@ -39,12 +39,13 @@ class AdaptiveRunner:
         max_loaded: Most configurations in memory; the least recently used leave first.
         max_bytes: Most bytes of their weights; None for any.
         batch_size: Most images in one inference.
-        public_key: File with the Ed25519 key of whoever must have signed an artifact that is given
-            by its path (`pip install 'mutualnet[signing]'`); None to take any.
+        public_key: File with the Ed25519 key of whoever must have signed the artifact
+            (`pip install 'mutualnet[signing]'`); None to take any.
 
     Raises:
-        ArtifactError: If the artifact is damaged, or of a version that this one cannot read.
-        ValueError: If a setting is below 1.
+        ArtifactError: If the artifact is damaged, signed by another, or of a version that this one
+            cannot read.
+        ValueError: If a setting is below 1, or the file holds no public key.
     """
 
     def __init__(
@@ -59,9 +60,11 @@ class AdaptiveRunner:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        key = None if public_key is None else Path(public_key)
         if not isinstance(artifact, Artifact):
-            key = None if public_key is None else Path(public_key)
             artifact = Artifact.open(artifact, public_key=key)
+        elif key is not None:
+            artifact.require_signature(key)
         self.artifact = artifact
         self.batch_size = batch_size
         self.sessions = Sessions(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mutualnet.messages import reason_of
+from mutualnet.messages import reason_of, shorten
 from mutualnet.runtime.artifact import Artifact
-from mutualnet.runtime.manifest import ArtifactError, Configuration
+from mutualnet.runtime.manifest import TABLE, ArtifactError, Configuration
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, RunOptions
@@ -188,6 +188,12 @@ def run_session(
 
 
 def _failed(artifact: Artifact, configuration: Configuration, error: Any) -> ArtifactError:
+    gone = [n for n in artifact.manifest.files if n != TABLE and not (artifact.folder / n).exists()]
+    if gone:
+        return ArtifactError(
+            f"{artifact.path}: {artifact.folder} must keep its files while the artifact is in "
+            f"use, and has lost {shorten(gone)}. Open the artifact again."
+        )
     reason = reason_of(error)
     return ArtifactError(
         f"{artifact.path}: the graph of {configuration.subnet} does not run in ONNX Runtime "
