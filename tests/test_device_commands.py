@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from mutualnet.cli import main
-from mutualnet.runtime import Artifact
-from mutualnet.table import QueryTable
-from tests.small_artifact import NAMES, picture, small_artifact
+from mutualnet.device_commands import _Compared
+from mutualnet.runtime import Artifact, ArtifactError
+from mutualnet.runtime.scoring import top_one_accuracy
+from mutualnet.table import QueryTable, SplitScore
+from tests.small_artifact import NAMES, SUBNETS, picture, small_artifact
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +60,52 @@ def test_a_broken_image_stops_no_other(place, capsys):
     found = capsys.readouterr()
     assert "photos/b.jpg: " in found.out
     assert found.err.startswith("mutualnet: 1 of 3 images cannot be read: photos/aa.png must be")
+
+
+def test_a_graph_that_does_not_run_is_told_once_and_not_of_the_images(place, capsys, monkeypatch):
+    loads = []
+
+    def fail(artifact, configuration, threads):
+        loads.append(configuration)
+        raise ArtifactError("the graph of 1x32 does not run in ONNX Runtime")
+
+    monkeypatch.setattr("mutualnet.runtime.sessions.load_session", fail)
+    for words in ([], ["--json"]):
+        assert main(["run", "m.mutualnet", "photos", *words]) == 2
+        error = capsys.readouterr().err
+        assert error == "mutualnet: the graph of 1x32 does not run in ONNX Runtime\n"
+    assert len(loads) == 2
+
+
+def test_a_budget_of_time_without_times_is_the_only_thing_told(place, labelled, capsys):
+    words = ["evaluate", "m.mutualnet", "data", "--budget", "8ms"]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("mutualnet: a budget of 8 ms needs measured latencies")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("right", "count", "table", "error", "differs"),
+    [
+        (10, 10, 95.6, 1.0, False),
+        (0, 3, 20.0, 1.0, False),
+        (10, 10, 50.0, 1.0, True),
+        (200, 200, 95.6, 1.0, True),
+        (48, 50, 100.0, 0.0, False),
+        (50, 50, 100.0, 0.0, False),
+        (0, 50, 100.0, 0.0, True),
+        (60, 100, 70.0, 1.0, True),
+        (65, 100, 70.0, 1.0, False),
+    ],
+)
+def test_scores_of_few_images_differ_only_where_that_is_no_chance(
+    right, count, table, error, differs
+):
+    here = top_one_accuracy(np.arange(count) < right, np.ones(count, bool))
+    there = SplitScore(value=table, standard_error=error, split="select")
+    compared = _Compared(subnet=SUBNETS[0], here=here, there=there, is_share=True)
+    assert compared.differs == differs
 
 
 def test_measure_writes_times_into_the_artifact(place, capsys):

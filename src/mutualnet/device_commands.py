@@ -7,6 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mutualnet.budget import Budget, parse_budgets
@@ -16,6 +17,7 @@ from mutualnet.progress import WorkProgress
 from mutualnet.runtime import (
     AdaptiveRunner,
     Artifact,
+    ArtifactError,
     Prediction,
     device_name,
     findings,
@@ -54,6 +56,7 @@ def run(
     Raises:
         ValueError: If nothing meets the budget, or, once all others are classified, if some of the
             images cannot be read. It names them.
+        ArtifactError: If a graph does not run.
     """
     limit = parse_budgets(budget)
     runner = AdaptiveRunner(path, threads=threads, public_key=public_key)
@@ -73,12 +76,16 @@ def run(
     for file in paths:
         try:
             (prediction,) = runner.run(file, row.subnet)
+        except ArtifactError:  # not the image's fault
+            raise
         except ValueError as error:
             errors.append(str(error))
-            found.append({"file": shown(file), "error": str(error)})
+            if as_json:
+                found.append({"file": shown(file), "error": str(error)})
             continue
-        found.append({"file": shown(file), **prediction.to_dict()})
-        if not as_json:
+        if as_json:
+            found.append({"file": shown(file), **prediction.to_dict()})
+        else:
             _say(f"  {shown(file)}: {_describe(runner, prediction)}")
     if as_json:
         document = {
@@ -104,7 +111,7 @@ def _note_other_device(artifact: Artifact, limit: Budget) -> None:
     if limit.latency_ms is not None and there != device_name():
         _note(
             f"latencies were measured on {there}, this is {device_name()}: measure them here "
-            f"with `mutualnet measure {artifact.path}`"
+            f"with `mutualnet measure {artifact.name}`"
         )
 
 
@@ -147,8 +154,8 @@ def evaluate(
     limit = parse_budgets(budget)
     runner = AdaptiveRunner(path, threads=threads, public_key=public_key)
     artifact = runner.artifact
-    _note_other_device(artifact, limit)
     subnets = [artifact.choose(limit).subnet] if budget else _named(artifact, configurations)
+    _note_other_device(artifact, limit)
     images = read_labelled(data, artifact.manifest)
     if images.empty_classes:
         _note(f"without {artifact.manifest.kind}s here: {shorten(images.empty_classes)}")
@@ -168,7 +175,12 @@ def evaluate(
         runner, images, subnets, advance=advance, complain=lambda line: _note(f"left out: {line}")
     )
     compared = [
-        (subnet, score, artifact.table.scores(artifact.table.row(subnet))[0])
+        _Compared(
+            subnet=subnet,
+            here=score,
+            there=artifact.table.scores(artifact.table.row(subnet))[0],
+            is_share=artifact.manifest.task != "multilabel",
+        )
         for subnet, score in found.by_subnet.items()
     ]
     if as_json:
@@ -178,7 +190,7 @@ def evaluate(
             "artifact": shown(path),
             "data": images.place,
             "score_name": artifact.table.score_name,
-            "scores": [_plain(*line) for line in compared],
+            "scores": [_plain(line) for line in compared],
             "left_out": list(found.damaged),
         }
         json.dump(document, sys.stdout, indent=1, allow_nan=False)
@@ -208,46 +220,70 @@ def _named(artifact: Artifact, names: str | None) -> list[Subnet]:
     return [subnet for name, subnet in by_name.items() if name in wanted]
 
 
-def _print_scores(
-    compared: Sequence[tuple[Subnet, Score, SplitScore]], table: QueryTable, place: str, kind: str
-) -> None:
-    num_samples = compared[0][1].num_samples
+@dataclass(frozen=True, kw_only=True)
+class _Compared:
+    """What a configuration scores here, and in the table."""
+
+    subnet: Subnet
+    here: Score
+    there: SplitScore
+    is_share: bool
+    """Whether the score is the share of images that are right, in percent."""
+
+    @property
+    def differs(self) -> bool:
+        """Whether the scores are more than two standard errors of their difference apart."""
+        if self.there.standard_error is None:
+            return False
+        error = math.hypot(self.here.standard_error, self.there.standard_error)
+        if self.is_share:
+            error = self._pooled_error(self.there.standard_error)
+        return abs(self.here.value - self.there.value) > 2 * error
+
+    def _pooled_error(self, error_there: float) -> float:
+        """Standard error of the difference of two equal shares, in percent.
+
+        That of a few images says nothing where all are right, or none.
+        """
+        here, there = self.here.value / 100, self.there.value / 100
+        count = count_there = self.here.num_samples
+        if error_there > 0:
+            count_there = max(1.0, there * (1 - there) / (error_there / 100) ** 2)
+        pooled = (count * here + count_there * there) / (count + count_there)
+        return 100 * math.sqrt(max(0.0, pooled * (1 - pooled)) * (1 / count + 1 / count_there))
+
+
+def _print_scores(compared: Sequence[_Compared], table: QueryTable, place: str, kind: str) -> None:
+    num_samples = compared[0].here.num_samples
     _say(f"{table.score_name} on {_count(num_samples, kind)} of {place}")
     _say(f"{'configuration':<20}{'here':>14}{'in the table':>26}{'difference':>12}")
     apart = []
-    for subnet, here, there in compared:
+    for line in compared:
+        here, there = line.here, line.there
         error = "" if there.standard_error is None else f" ± {there.standard_error:.1f}"
         in_table = f"{there.value:.1f}{error} on {there.split}"
         _say(
-            f"{subnet!s:<20}{f'{here.value:.1f} ± {here.standard_error:.1f}':>14}{in_table:>26}"
-            f"{here.value - there.value:>+12.1f}"
+            f"{line.subnet!s:<20}{f'{here.value:.1f} ± {here.standard_error:.1f}':>14}"
+            f"{in_table:>26}{here.value - there.value:>+12.1f}"
         )
-        if _differs(here, there):
-            apart.append(str(subnet))
+        if line.differs:
+            apart.append(str(line.subnet))
     if apart:
         _say(f"more than two standard errors of the difference from the table: {', '.join(apart)}")
     else:
         _say("no score is more than two standard errors of the difference from the table's")
 
 
-def _differs(here: Score, there: SplitScore) -> bool:
-    """Whether scores are more than two standard errors of their difference apart."""
-    if there.standard_error is None:
-        return False
-    error = math.hypot(here.standard_error, there.standard_error)
-    return abs(here.value - there.value) > 2 * error
-
-
-def _plain(subnet: Subnet, here: Score, there: SplitScore) -> dict[str, object]:
+def _plain(line: _Compared) -> dict[str, object]:
     return {
-        "configuration": subnet.to_dict(),
-        "score": here.value,
-        "standard_error": here.standard_error,
-        "num_samples": here.num_samples,
-        "table_score": there.value,
-        "table_standard_error": there.standard_error,
-        "table_split": there.split,
-        "differs": _differs(here, there),
+        "configuration": line.subnet.to_dict(),
+        "score": line.here.value,
+        "standard_error": line.here.standard_error,
+        "num_samples": line.here.num_samples,
+        "table_score": line.there.value,
+        "table_standard_error": line.there.standard_error,
+        "table_split": line.there.split,
+        "differs": line.differs,
     }
 
 

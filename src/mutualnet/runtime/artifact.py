@@ -111,6 +111,13 @@ class Artifact:
             _temporary=temporary,
         )
 
+    @property
+    def name(self) -> str:
+        """Its path for people: relative where it lies below the folder that the process is in."""
+        with suppress(ValueError, OSError):
+            return str(self.path.relative_to(Path.cwd()))
+        return str(self.path)
+
     def configuration(self, subnet: Subnet) -> Configuration:
         """The configuration of a sub-network.
 
@@ -133,7 +140,7 @@ class Artifact:
         try:
             check_signature(signed_content(self.manifest, self.table), self.signature, public_key)
         except ArtifactError as error:
-            raise ArtifactError(f"{self.path} must be signed by its maker: {error}") from None
+            raise ArtifactError(f"{self.name} must be signed by its maker: {error}") from None
 
     def choose(self, budget: Budget) -> Row:
         """The best configuration within a budget, of equals the cheapest; without one the best.
@@ -145,8 +152,8 @@ class Artifact:
             return self.table.top
         if budget.latency_ms is not None and any(r.latency_ms is None for r in self.table.rows):
             raise ValueError(
-                f"a budget of {budget} needs measured latencies, which {self.path} has none of. "
-                f"Measure them on this device: mutualnet measure {self.path}"
+                f"a budget of {budget} needs measured latencies, which {self.name} has none of. "
+                f"Measure them on this device: mutualnet measure {self.name}"
             )
         return self.table.best(macs=budget.macs, latency_ms=budget.latency_ms)
 

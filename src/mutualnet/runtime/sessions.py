@@ -92,7 +92,7 @@ class Sessions:
         expected = (size, len(manifest.class_names))
         if outputs.shape != expected:
             raise ArtifactError(
-                f"{self.artifact.path}: the graph of {configuration.subnet} must give {expected} "
+                f"{self.artifact.name}: the graph of {configuration.subnet} must give {expected} "
                 f"for the manifest's classes, got {outputs.shape}"
             )
         return session
@@ -191,11 +191,11 @@ def _failed(artifact: Artifact, configuration: Configuration, error: Any) -> Art
     gone = [n for n in artifact.manifest.files if n != TABLE and not (artifact.folder / n).exists()]
     if gone:
         return ArtifactError(
-            f"{artifact.path}: {artifact.folder} must keep its files while the artifact is in "
+            f"{artifact.name}: {artifact.folder} must keep its files while the artifact is in "
             f"use, and has lost {shorten(gone)}. Open the artifact again."
         )
     reason = reason_of(error)
     return ArtifactError(
-        f"{artifact.path}: the graph of {configuration.subnet} does not run in ONNX Runtime "
+        f"{artifact.name}: the graph of {configuration.subnet} does not run in ONNX Runtime "
         f"({reason}). Update onnxruntime, or export again."
     )
