@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -83,6 +85,73 @@ def test_two_threads_that_run_different_configurations_get_their_own_results(art
             found = pool.map(lambda subnet: runner.logits(images, subnet), SUBNETS)
             for mine, theirs in zip(found, expected, strict=True):
                 np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.fixture
+def slow_loads(monkeypatch):
+    """Graphs that were asked for, and an event without which none but the first is loaded."""
+    load, asked, go_on = sessions.load_session, [], threading.Event()
+
+    def slowed(artifact, configuration, threads):
+        asked.append(configuration.graph)
+        assert len(asked) == 1 or go_on.wait(60)
+        return load(artifact, configuration, threads)
+
+    monkeypatch.setattr(sessions, "load_session", slowed)
+    return asked, go_on
+
+
+def _wait_for(condition):
+    for _ in range(6000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("in vain")
+
+
+def test_who_uses_a_loaded_configuration_does_not_wait_for_another(artifact, slow_loads):
+    asked, go_on = slow_loads
+    runner = AdaptiveRunner(artifact, threads=1)
+    runner.run(picture(), SUBNETS[0])
+    with ThreadPoolExecutor(2) as pool:
+        cold = pool.submit(runner.run, picture(), SUBNETS[1])
+        try:
+            _wait_for(lambda: len(asked) == 2)
+            assert pool.submit(runner.run, picture(), SUBNETS[0]).result(timeout=60)
+            assert not cold.done()
+        finally:
+            go_on.set()
+        assert cold.result()
+
+
+def test_two_threads_that_want_the_same_configuration_load_it_once(artifact, slow_loads):
+    asked, go_on = slow_loads
+    asked.append("none")
+    loaded = sessions.Sessions(artifact, threads=1)
+    configuration = artifact.configuration(SUBNETS[0])
+    with ThreadPoolExecutor(2) as pool:
+        found = [pool.submit(loaded.get, configuration) for _ in range(2)]
+        _wait_for(lambda: len(asked) == 2)
+        go_on.set()
+    assert found[0].result() is found[1].result()
+    assert asked == ["none", configuration.graph]
+
+
+def test_a_load_that_fails_may_be_tried_again(artifact, monkeypatch):
+    load, failures = sessions.load_session, [ArtifactError("not now")]
+
+    def fail_once(*arguments):
+        if failures:
+            raise failures.pop()
+        return load(*arguments)
+
+    monkeypatch.setattr(sessions, "load_session", fail_once)
+    loaded = sessions.Sessions(artifact, threads=1)
+    configuration = artifact.configuration(SUBNETS[0])
+    with pytest.raises(ArtifactError, match="not now"):
+        loaded.get(configuration)
+    assert loaded.loaded == ()
+    assert loaded.get(configuration) is loaded.get(configuration)
 
 
 def test_a_program_that_has_an_allocator_of_its_own_keeps_it(artifact, monkeypatch):

@@ -49,7 +49,8 @@ class Sessions:
         self.artifact, self.threads = artifact, threads
         self.max_loaded, self.max_bytes = max_loaded, max_bytes
         self._loaded: OrderedDict[str, tuple[int, InferenceSession]] = OrderedDict()
-        self._lock = threading.Lock()
+        # Who needs a configuration that is in memory does not wait for one that is loaded.
+        self._lock, self._loading = threading.Lock(), threading.Lock()
 
     @property
     def loaded(self) -> tuple[str, ...]:
@@ -64,14 +65,26 @@ class Sessions:
             ArtifactError: If its graph does not run, or takes or gives other shapes than the
                 manifest says.
         """
-        with self._lock:
-            known = self._loaded.pop(configuration.graph, None)
-            if known is None:
+        session = self._known(configuration)
+        if session is not None:
+            return session
+        with self._loading:
+            session = self._known(configuration)  # another thread may have been faster
+            if session is None:
                 # Make room first: memory must not hold one more than allowed even for a moment.
-                self._make_room(configuration.num_bytes)
-                known = (configuration.num_bytes, self._load(configuration))
-            self._loaded[configuration.graph] = known
-            return known[1]
+                with self._lock:
+                    self._make_room(configuration.num_bytes)
+                session = self._load(configuration)
+                with self._lock:
+                    self._loaded[configuration.graph] = (configuration.num_bytes, session)
+            return session
+
+    def _known(self, configuration: Configuration) -> InferenceSession | None:
+        with self._lock:
+            if configuration.graph not in self._loaded:
+                return None
+            self._loaded.move_to_end(configuration.graph)
+            return self._loaded[configuration.graph][1]
 
     def _make_room(self, num_bytes: int) -> None:
         while self._loaded and (
