@@ -46,6 +46,29 @@ def test_the_full_table_finishes_every_row_in_fp32(run, tmp_path):
     assert "race" not in table.meta
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(run, capsys, monkeypatch):
+    def refuse(dir):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("mutualnet.commands.table.TemporaryFile", refuse)
+    text = complaint(capsys, ["table", str(run)])
+    assert f"written into {run}, which must be writable, got Permission denied" in text
+
+
+def test_a_table_that_cannot_be_saved_is_shown(run, tmp_path, capsys, monkeypatch):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+
+    def refuse(run, table):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mutualnet.commands.table.save_table", refuse)
+    assert main(["table", str(copy)]) == 1
+    found = capsys.readouterr()
+    assert "No space left" in found.err
+    assert "1x12" in found.out
+
+
 def test_a_table_finds_images_that_were_moved(tmp_path, capsys):
     before, after, out = tmp_path / "photos", tmp_path / "moved", str(tmp_path / "run")
     write_folders(before, train=12)

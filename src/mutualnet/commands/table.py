@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from mutualnet.console import make_console
 from mutualnet.cpu import prepare_cpu
@@ -39,7 +40,14 @@ def make_table(
 
 def _make_table(path: Path, folder: str | None, is_full: bool, trust: bool) -> QueryTable:
     run = load_run(path, trust=trust, with_table=False)
-    data, console, ranks = load_run_data(run, folder), make_console(), current_ranks()
+    console, ranks = make_console(), current_ranks()
+    problem = from_first(_why_not_writable(path) if ranks.is_first else None)
+    if problem is not None:
+        raise ValueError(
+            f"the table is written into {path}, which must be writable, got {problem}. Copy the "
+            "run to a folder of yours."
+        )
+    data = load_run_data(run, folder)
     run.supernet.to(training_device())
     formats = TableFormats(PLAIN, PLAIN) if is_full else _formats(run, data)
     with WorkProgress(
@@ -61,9 +69,9 @@ def _make_table(path: Path, folder: str | None, is_full: bool, trust: bool) -> Q
             )
     if not ranks.is_first:
         return table
+    print_table(table, console)  # first, since a disk may be full by now
     save_table(run, table)
     picture = save_frontier(run, table)
-    print_table(table, console)
     if whole:
         parts = f"{whole['smallest']['total'] / 1e9:.4g} to {whole['largest']['total'] / 1e9:.4g}"
         console.print(
@@ -72,6 +80,15 @@ def _make_table(path: Path, folder: str | None, is_full: bool, trust: bool) -> Q
         )
     console.print(f"table: {path / 'table.json'}\nplot: {picture}")
     return table
+
+
+def _why_not_writable(folder: Path) -> str | None:
+    """Why no file can be written into a folder; None if one can."""
+    try:
+        with TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def save_frontier(run: Run, table: QueryTable) -> Path:
