@@ -10,6 +10,7 @@ from torch import nn
 
 from mutualnet import ElasticSpace, Subnet
 from mutualnet.export import artifact_writer as artifact_module
+from mutualnet.export.graphs import trace_graph
 from mutualnet.runtime import AdaptiveRunner
 from tests.small_artifact import (
     SUBNETS,
@@ -119,3 +120,19 @@ def test_a_network_whose_code_computes_sizes_is_traced_again(tmp_path, monkeypat
     traced.clear()
     small_artifact(tmp_path, small_supernet())
     assert len(traced) == 1
+
+
+class Looping(nn.Module):
+    """One image after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, x):
+        return torch.stack([self.conv(image[None]).mean((0, 2, 3)) for image in x])
+
+
+def test_a_loop_over_the_batch_is_traced_for_one_image():
+    assert trace_graph(Looping().eval(), (3, 16, 16)).batch_size == 1
+    assert trace_graph(Mixed().eval(), (3, 16, 16)).batch_size is None

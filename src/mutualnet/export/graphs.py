@@ -96,6 +96,9 @@ def trace_graph(module: nn.Module, shape: Sequence[int]) -> GraphTemplate:
             continue
         assert program is not None
         model = program.model
+        if batch_size is None and not _takes_any_batch(model):
+            reason = f"its code takes {len(example)} images at once and no other number"
+            continue
         weights = _open_weights(model, _tensors(module))
         with quiet():
             onnxscript.optimizer.optimize(model)
@@ -121,6 +124,12 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _takes_any_batch(model: ir.Model) -> bool:
+    """Whether the number of images stayed open; a loop over a batch fixes it without a word."""
+    images = next(value for value in model.graph.inputs if value.name == INPUT)
+    return images.shape is not None and not isinstance(images.shape[0], int)
 
 
 def _tensors(module: nn.Module) -> list[str]:
