@@ -288,7 +288,12 @@ def _plain(line: _Compared) -> dict[str, object]:
 
 
 def time_artifact(
-    path: Path, *, threads: int = 1, batch_size: int = 1, runs: int = 50
+    path: Path,
+    *,
+    threads: int = 1,
+    batch_size: int = 1,
+    runs: int = 50,
+    name: Path | None = None,
 ) -> QueryTable:
     """Time every configuration on this device and write the times into the artifact.
 
@@ -297,6 +302,7 @@ def time_artifact(
         threads: That an inference uses.
         batch_size: Images of an inference.
         runs: Timed inferences of each configuration.
+        name: What it is called in what is printed; None for its path.
     """
     artifact = Artifact.open(path)
     found = measure(artifact, threads=threads, batch_size=batch_size, runs=runs)
@@ -317,10 +323,10 @@ def time_artifact(
         artifact.with_table(table)
     except OSError as error:
         raise ValueError(
-            f"latencies are written into {path}, which must be writable, got "
+            f"latencies are written into {name or path}, which must be writable, got "
             f"{error.strerror or error}. Copy it to a folder of yours."
         ) from None
-    _say(f"written into {path}")
+    _say(f"written into {name or path}")
     return table
 
 

@@ -71,6 +71,20 @@ def test_an_artifact_is_signed_by_its_maker(run_folder, place, capsys):
     assert "--sign is for artifacts, got --format onnx" in capsys.readouterr().err
 
 
+def test_an_export_that_is_interrupted_leaves_the_earlier_file(run_folder, place, monkeypatch):
+    words = ["export", str(run_folder), "-o", "m.mutualnet", "--configs", "1"]
+    assert main([*words, "--no-measure"]) == 0
+    before = (place / "m.mutualnet").read_bytes()
+
+    def interrupted(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mutualnet.device_commands.measure", interrupted)
+    assert main(words) == 130
+    assert (place / "m.mutualnet").read_bytes() == before
+    assert [path.name for path in place.iterdir() if path.is_file()] == ["m.mutualnet"]
+
+
 def test_the_command_keeps_the_front_and_says_so(run_folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["export", str(run_folder), "-o", "m.mutualnet", "--configs", "0.25x8", "--int8"]

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from mutualnet.runtime import Artifact, ArtifactError
+from mutualnet.runtime import Artifact, ArtifactError, write_archive
 from tests.small_artifact import content_of, write_zip
 
 TRICKS = {
@@ -65,3 +65,22 @@ def test_other_files_are_refused(tmp_path):
         Artifact.open(tmp_path / "nothing")
     with pytest.raises(ArtifactError, match=r"manifest\.json is missing"):
         Artifact.open(tmp_path)
+
+
+def test_what_a_link_leads_to_is_replaced_and_keeps_its_mode(tmp_path):
+    (tmp_path / "there").mkdir()
+    real, link = tmp_path / "there" / "real.zip", tmp_path / "link.zip"
+    real.write_bytes(b"old")
+    real.chmod(0o600)
+    link.symlink_to(real)
+    write_archive(link, {"a": b"new"})
+    assert link.is_symlink()
+    assert content_of(real) == {"a": b"new"}
+    assert real.stat().st_mode & 0o777 == 0o600
+    assert list(real.parent.iterdir()) == [real]
+
+
+def test_a_file_that_is_no_folder_is_what_is_told(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(NotADirectoryError):
+        write_archive(tmp_path / "file" / "a.zip", {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from mutualnet.console import make_console
@@ -23,6 +24,8 @@ def export(
 ) -> None:
     """Export a run to one file that a device runs at any budget, or one configuration by itself.
 
+    The file is there once all is done, in place of an earlier one.
+
     Args:
         path: The run.
         out: File to write; by default named like the run, in the working folder.
@@ -35,8 +38,8 @@ def export(
         trust: As for `load_run`.
     """
     from mutualnet.device_commands import time_artifact
-    from mutualnet.export import SUFFIX, SUFFIXES, export_run, keep_front
-    from mutualnet.runtime import Artifact, sign
+    from mutualnet.export import SUFFIX, SUFFIXES, check_place, export_run, keep_front
+    from mutualnet.runtime import Artifact, replaced_when_whole, sign
 
     prepare_cpu()
     if kind is not None and kind not in SUFFIXES:
@@ -53,21 +56,20 @@ def export(
     run, console = load_run(path, trust=trust), make_console()
     suffix = SUFFIX if kind is None else SUFFIXES[kind]
     place = out or Path(f"{path.resolve().name}{suffix}")
-    export_run(
-        run,
-        place,
-        configurations=configurations,
-        kind=kind,
-        data=data,
-        int8=int8,
-        say=console.print,
+    write = partial(
+        export_run, run, configurations=configurations, kind=kind, data=data, say=console.print
     )
+    if run.table is not None:  # else that is what is told
+        check_place(place, kind)
+    if kind is not None:
+        write(out=place, int8=int8)
+    else:
+        with replaced_when_whole(place) as new:
+            write(out=new, int8=int8)
+            if is_measured:
+                time_artifact(new, name=place)
+            if int8:
+                keep_front(Artifact.open(new), console.print)
+            if private_key is not None:
+                Artifact.open(new).signed(private_key)
     console.print(f"written: {place}, {place.stat().st_size / 2**20:.2f} MiB")
-    if kind is None and is_measured:
-        time_artifact(place)
-    if int8:
-        keep_front(Artifact.open(place), console.print)
-    if private_key is not None:
-        Artifact.open(place).signed(private_key)
-    if int8 or private_key is not None:
-        console.print(f"written: {place}, {place.stat().st_size / 2**20:.2f} MiB")

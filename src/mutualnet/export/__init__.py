@@ -7,7 +7,7 @@ is written. Start at `artifact_writer`.
 from __future__ import annotations
 
 from mutualnet.export.artifact_writer import ArtifactInfo, choose_rows, write_artifact
-from mutualnet.export.from_run import SUFFIX, export_run
+from mutualnet.export.from_run import SUFFIX, check_place, export_run
 from mutualnet.export.graphs import InputScaling, scaling_graph
 from mutualnet.export.quantization import keep_front
 from mutualnet.export.standalone import SUFFIXES, write_standalone
@@ -19,6 +19,7 @@ __all__ = [
     "TOLERANCE",
     "ArtifactInfo",
     "InputScaling",
+    "check_place",
     "choose_rows",
     "export_run",
     "keep_front",

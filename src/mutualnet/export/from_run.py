@@ -62,13 +62,7 @@ def export_run(
     """
     if run.table is None:
         raise ValueError(f"{run.path} has no query table yet. Make it: mutualnet table {run.path}")
-    suffix = SUFFIX if kind is None else SUFFIXES.get(kind)
-    if suffix is not None and out.suffix != suffix:
-        raise ValueError(f"--out must end in {suffix}, got {out}")
-    if not out.parent.is_dir():
-        raise ValueError(f"--out must lie in a folder that is there, got {out}")
-    if out.is_dir():
-        raise ValueError(f"--out must name a file, got the folder {out}")
+    check_place(out, kind)
     rows = _parse_configurations(run.table, configurations)
     if kind is not None and len(rows) != 1:
         raise ValueError(
@@ -108,6 +102,25 @@ def export_run(
     else:
         write_standalone(out, kind, run.supernet, rows[0].subnet, info, images)
         say(f"exported {rows[0].subnet}")
+
+
+def check_place(out: Path, kind: str | None) -> None:
+    """Check that a file can be written there.
+
+    Args:
+        out: As for `export_run`.
+        kind: As for `export_run`.
+
+    Raises:
+        ValueError: If it ends otherwise than the format's files do, or lies in no folder.
+    """
+    suffix = SUFFIX if kind is None else SUFFIXES.get(kind)
+    if suffix is not None and out.suffix != suffix:
+        raise ValueError(f"--out must end in {suffix}, got {out}")
+    if not out.parent.is_dir():
+        raise ValueError(f"--out must lie in a folder that is there, got {out}")
+    if out.is_dir():
+        raise ValueError(f"--out must name a file, got the folder {out}")
 
 
 def _parse_configurations(table: QueryTable, text: str) -> tuple[Row, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from mutualnet.runtime.archive import write_archive
+from mutualnet.runtime.archive import replaced_when_whole, write_archive
 from mutualnet.runtime.artifact import Artifact, digest_of
 from mutualnet.runtime.device import device_name
 from mutualnet.runtime.evaluation_images import EvaluationImages, read_labelled
@@ -52,6 +52,7 @@ __all__ = [
     "measure",
     "probabilities",
     "read_labelled",
+    "replaced_when_whole",
     "score_images",
     "sign",
     "with_latencies",

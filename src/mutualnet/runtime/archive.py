@@ -6,7 +6,8 @@ import os
 import shutil
 import stat
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -146,6 +147,29 @@ def _check(entries: list[zipfile.ZipInfo]) -> None:
             raise ArtifactError(f"its files must be plain files, {name} is not")
 
 
+@contextmanager
+def replaced_when_whole(path: Path) -> Iterator[Path]:
+    """A file to write in place of another, which it replaces once the block has ended well.
+
+    Args:
+        path: The file to replace, with its mode if it is there; of a link what it leads to.
+
+    Yields:
+        A name beside it, with the same ending.
+    """
+    path = Path(os.path.realpath(path))
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield partial
+        if path.is_file():
+            partial.chmod(stat.S_IMODE(path.stat().st_mode))
+        partial.replace(path)
+    finally:
+        # What is no folder has no such file in it, which another error tells.
+        with suppress(NotADirectoryError):
+            partial.unlink(missing_ok=True)
+
+
 def write_archive(path: Path, files: Mapping[str, bytes | Path]) -> None:
     """Write a zip that takes the place of what is at the path when it is whole.
 
@@ -153,19 +177,15 @@ def write_archive(path: Path, files: Mapping[str, bytes | Path]) -> None:
         path: Of the zip.
         files: Content by name, in the order of the zip: bytes, or where a file with it lies.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-            for name, content in files.items():
-                entry = zipfile.ZipInfo(name, _TIME)
-                entry.external_attr = (stat.S_IFREG | 0o644) << 16
-                with archive.open(entry, "w", force_zip64=True) as out:
-                    _put(content, out)
-        if path.is_file():
-            partial.chmod(stat.S_IMODE(path.stat().st_mode))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        replaced_when_whole(path) as partial,
+        zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive,
+    ):
+        for name, content in files.items():
+            entry = zipfile.ZipInfo(name, _TIME)
+            entry.external_attr = (stat.S_IFREG | 0o644) << 16
+            with archive.open(entry, "w", force_zip64=True) as out:
+                _put(content, out)
 
 
 def _put(content: bytes | Path, out: IO[bytes]) -> None:
