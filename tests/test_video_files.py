@@ -132,6 +132,26 @@ def test_a_file_whose_end_is_hidden_is_whole(tmp_path):
     assert read.problem is None
 
 
+def test_chosen_frames_are_prepared_once_as_they_come(tmp_path):
+    path = write_video(tmp_path / "a.mp4", grey_frames(12))
+    prepared = []
+
+    def mean(pixels):
+        prepared.append(pixels.shape)
+        return pixels.mean((0, 1))
+
+    read = read_frames(path, lambda times: [7, 3, 7], mean)
+    assert numbers_of(read.frames) == [7, 3, 7]
+    assert prepared == [(32, 48, 3)] * 2
+
+
+def test_a_name_may_hold_a_colon(tmp_path, monkeypatch):
+    write_video(tmp_path / "a.mp4", grey_frames(4)).rename(tmp_path / "12:30.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert numbers_of(read_frames("12:30.mp4", lambda times: [2]).frames) == [2]
+    assert len(list(upright_frames("12:30.mp4"))) == 4
+
+
 @FORMATS
 def test_sound_is_ignored(tmp_path, ending):
     path = write_video(tmp_path / f"a{ending}", grey_frames(8), sound=True)

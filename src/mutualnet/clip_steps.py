@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,11 +89,32 @@ def clip_views(
         ValueError: If three crops are asked for, and no step crops the centre.
     """
     known: dict[int, np.ndarray] = {}  # neighbouring clips share frames
+    prepare = view_crops(steps, sampling)
     for frame in frames:
         if id(frame) not in known:
-            known[id(frame)] = _crops(Image.fromarray(frame), steps, sampling.num_crops)
-    crops = np.stack([known[id(frame)] for frame in frames])  # (clips * T, crops, C, H, W)
-    views = crops.reshape(sampling.num_clips, sampling.num_frames, *crops.shape[1:])
+            known[id(frame)] = prepare(frame)
+    return views_of_crops([known[id(frame)] for frame in frames], sampling)
+
+
+def view_crops(steps: ImageSteps, sampling: ClipSampling) -> Callable[[np.ndarray], np.ndarray]:
+    """What a frame uint8 (H, W, 3) goes through by itself: it gives its crops (crops, C, H, W).
+
+    Args:
+        steps: As for `clip_views`.
+        sampling: Which views.
+    """
+    return lambda frame: _crops(Image.fromarray(frame), steps, sampling.num_crops)
+
+
+def views_of_crops(crops: Sequence[np.ndarray], sampling: ClipSampling) -> np.ndarray:
+    """Views (V, C, T, H, W) of a video, as `clip_views` gives them.
+
+    Args:
+        crops: Of each frame of `sampling.even_clips`, as `view_crops` makes them.
+        sampling: Which views.
+    """
+    stacked = np.stack(crops)  # (clips * T, crops, C, H, W)
+    views = stacked.reshape(sampling.num_clips, sampling.num_frames, *stacked.shape[1:])
     views = views.transpose(0, 2, 3, 1, 4, 5)
     return np.ascontiguousarray(views.reshape(-1, *views.shape[2:]))
 

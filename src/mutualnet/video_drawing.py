@@ -65,7 +65,7 @@ def rewrite_video(
     av = require_av()
     partial = out.with_name(f".{out.stem}.partial{out.suffix}")
     try:
-        with av.open(str(partial), "w") as container:
+        with av.open(str(partial.absolute()), "w") as container:
             _write(av, container, _CODECS[out.suffix.lower()], path, change)
         partial.replace(out)
     except (OSError, av.error.FFmpegError) as error:

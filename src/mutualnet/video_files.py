@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,8 @@ class VideoFrames:
     """What was read of a video file."""
 
     frames: list[np.ndarray]
-    """uint8 (H, W, 3) each; where an index was asked for twice, the same array."""
+    """uint8 (H, W, 3) each, or what was made of that; where an index was asked for twice, the same
+    array."""
     problem: str | None
     """What is wrong with the file, though it could be read; None where nothing is."""
 
@@ -88,7 +90,9 @@ def require_av() -> Any:
 
 
 def read_frames(
-    path: str | os.PathLike[str], choose: Callable[[FrameTimes], Sequence[int] | np.ndarray]
+    path: str | os.PathLike[str],
+    choose: Callable[[FrameTimes], Sequence[int] | np.ndarray],
+    prepare: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> VideoFrames:
     """Decode frames of a video file, none of them twice.
 
@@ -99,6 +103,8 @@ def read_frames(
     Args:
         path: A file in any format that FFmpeg knows.
         choose: Which frames, by when all of them are shown: indices, in any order.
+        prepare: What each chosen frame becomes as soon as it is decoded, where the frames as they
+            are would need much memory; None to keep them.
 
     Raises:
         ValueError: If the file cannot be read or has fewer than two frames, or PyAV is missing.
@@ -111,7 +117,7 @@ def read_frames(
             hint = ": is it an image?" if count else ""
             raise ValueError(f"a video must have at least {LEAST_FRAMES} frames, got {count}{hint}")
         chosen = [int(number) for number in choose(index.times)]
-        found = _decode(av, path, index, set(chosen))
+        found = _decode(av, path, index, set(chosen), prepare)
     except av.error.EOFError:
         raise ValueError("the file is cut off before anything can be read") from None
     except av.error.FFmpegError as error:
@@ -142,7 +148,7 @@ def upright_frames(path: str | os.PathLike[str]) -> Iterator[tuple[float, np.nda
 
     convert, first, size = VideoReformatter(), None, None
     try:
-        with av.open(os.fspath(path)) as container:
+        with _opened(av, path) as container:
             stream = _picture(container)
             rate = float(stream.average_rate or stream.guessed_rate or 30)
             for number, frame in enumerate(_frames(av, container, stream)):
@@ -154,13 +160,18 @@ def upright_frames(path: str | os.PathLike[str]) -> Iterator[tuple[float, np.nda
         raise ValueError(error.strerror or str(error)) from None
 
 
+def _opened(av: Any, path: str | os.PathLike[str]) -> Any:
+    """A file for reading; FFmpeg takes what stands before a colon for a protocol."""
+    return av.open(str(Path(path).absolute()))
+
+
 def _read_index(av: Any, path: str | os.PathLike[str]) -> _Index:
     """List the frames by their packets.
 
     Raises:
         ValueError: If there is no picture in the file.
     """
-    with av.open(os.fspath(path)) as container:
+    with _opened(av, path) as container:
         stream = _picture(container)
         stamps, length = [], 0
         try:
@@ -212,26 +223,35 @@ def _declared_seconds(container: Any, stream: Any) -> float | None:
 
 
 def _decode(
-    av: Any, path: str | os.PathLike[str], index: _Index, wanted: set[int]
+    av: Any,
+    path: str | os.PathLike[str],
+    index: _Index,
+    wanted: set[int],
+    prepare: Callable[[np.ndarray], np.ndarray] | None,
 ) -> dict[int, np.ndarray]:
-    """The wanted frames that can be had."""
+    """The wanted frames that can be had, prepared."""
     found: dict[int, np.ndarray] = {}
     if index.stamps is not None:
-        found = _collect(_frames_from(av, path, index.stamps, min(wanted)), wanted)
+        found = _collect(_frames_from(av, path, index.stamps, min(wanted)), wanted, prepare)
     if not found:
         # Stamps of packets and frames differ in odd files: go by the frames' number.
-        found = _collect(enumerate(_decode_all(av, path)), wanted)
+        found = _collect(enumerate(_decode_all(av, path)), wanted, prepare)
     return found
 
 
-def _collect(frames: Iterator[tuple[int, Any]], wanted: set[int]) -> dict[int, np.ndarray]:
+def _collect(
+    frames: Iterator[tuple[int, Any]],
+    wanted: set[int],
+    prepare: Callable[[np.ndarray], np.ndarray] | None,
+) -> dict[int, np.ndarray]:
     from av.video.reformatter import VideoReformatter
 
     convert, found, last, size = VideoReformatter(), {}, max(wanted), None
     for number, frame in frames:
         size = size or (frame.width, frame.height)
         if number in wanted and number not in found:
-            found[number] = _upright(frame, convert, size)
+            pixels = _upright(frame, convert, size)
+            found[number] = pixels if prepare is None else prepare(pixels)
         if number >= last:
             break
     return found
@@ -274,7 +294,7 @@ def _decode_after_seek(
 ) -> Generator[tuple[int, Any], None, None]:
     """Frames with their numbers, from where seeking a frame lands."""
     numbers = {stamp: number for number, stamp in enumerate(stamps)}
-    with av.open(os.fspath(path)) as container:
+    with _opened(av, path) as container:
         stream = _picture(container)
         if start:
             try:
@@ -287,7 +307,7 @@ def _decode_after_seek(
 
 
 def _decode_all(av: Any, path: str | os.PathLike[str]) -> Iterator[Any]:
-    with av.open(os.fspath(path)) as container:
+    with _opened(av, path) as container:
         yield from _frames(av, container, _picture(container))
 
 

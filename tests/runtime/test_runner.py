@@ -97,6 +97,28 @@ def test_a_broken_file_is_named(artifact, tmp_path):
         AdaptiveRunner(artifact).run(tmp_path / "b.jpg")
 
 
+def test_a_pil_image_of_a_file_that_is_cut_off_is_named(artifact, tmp_path):
+    Image.fromarray(picture()).save(tmp_path / "b.png")
+    content = (tmp_path / "b.png").read_bytes()
+    (tmp_path / "b.png").write_bytes(content[: len(content) // 2])
+    with (
+        Image.open(tmp_path / "b.png") as image,
+        pytest.raises(ValueError, match=r"a PIL image must have all its pixels, got .*truncated"),
+    ):
+        AdaptiveRunner(artifact).run(image)
+
+
+@pytest.mark.parametrize("budget", [8, 8.0, True, False, 0, b"8ms"])
+def test_a_budget_is_no_number(artifact, budget):
+    with pytest.raises(TypeError, match=r"must be a text with its unit \('150M', '8ms'\)"):
+        AdaptiveRunner(artifact).choose(budget)
+
+
+def test_no_images_have_no_logits(artifact):
+    inputs = np.zeros((0, *artifact.manifest.input_shape), np.float32)
+    assert AdaptiveRunner(artifact).logits(inputs, SUBNETS[0]).shape == (0, 10)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

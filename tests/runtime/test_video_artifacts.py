@@ -16,7 +16,15 @@ from mutualnet.clip_steps import ClipSampling, clip_views
 from mutualnet.data import photo_transform, video_views
 from mutualnet.export import ArtifactInfo, write_artifact
 from mutualnet.export.quantization import QuantizationData
-from mutualnet.runtime import AdaptiveRunner, Artifact, ArtifactError, Manifest
+from mutualnet.runtime import (
+    AdaptiveRunner,
+    Artifact,
+    ArtifactError,
+    Manifest,
+    read_labelled,
+    score_images,
+)
+from mutualnet.runtime import runner as runner_module
 from mutualnet.tasks import ActionRecognition
 from tests.small_artifact import small_table
 from tests.videos import write_video
@@ -136,6 +144,38 @@ def test_what_is_no_video_is_named(artifact, tmp_path):
         runner.run(tmp_path / "nowhere.mp4")
     with pytest.raises(TypeError, match="a video must be given by its file, got ndarray"):
         runner.run(np.zeros((4, 4, 3), np.uint8))
+
+
+def test_views_run_in_batches_of_the_runner_and_change_nothing(artifact, video, monkeypatch):
+    sizes, inner = [], runner_module.run_session
+
+    def counting(artifact, configuration, session, batch):
+        sizes.append(len(batch))
+        return inner(artifact, configuration, session, batch)
+
+    monkeypatch.setattr(runner_module, "run_session", counting)
+    expected = AdaptiveRunner(artifact).run([video, video])
+    assert sizes == [6, 6]
+    sizes.clear()
+    found = AdaptiveRunner(artifact, batch_size=4).run([video, video])
+    assert sizes == [4, 2, 4, 2]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-6)
+    none = AdaptiveRunner(artifact)
+    assert none.logits(none.inputs(video)[None][:0], SPACE.largest).shape == (0, len(NAMES))
+
+
+def test_videos_are_held_by_the_bytes_of_their_views(artifact, video, tmp_path, monkeypatch):
+    for name in NAMES:
+        (tmp_path / "val" / name).mkdir(parents=True)
+        (tmp_path / "val" / name / "a.mp4").write_bytes(video.read_bytes())
+    runner = AdaptiveRunner(artifact, threads=1)
+    one_video = 4 * 6 * np.prod(runner.artifact.manifest.input_shape)
+    monkeypatch.setattr("mutualnet.runtime.scoring._MAX_BYTES", int(2.5 * one_video))
+    counted = []
+    data = read_labelled(tmp_path, runner.artifact.manifest)
+    score_images(runner, data, [SPACE.smallest], advance=counted.append)
+    assert counted == [2, 1]
 
 
 def test_frames_that_two_clips_share_are_prepared_once():

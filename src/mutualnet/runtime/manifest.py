@@ -78,6 +78,11 @@ class Manifest:
         return image_paths.EXTENSIONS if self.clips is None else video_files.EXTENSIONS
 
     @property
+    def num_views(self) -> int:
+        """Samples that one video is looked at in; 1 for images."""
+        return 1 if self.clips is None else self.clips.num_views
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """Of one sample that every graph takes: (C, H, W), or (C, T, H, W) for clips."""
         frames = () if self.clips is None else (self.clips.num_frames,)

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from mutualnet.budget import Budget, parse_budget
-from mutualnet.clip_steps import ClipSampling, clip_views
+from mutualnet.clip_steps import ClipSampling, view_crops, views_of_crops
 from mutualnet.image_files import read_image
 from mutualnet.image_steps import ImageSteps
 from mutualnet.messages import reason_of
@@ -86,11 +86,18 @@ class AdaptiveRunner:
         Raises:
             ValueError: If nothing meets it, a latency was not measured, or the artifact has no such
                 configuration.
+            TypeError: If it is none of these, such as a number without its unit.
         """
         if isinstance(budget, Subnet):
             return self.artifact.configuration(budget).subnet
-        limit = parse_budget(budget) if isinstance(budget, str) else budget or Budget()
-        return self.artifact.choose(limit).subnet
+        if isinstance(budget, str):
+            budget = parse_budget(budget)
+        if budget is not None and not isinstance(budget, Budget):
+            raise TypeError(
+                "a budget must be a text with its unit ('150M', '8ms'), a Budget, a Subnet or "
+                f"None, got {budget!r}"
+            )
+        return self.artifact.choose(budget or Budget()).subnet
 
     def run(
         self,
@@ -115,7 +122,9 @@ class AdaptiveRunner:
         todo: Iterable[Any] = images if several else [images]  # type: ignore[assignment]
         found: list[Prediction] = []
         todo = iter(todo)
-        while batch := list(islice(todo, self.batch_size)):
+        # The views of a video are images that are in memory together.
+        at_once = max(1, self.batch_size // self.artifact.manifest.num_views)
+        while batch := list(islice(todo, at_once)):
             logits = self.logits(np.stack([self.inputs(image) for image in batch]), subnet)
             found += self.predictions(logits, subnet)
         return found
@@ -147,12 +156,14 @@ class AdaptiveRunner:
         Of videos they are the logarithms of the probabilities' means over the views.
 
         Args:
-            inputs: float32 (N, C, H, W) or (N, V, C, T, H, W), as `inputs` makes them.
+            inputs: float32 (N, C, H, W) in one inference, or (N, V, C, T, H, W) in inferences of
+                at most `batch_size` views, as `inputs` makes them.
             subnet: Which configuration.
         """
+        if not len(inputs):
+            return np.zeros((0, len(self.class_names)), np.float32)
         if inputs.ndim == 6:
-            views = [self.logits(views, subnet) for views in inputs]
-            return np.stack([mean_over_views(found) for found in views])
+            return np.stack([mean_over_views(self._view_logits(v, subnet)) for v in inputs])
         configuration = self.artifact.configuration(subnet)
         session = self.sessions.get(configuration)
         found = [
@@ -160,6 +171,14 @@ class AdaptiveRunner:
             for batch, count in _batches(inputs, configuration)
         ]
         return np.concatenate(found)
+
+    def _view_logits(self, views: np.ndarray, subnet: Subnet) -> np.ndarray:
+        """Logits (V, K) of the views of a video."""
+        size = self.batch_size
+        starts = range(0, len(views), size)
+        return np.concatenate(
+            [self.logits(views[first : first + size], subnet) for first in starts]
+        )
 
     def predictions(self, logits: np.ndarray, subnet: Subnet) -> list[Prediction]:
         """What logits (N, K) of a configuration say."""
@@ -195,18 +214,24 @@ def _views(video: Any, steps: ImageSteps, sampling: ClipSampling) -> np.ndarray:
     if not Path(video).is_file():
         raise ValueError(f"there is no video file {os.fspath(video)}")
     try:
-        read = read_frames(video, sampling.even_clips)
+        read = read_frames(video, sampling.even_clips, view_crops(steps, sampling))
     except ValueError as error:
         raise ValueError(
             f"{os.fspath(video)} must be a video that can be read, got {error}"
         ) from None
     if read.problem is not None:
         logger.warning("%s is read as far as it goes: %s", os.fspath(video), read.problem)
-    return clip_views(read.frames, steps, sampling)
+    return views_of_crops(read.frames, sampling)
 
 
 def _opened(image: Picture) -> Image.Image:
     if isinstance(image, Image.Image):
+        try:
+            image.load()  # of a file that was only opened
+        except Exception as error:  # Pillow's decoders raise anything on a broken file
+            raise ValueError(
+                f"a PIL image must have all its pixels, got {reason_of(error)}"
+            ) from None
         return image
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:

@@ -54,9 +54,9 @@ def score_images(
         ArtifactError: If a graph does not run.
     """
     manifest = runner.artifact.manifest
-    num_views = 1 if manifest.clips is None else manifest.clips.num_views
+    num_views = manifest.num_views
     at_once = _MAX_BYTES // (4 * num_views * math.prod(manifest.input_shape))
-    at_once = max(runner.batch_size, min(_MOST_AT_ONCE, at_once))
+    at_once = max(1, runner.batch_size // num_views, min(_MOST_AT_ONCE, at_once))
     damaged: list[str] = []
     labels: list[np.ndarray] = []
     logits: dict[Subnet, list[np.ndarray]] = {subnet: [] for subnet in subnets}
