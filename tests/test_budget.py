@@ -37,6 +37,8 @@ def test_numbers_carry_units(text, expected):
         ("-3M", "must be > 0 and finite, got '-3M'"),
         ("0M", "must be > 0 and finite, got '0M'"),
         ("1e999M", "must be > 0 and finite"),
+        ("1e305M", "must be > 0 and finite, got '1e305M'"),
+        ("1e-323us", "must be > 0 and finite"),
     ],
 )
 def test_anything_else_gets_one_line_that_tells_the_units(text, message):

@@ -10,6 +10,7 @@ from mutualnet.config.data import DataConfig
 from mutualnet.config.measurement import TableConfig
 from mutualnet.config.optimizer import OptimizerConfig
 from mutualnet.config.serialization import override
+from mutualnet.numbers import check_countable
 from mutualnet.recipes import load_recipe
 
 
@@ -58,3 +59,9 @@ def test_counts_are_those_that_a_machine_can_count(make):
 def test_numbers_that_no_machine_serves_are_refused(setting, message):
     with pytest.raises(ValueError, match=message):
         override(load_recipe("digits_demo"), [setting])
+
+
+def test_large_whole_numbers_are_found_in_lists_and_mappings():
+    check_countable("a", [{"b": 2**53 - 1}, "text", None, 1e300])
+    with pytest.raises(ValueError, match=r"a must lie below 2\*\*53"):
+        check_countable("a", [{"b": -(2**53)}])

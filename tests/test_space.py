@@ -192,3 +192,17 @@ def test_frames_are_a_dimension_of_the_grid():
 def test_frames_that_make_no_sense_are_refused(frames, message):
     with pytest.raises(ValueError, match=message):
         ElasticSpace(frames=frames)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"width_mult": 10**400},
+        {"resolution": 10**400},
+        {"num_frames": 10**400},
+        {"group_widths": {"a": 10**400}},
+    ],
+)
+def test_a_subnet_has_no_number_that_no_machine_counts(values):
+    with pytest.raises(ValueError, match=rf"{next(iter(values))} must lie below 2\*\*53"):
+        Subnet(**values)

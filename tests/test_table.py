@@ -274,3 +274,15 @@ def test_the_score_to_quote_is_that_of_the_test_split():
     ]
     alone = QueryTable.from_rows([_row(score=32.0)])
     assert [str(score) for score in alone.scores(alone.rows[0])] == ["32.0 on select"]
+
+
+@pytest.mark.parametrize("name", ["score", "standard_error", "num_samples", "macs", "latency_ms"])
+def test_numbers_that_no_machine_counts_are_refused(name):
+    with pytest.raises(ValueError, match=rf"{name} must lie below 2\*\*53"):
+        _row(**{name: 10**400})
+
+
+def test_latencies_of_a_table_must_be_told_by_name():
+    text = QueryTable.from_rows([_row()], {"latency": "fast"}).to_json()
+    with pytest.raises(ValueError, match=r"meta\.latency must be an object"):
+        QueryTable.from_json(text)

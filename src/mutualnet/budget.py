@@ -63,11 +63,10 @@ def parse_budget(text: str) -> Budget:
         raise ValueError(f"a budget needs a unit, {units}, got {text!r}. Did you mean {text}M?")
     if unit not in _MACS and unit not in _MILLISECONDS:
         raise ValueError(f"the unit of a budget must be {units}, got {unit!r} in {text!r}")
+    value *= _MACS[unit] if unit in _MACS else _MILLISECONDS[unit]
     if not value > 0 or not math.isfinite(value):
         raise ValueError(f"a budget must be > 0 and finite, got {text!r}")
-    if unit in _MACS:
-        return Budget(macs=value * _MACS[unit])
-    return Budget(latency_ms=value * _MILLISECONDS[unit])
+    return Budget(macs=value) if unit in _MACS else Budget(latency_ms=value)
 
 
 def parse_budgets(texts: Iterable[str]) -> Budget:

@@ -23,11 +23,25 @@ def check_numbers(config: Any) -> None:
         ValueError: If there is one. It names the field.
     """
     for field in fields(config):
+        check_countable(field.name, getattr(config, field.name))
         for value in _numbers(getattr(config, field.name)):
-            if isinstance(value, int) and abs(value) >= _END:
-                raise ValueError(f"{field.name} must lie below 2**53, got a larger number")
             if not abs(value) <= _LARGEST:  # refuses NaN too
                 raise ValueError(f"{field.name} must be a finite number, got {value}")
+
+
+def check_countable(name: str, value: Any) -> None:
+    """Refuse a whole number that is too large for a float, in lists and mappings too.
+
+    Args:
+        name: What it is called.
+        value: Of any kind.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    for number in _numbers(value):
+        if isinstance(number, int) and abs(number) >= _END:
+            raise ValueError(f"{name} must lie below 2**53, got a larger number")
 
 
 def _numbers(value: Any) -> Iterator[float]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from numbers import Real
 from typing import Any
 
-from mutualnet.numbers import check_numbers
+from mutualnet.numbers import check_countable, check_numbers
 
 _TOLERANCE = 1e-9
 """Two width multipliers closer than this are the same (0.05 * 20 is not 1.0 in floating point)."""
@@ -60,6 +60,8 @@ class Subnet:
     """`int8` for a quantised configuration of an artifact; None for the weights' own format."""
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            check_countable(field.name, getattr(self, field.name))
         for name in ("width_mult", "depth_mult"):
             self._make_float(name)
         for name in ("resolution", "num_frames"):

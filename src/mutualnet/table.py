@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mutualnet.budget import Budget
+from mutualnet.numbers import check_countable
 from mutualnet.selection import Selection
 from mutualnet.space import Subnet
 
@@ -342,6 +343,8 @@ class QueryTable:
         rows, meta = content.get("rows"), content.get("meta")
         if not isinstance(rows, list) or not isinstance(meta, dict):
             raise ValueError("not a whole query table: 'rows' must be a list, 'meta' an object")
+        if not isinstance(meta.get("latency", {}), dict):
+            raise ValueError("not a whole query table: meta.latency must be an object")
         read = []
         for index, row in enumerate(rows):
             try:
@@ -431,6 +434,7 @@ def _check_number(name: str, value: object, *, whole: bool = False) -> None:
     kinds = int if whole else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds):
         raise TypeError(f"{name} must be a {'whole ' if whole else ''}number, got {value!r}")
+    check_countable(name, value)
     if not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value}")
 

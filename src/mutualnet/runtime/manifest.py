@@ -142,7 +142,7 @@ class Manifest:
             return _read(values)
         except ArtifactError:
             raise
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
             what = f"no {error}" if isinstance(error, KeyError) else error
             raise ArtifactError(f"{MANIFEST} is not whole ({what})") from None
 
@@ -215,7 +215,7 @@ def _read_configuration(values: Any, files: Mapping[str, str]) -> Configuration:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**53
 
 
 def _require(holds: bool, name: str, what: str, got: Any) -> None:
