@@ -252,3 +252,9 @@ def test_a_damaged_log_is_named(run_folder, capsys):
     assert main(["report", str(run_folder)]) == 2
     assert "metrics.csv must be rows of numbers" in capsys.readouterr().err
     log.write_text(before)
+
+
+def test_a_page_below_a_file_is_one_line(run_folder, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert main(["report", str(run_folder), "-o", str(tmp_path / "file" / "x.html")]) == 2
+    assert "--out must be a file that can be written, got" in capsys.readouterr().err

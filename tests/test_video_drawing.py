@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import ImageOps
@@ -60,3 +62,16 @@ def test_a_mistake_leaves_nothing_behind(tmp_path):
 )
 def test_a_name_that_cannot_be_written_gets_another_ending(name, expected):
     assert writable_name(name) == expected
+
+
+def test_a_place_below_a_file_is_named(tmp_path):
+    video = write_video(tmp_path / "a.mp4", grey_frames(4))
+    with pytest.raises(ValueError, match=r"a\.mp4/b\.mp4 must be a file that can be written"):
+        rewrite_video(video, video / "b.mp4", ImageOps.invert)
+
+
+def test_the_name_of_a_drawn_video_may_hold_a_colon(tmp_path, monkeypatch):
+    write_video(tmp_path / "a.mp4", grey_frames(4))
+    monkeypatch.chdir(tmp_path)
+    rewrite_video("a.mp4", Path("12:30.mp4"), ImageOps.invert)
+    assert (tmp_path / "12:30.mp4").stat().st_size > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,8 @@ def rewrite_video(
         reason = getattr(error, "strerror", None) or error
         raise ValueError(f"{out} must be a file that can be written, got {reason}") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # what is wrong has been said
+            partial.unlink()
 
 
 def _write(

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import os
+import shlex
+import subprocess
+import sys
+
 import pytest
 
 from mutualnet import commands
 from mutualnet.cli import main
+from mutualnet.cli.calls import CALLS
 from mutualnet.messages import ReportedElsewhereError
 from tests.typed import complaint
 
@@ -76,3 +83,49 @@ def test_exhausted_memory_is_one_line(error, capsys, monkeypatch):
     monkeypatch.setattr("mutualnet.commands.info", fail)
     assert main(["info", "wrn16_1"]) == 2
     assert capsys.readouterr().err.startswith("mutualnet: memory is exhausted (")
+
+
+def _typed(*words, **settings):
+    """What a process of its own does with words, in a shell."""
+    line = " ".join([shlex.quote(sys.executable), "-m mutualnet", *words])
+    return subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, **settings
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ("recipes | true; exit ${PIPESTATUS[0]}", (0, 1)),
+        ("recipes >&-", (0,)),
+        ("train nothing 2>&-", (2,)),
+    ],
+)
+def test_nobody_need_read_what_is_printed(words, status):
+    done = _typed(words)
+    assert done.returncode in status
+    assert done.stderr == ""
+
+
+def test_an_output_that_breaks_ends_quietly(capsys, monkeypatch):
+    """As `mutualnet run ... | head -1` does."""
+    read, write = os.pipe()
+    os.close(read)
+
+    def talk(words):
+        print("to nobody", flush=True)
+
+    with os.fdopen(write, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        monkeypatch.setitem(CALLS, "recipes", talk)
+        assert main(["recipes"]) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_signs_that_an_encoding_lacks_are_written_in_ascii(monkeypatch):
+    written = io.BytesIO()
+    stream = io.TextIOWrapper(written, encoding="ascii", errors="strict")
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setitem(CALLS, "recipes", lambda words: print("1 ± 2"))
+    assert main(["recipes"]) == 0
+    assert written.getvalue() == b"1 \\xb1 2\n"

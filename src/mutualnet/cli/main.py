@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import re
 import sys
 import warnings
@@ -47,6 +49,26 @@ def _how_to_install(package: str) -> str:
     )
 
 
+def _prepare_streams() -> None:
+    """Let everything be printed: to closed streams, and in encodings that lack some signs."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _nobody_reads() -> bool:
+    """Whether what reads the output has ended, as `head` does; what is left is then dropped."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
@@ -57,8 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after `mutualnet`; those of the process by default.
 
     Returns:
-        Exit status: 0, 1 if training failed, 2 for a user's mistake, 130 if interrupted.
+        Exit status: 0, 1 if training failed or nobody reads the output, 2 for a user's mistake, 130
+        if interrupted.
     """
+    _prepare_streams()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LogFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
@@ -70,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = sys.argv[1:] if arguments is None else arguments
         words = make_parser().parse_args(join_negative_values(given))
         CALLS[words.command](words)
+        sys.stdout.flush()
     except KeyboardInterrupt as error:
         notes = getattr(error, "__notes__", [])
         print(printable(" ".join(["mutualnet: interrupted.", *notes])), file=sys.stderr)
@@ -88,7 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(_how_to_install(error.name.partition(".")[0]))
         return _USER_ERROR
     except OSError as error:  # a full disk, a vanished mount
-        _complain(error)
+        if not (isinstance(error, BrokenPipeError) and _nobody_reads()):
+            _complain(error)
         return _FAILED
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError) or re.search(_NO_MEMORY, str(error)):

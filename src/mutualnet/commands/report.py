@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from mutualnet.console import make_console
@@ -29,5 +30,6 @@ def report(path: Path, out: Path | None = None) -> None:
             f"--out must be a file that can be written, got {place} ({error.strerror or error})"
         ) from None
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # what is wrong has been said
+            partial.unlink()
     make_console().print(f"written: {place}")
