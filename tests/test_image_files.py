@@ -43,12 +43,13 @@ def test_only_the_far_ends_of_a_long_image_are_cut():
     assert np.asarray(cut)[:, 10].min() == 255
 
 
-def write_grey_png_16(path, values):
-    """A 16-bit grey PNG, byte by byte, so that no encoder rounds it."""
+def write_grey_png_16(path, values, transparent=None):
+    """A 16-bit grey PNG, byte by byte, so that no encoder rounds it; one value may show nothing."""
     height, width = values.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)),
+        *([] if transparent is None else [(b"tRNS", struct.pack(">H", transparent))]),
         (b"IDAT", zlib.compress(rows)),
         (b"IEND", b""),
     ]
@@ -63,6 +64,12 @@ def test_sixteen_bit_grey_keeps_its_range(tmp_path):
     path = tmp_path / "deep.png"
     write_grey_png_16(path, np.array([[0, 257 * 100, 65535]]))
     assert np.asarray(read_image(path)).tolist() == [[[0] * 3, [100] * 3, [255] * 3]]
+
+
+def test_a_transparent_value_of_sixteen_bits_shows_white(tmp_path):
+    path = tmp_path / "deep.png"
+    write_grey_png_16(path, np.array([[0, 257 * 100, 257 * 100 + 1]]), transparent=257 * 100)
+    assert np.asarray(read_image(path)).tolist() == [[[0] * 3, [255] * 3, [100] * 3]]
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,16 @@ def _write(kind, state, folder):
         torch.save(state, path)
     elif kind == "checkpoint":
         torch.save({"epoch": 3, "state_dict": state, "optimizer": {}}, path)
+    elif kind == "trainer's":
+        torch.save({"model": {"state_dict": state}}, path)
     else:
         torch.save({"model": {f"module.{n}": v for n, v in state.items()}}, path)
     return str(path)
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "plain", "checkpoint", "data parallel"])
+@pytest.mark.parametrize(
+    "kind", ["safetensors", "plain", "checkpoint", "data parallel", "trainer's"]
+)
 def test_tensors_of_the_same_name_and_shape_are_copied_and_a_new_head_is_not(
     kind, tmp_path, caplog
 ):

@@ -74,7 +74,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Scale grey values of 16 or 32 bits or floats to 0-255."""
+    """Scale grey values of 16 or 32 bits or floats to 0-255; one of them may be transparent."""
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("pixel values must be finite")
@@ -83,4 +83,9 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
         values *= 255
     elif image.mode.startswith("I;16") or highest > 255:
         values /= 257
-    return Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
+    grey = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
+    colour = image.info.get("transparency")
+    if not isinstance(colour, int):
+        return grey
+    opacity = np.where(np.asarray(image) == colour, 0, 255).astype(np.uint8)
+    return Image.merge("LA", (grey, Image.fromarray(opacity)))

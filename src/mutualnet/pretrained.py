@@ -98,7 +98,7 @@ def read_weights(source: str) -> dict[str, Tensor]:
             f"{path} cannot be read as weights: it must be a safetensors file, or hold named "
             f"tensors that torch.save wrote.{hint}"
         ) from None
-    for name in _WRAPPERS:
+    for name in _WRAPPERS * 2:  # they come in any order
         if isinstance(state, dict) and isinstance(state.get(name), dict):
             state = state[name]
     tensors = {}

@@ -90,3 +90,8 @@ def test_colours_differ_for_colour_blind_people(kind):
     seen = (linear @ np.array(_DEFICIENCIES[kind]).T).clip(0, 1) ** (1 / 2.2) * 255
     for one, other in combinations(range(len(COLOURS)), 2):
         assert np.abs(seen[one] - seen[other]).max() > 25, (one, other)
+
+
+def test_a_long_picture_is_not_enlarged_beyond_measure():
+    assert draw_objects(Image.new("RGB", (1, 5000)), []).size == (1, 5000)
+    assert draw_objects(Image.new("RGB", (1000, 10)), []).size == (3000, 30)

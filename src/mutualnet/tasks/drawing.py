@@ -23,6 +23,8 @@ Source: Okabe and Ito 2008, https://jfly.uni-koeln.de/color/, distinct to colour
 """
 _SHORT_SIDE = 600
 """Smaller pictures are enlarged to about this, so that lines and text do not hide objects."""
+_LONG_SIDE = 3000
+"""Pictures are not enlarged to more than this."""
 _OPACITY = 0.45
 """Of a mask."""
 _TEXT_HEIGHT = 13
@@ -58,7 +60,7 @@ def draw_objects(picture: Image.Image, objects: Sequence[FoundObject]) -> Image.
     Returns:
         An RGB picture, enlarged by a whole number if it was small.
     """
-    scale = max(1, round(_SHORT_SIDE / min(picture.size)))
+    scale = max(1, min(round(_SHORT_SIDE / min(picture.size)), _LONG_SIDE // max(picture.size)))
     result = picture.resize(
         (picture.width * scale, picture.height * scale), Image.Resampling.LANCZOS
     )
