@@ -268,3 +268,11 @@ def test_measured_times_are_shown_even_where_they_cannot_be_kept(place, capsys, 
     found = capsys.readouterr()
     assert "\n1x32 " in found.out
     assert "which must be writable, got Permission denied. Copy it to a folder" in found.err
+
+
+def test_info_tells_what_it_knows_of_latencies(place, capsys):
+    artifact = Artifact.open(place / "m.mutualnet")
+    about = {**artifact.table.meta, "latency": {"device": "x"}}
+    artifact.with_table(QueryTable.from_rows(artifact.table.rows, about))
+    assert main(["info", "m.mutualnet"]) == 0
+    assert "latencies: x, threads: unknown, batch: unknown" in capsys.readouterr().out

@@ -241,12 +241,13 @@ class _Compared:
         return abs(self.here.value - self.there.value) > 2 * error
 
     def _pooled_error(self, error_there: float) -> float:
-        """Standard error of the difference of two equal shares, in percent.
+        """Standard error of the difference, in percent, as if both were samples of one share.
 
-        That of a few images says nothing where all are right, or none.
+        The error of a share by itself vanishes where all of a few images are right, or none.
         """
         here, there = self.here.value / 100, self.there.value / 100
-        count = count_there = self.here.num_samples
+        count = self.here.num_samples
+        count_there: float = count
         if error_there > 0:
             count_there = max(1.0, there * (1 - there) / (error_there / 100) ** 2)
         pooled = (count * here + count_there * there) / (count + count_there)
@@ -350,10 +351,9 @@ def describe_artifact(path: Path) -> None:
     _say(f"  signed: {'no' if artifact.signature is None else 'yes (run --public-key checks it)'}")
     latency = table.meta.get("latency")
     if latency:
-        _say(
-            f"  latencies: {latency['device']}, threads: {latency['threads']}, batch: "
-            f"{latency['batch_size']}, {latency['measured']}"
-        )
+        names = ("device", "threads", "batch_size", "measured")
+        device, threads, size, measured = (latency.get(name, "unknown") for name in names)
+        _say(f"  latencies: {device}, threads: {threads}, batch: {size}, {measured}")
     _say(f"{'configuration':<20}{'score':>16}{'M macs':>10}{'M params':>10}{'ms':>9}")
     for row in sorted(table.rows, key=lambda row: row.macs):
         time = "" if row.latency_ms is None else f"{row.latency_ms:.3g}"
