@@ -72,15 +72,15 @@ def test_an_artifact_is_signed_by_its_maker(run_folder, place, capsys):
 
 
 def test_an_export_that_is_interrupted_leaves_the_earlier_file(run_folder, place, monkeypatch):
-    words = ["export", str(run_folder), "-o", "m.mutualnet", "--configs", "1"]
-    assert main([*words, "--no-measure"]) == 0
+    words = ["export", str(run_folder), "-o", "m.mutualnet", "--configs"]
+    assert main([*words, "1", "--no-measure"]) == 0
     before = (place / "m.mutualnet").read_bytes()
 
     def interrupted(*arguments, **settings):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("mutualnet.device_commands.measure", interrupted)
-    assert main(words) == 130
+    assert main([*words, "all"]) == 130
     assert (place / "m.mutualnet").read_bytes() == before
     assert [path.name for path in place.iterdir() if path.is_file()] == ["m.mutualnet"]
 
