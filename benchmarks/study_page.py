@@ -131,6 +131,12 @@ def _about_times(store: Store) -> list[str]:
 
 
 _NOTES = {
+    "frontier": [
+        "In the paper the full network gains, here it does not. It has not fitted its images after",
+        "these steps: compare its train loss with that of the network alone. More steps are asked",
+        "about by `full_width_longer`, which gives both twice as many.",
+        "",
+    ],
     "boost": [
         "On CIFAR-10, the data of this scale, the paper too has MutualNet below Mixup and",
         "AutoAugment (97.2 against 97.3 and 97.4); on CIFAR-100 it is above both. All claims of",

@@ -90,7 +90,7 @@ def plot_regime(curves: Mapping[str, Curve], path: Path) -> None:
         shares = sorted(found)
         axes.errorbar(
             # A little apart, so that intervals do not cover each other.
-            [share * 1.03 ** (number - 1.5) for share in shares],
+            [share * 1.012 ** (number - len(curves) / 2) for share in shares],
             [statistics.mean(found[share]) for share in shares],
             [half_interval(found[share]) for share in shares],
             label=title,
