@@ -12,9 +12,8 @@ from typing import Any
 import torch
 
 from benchmarks.study_store import Store, write_json
-from benchmarks.study_train import begin
+from benchmarks.study_train import begin, machine_name
 from benchmarks.study_values import StudyRun
-from mutualnet.runtime.device import device_name
 from mutualnet.training import dry_run
 
 STEPS = 41
@@ -43,7 +42,6 @@ def measure_times(runs: Iterable[StudyRun], store: Store, *, data: Path) -> None
         store: Keeps the times.
         data: Holds a folder for each data set, by its name.
     """
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else device_name()
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         for run in runs:
@@ -53,9 +51,9 @@ def measure_times(runs: Iterable[StudyRun], store: Store, *, data: Path) -> None
                 times_path(store),
                 {
                     "scale": store.scale,
-                    "machine": device,
+                    "machine": machine_name(),
                     "threads": torch.get_num_threads(),
-                    "torch": torch.__version__.split("+")[0],
+                    "torch": torch.__version__,
                     "steps": STEPS - 1,
                     "seconds_per_step": seconds,
                 },

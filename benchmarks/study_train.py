@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.study_values import StudyRun
 from mutualnet.calibration import calibrate
 from mutualnet.config import Recipe
@@ -15,6 +17,7 @@ from mutualnet.distributed import training_device
 from mutualnet.evaluation import evaluate
 from mutualnet.precision import ComputeFormat
 from mutualnet.run_directory import load_run, networks_of
+from mutualnet.runtime import device_name
 from mutualnet.space import Subnet
 from mutualnet.training import load_splits, plain_task, train
 
@@ -38,19 +41,26 @@ def perform(run: StudyRun, seed: int, *, folder: Path, data: Path) -> dict[str, 
         data: Holds a folder for each data set, by its name.
 
     Returns:
-        Plain values: rows of scores, last losses, the commit.
+        Plain values: rows of scores, last losses, the commit, the machine.
     """
     paths = _train(run, seed, folder=folder, data=data)
     rows = [row for number, path in enumerate(paths) for row in _score(path, number, run.subnets)]
     info = load_run(paths[0]).info
     return {
         "commit": _commit(),
+        "machine": machine_name(),
+        "torch": torch.__version__,
         "finished": info["finished"],
         "steps": info["steps"],
         "format": info["training_format"],
         "last_losses": {name: round(loss, 4) for name, loss in info["last_losses"].items()},
         "rows": rows,
     }
+
+
+def machine_name() -> str:
+    """The accelerator that trains, or the processor."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else device_name()
 
 
 def begin(run: StudyRun, seed: int, *, folder: Path, data: Path) -> Recipe:
