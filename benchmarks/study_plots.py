@@ -79,7 +79,7 @@ def plot_differences(verdicts: Mapping[str, Verdict], path: Path) -> None:
     axes.grid(axis="x", alpha=0.3)
     for word, colour in (*_OF_VERDICT.items(), ("not decided, or unfinished", _OPEN)):
         axes.plot([], [], color=colour, marker="o", label=word)
-    axes.legend(fontsize="small")
+    figure.legend(loc="outside upper center", ncols=3, fontsize="small")
     _save(figure, path)
 
 
