@@ -34,7 +34,7 @@ def choose(claims: Sequence[Claim], names: Sequence[str]) -> list[Claim]:
     Raises:
         ValueError: If a name is unknown.
     """
-    known = {claim.name for claim in claims} | {claim.group for claim in claims}
+    known = dict.fromkeys(name for claim in claims for name in (claim.group, claim.name))
     for name in names:
         if name not in known:
             raise ValueError(f"no claim or group is called {name!r}. Known: {', '.join(known)}.")

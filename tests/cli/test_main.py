@@ -92,15 +92,17 @@ def test_an_output_may_be_closed(name, monkeypatch):
     getattr(sys, name).close()
 
 
-def test_an_output_that_breaks_ends_quietly(capsys, monkeypatch):
-    """As `mutualnet run ... | head -1` does."""
+@pytest.mark.parametrize("is_buffered", [True, False])
+def test_an_output_that_breaks_ends_quietly(capsys, monkeypatch, is_buffered):
+    """As `mutualnet run ... | head -1` does; `PYTHONUNBUFFERED=1` leaves nothing to flush."""
     read, write = os.pipe()
     os.close(read)
 
     def talk(words):
         print("to nobody", flush=True)
 
-    with os.fdopen(write, "w", encoding="utf-8") as stream:
+    raw = os.fdopen(write, "wb", buffering=-1 if is_buffered else 0)
+    with io.TextIOWrapper(raw, encoding="utf-8", write_through=not is_buffered) as stream:
         monkeypatch.setattr(sys, "stdout", stream)
         monkeypatch.setitem(CALLS, "recipes", talk)
         assert main(["recipes"]) == 1

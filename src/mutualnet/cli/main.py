@@ -6,9 +6,11 @@ import io
 import logging
 import os
 import re
+import select
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import TextIO
 
 from mutualnet.cli.calls import CALLS
 from mutualnet.cli.parser import WordsError, join_negative_values
@@ -64,9 +66,25 @@ def _nobody_reads() -> bool:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
+        is_closed = True
+    else:  # without a buffer nothing was left to write
+        is_closed = _is_closed(sys.stdout)
+    if is_closed:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    return is_closed
+
+
+def _is_closed(stream: TextIO) -> bool:
+    """Whether the other end of a pipe is closed, as far as the system tells."""
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    try:
+        number = stream.fileno()
+    except (OSError, ValueError):  # no file
+        return False
+    poll = select.poll()
+    poll.register(number, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
