@@ -155,6 +155,8 @@ def test_the_model_is_the_base_network_or_the_widest(width_range, expected):
         ({"width_range": (1,)}, r"width_range must be \(low, high\)"),
         ({"widths": ()}, "widths must name at least one"),
         ({"resolutions": ()}, "resolutions must be whole numbers"),
+        ({"resolutions": 224}, "resolutions must be a list, got 224"),
+        ({"frames": 8}, "frames must be a list, got 8"),
         ({"resolutions": (224, -1)}, "resolutions must be whole numbers"),
         ({"width_step": 0}, "width_step must be > 0, got 0"),
         ({"width_range": (1, 2), "model_width_mult": 1}, "at least the top of width_range"),

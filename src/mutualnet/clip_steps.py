@@ -70,48 +70,30 @@ class ClipSampling:
         return np.concatenate([self.clip_at(float(share), times) for share in shares])
 
 
-def clip_views(
-    frames: Sequence[np.ndarray], steps: ImageSteps, sampling: ClipSampling
-) -> np.ndarray:
-    """Bring the frames of an evaluated video into its views, without chance.
+def view_crops(steps: ImageSteps, sampling: ClipSampling) -> Callable[[np.ndarray], np.ndarray]:
+    """What a frame uint8 (H, W, 3) goes through by itself, without chance.
 
     Args:
-        frames: uint8 (H, W, 3), those of `sampling.even_clips`. Where two are the same array it is
-            prepared once.
         steps: What a frame goes through where only its centre is looked at. Three crops cover a
             frame whose short side is that of the centre crop.
         sampling: Which views.
 
     Returns:
-        Normalised floats (V, C, T, H, W), all crops of a clip one after the other.
-
-    Raises:
-        ValueError: If three crops are asked for, and no step crops the centre.
-    """
-    known: dict[int, np.ndarray] = {}  # neighbouring clips share frames
-    prepare = view_crops(steps, sampling)
-    for frame in frames:
-        if id(frame) not in known:
-            known[id(frame)] = prepare(frame)
-    return views_of_crops([known[id(frame)] for frame in frames], sampling)
-
-
-def view_crops(steps: ImageSteps, sampling: ClipSampling) -> Callable[[np.ndarray], np.ndarray]:
-    """What a frame uint8 (H, W, 3) goes through by itself: it gives its crops (crops, C, H, W).
-
-    Args:
-        steps: As for `clip_views`.
-        sampling: Which views.
+        A function from a frame to its crops, normalised floats (crops, C, H, W). It raises a
+        ValueError if three crops are asked for, and no step crops the centre.
     """
     return lambda frame: _crops(Image.fromarray(frame), steps, sampling.num_crops)
 
 
 def views_of_crops(crops: Sequence[np.ndarray], sampling: ClipSampling) -> np.ndarray:
-    """Views (V, C, T, H, W) of a video, as `clip_views` gives them.
+    """Arrange the crops of an evaluated video's frames into its views.
 
     Args:
         crops: Of each frame of `sampling.even_clips`, as `view_crops` makes them.
         sampling: Which views.
+
+    Returns:
+        Normalised floats (V, C, T, H, W), all crops of a clip one after the other.
     """
     stacked = np.stack(crops)  # (clips * T, crops, C, H, W)
     views = stacked.reshape(sampling.num_clips, sampling.num_frames, *stacked.shape[1:])

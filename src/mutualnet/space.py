@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from numbers import Real
 from typing import Any
@@ -169,6 +169,10 @@ class ElasticSpace:
     """Width multiplier of the model as given: by default 1, or the top of the range if wider."""
 
     def __post_init__(self) -> None:
+        for name in ("width_range", "widths", "resolutions", "depths", "frames"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, Collection):
+                raise ValueError(f"{name} must be a list, got {value!r:.80}")
         check_numbers(self)
         if self.widths is not None:
             if not self.widths:

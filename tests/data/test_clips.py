@@ -127,10 +127,16 @@ def test_train_clips_are_one_crop_of_all_frames():
     assert max(sides) - min(sides) > 6
 
 
+def views_of(frames, sampling):
+    """What becomes of the frames of an evaluated video."""
+    views = even_views(24, sampling)
+    return views(VideoFrames([views.crops(frame) for frame in frames], None))
+
+
 def test_views_are_clips_by_crops():
     sampling = ClipSampling(num_frames=2, stride=1, num_clips=2, num_crops=3)
     frames = columns(4, 60, 90)
-    views = even_views(24, sampling)(VideoFrames(frames, None))
+    views = views_of(frames, sampling)
     assert views.shape == (6, 3, 2, 24, 24)
     for number, view in enumerate(views):
         clip = pixels_of(view)
@@ -143,7 +149,7 @@ def test_views_are_clips_by_crops():
 
 def test_tall_videos_are_cropped_from_top_to_bottom():
     sampling = ClipSampling(num_frames=1, stride=1, num_clips=1, num_crops=3)
-    views = even_views(24, sampling)(VideoFrames(columns(1, 90, 60), None))
+    views = views_of(columns(1, 90, 60), sampling)
     rows = [float(pixels_of(view)[1, 0, 11:13].mean()) / 255 for view in views]
     assert rows == pytest.approx([1 / 3, 1 / 2, 2 / 3], abs=0.02)
 
@@ -153,7 +159,7 @@ def test_one_view_is_a_clip_and_its_frames_are_what_a_frame_goes_through():
 
     sampling = ClipSampling(num_frames=3, stride=1, num_clips=1)
     frames = columns(3, 60, 80)
-    clip = even_views(24, sampling)(VideoFrames(frames, None))
+    clip = views_of(frames, sampling)
     assert clip.shape == (3, 3, 24, 24)
     for number in range(3):
         alone = frame_transform(24)(Image.fromarray(frames[number]))
@@ -184,6 +190,13 @@ def test_a_key_decides_a_train_clip(videos):
     first, other, same = (clip for clip, _ in data.train.fetch([2, 2, 2], keys))
     torch.testing.assert_close(first, same, rtol=0, atol=0)
     assert not torch.equal(first, other)
+
+
+def test_evaluated_videos_are_cropped_frame_by_frame(videos):
+    data = load_data("video_folder", videos, num_crops=3, **ARGUMENTS)
+    for split in (data.select, data.test):
+        kept = split.read(split.path(0)).frames
+        assert {frame.shape for frame in kept} == {(3, 3, 16, 16)}
 
 
 def test_without_augmentation_train_clips_are_the_middle_ones(videos):

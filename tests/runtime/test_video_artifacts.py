@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mutualnet import ElasticSpace, Subnet, Supernet, calibrate
-from mutualnet.clip_steps import ClipSampling, clip_views
+from mutualnet.clip_steps import ClipSampling, view_crops, views_of_crops
 from mutualnet.data import photo_transform, video_views
 from mutualnet.export import ArtifactInfo, write_artifact
 from mutualnet.export.quantization import QuantizationData
@@ -178,19 +178,6 @@ def test_videos_are_held_by_the_bytes_of_their_views(artifact, video, tmp_path, 
     assert counted == [2, 1]
 
 
-def test_frames_that_two_clips_share_are_prepared_once():
-    calls = []
-
-    def steps(frame):
-        calls.append(frame)
-        return np.zeros((3, 4, 4), np.float32)
-
-    frame, other = np.zeros((4, 4, 3), np.uint8), np.ones((4, 4, 3), np.uint8)
-    views = clip_views([frame, other, other, frame], steps, ClipSampling(num_frames=2, num_clips=2))
-    assert views.shape == (2, 3, 2, 4, 4)
-    assert len(calls) == 2
-
-
 def test_the_commands_of_a_device_run_it(artifact, video, tmp_path):
     for name in NAMES:
         (tmp_path / "val" / name).mkdir(parents=True)
@@ -214,7 +201,8 @@ def test_the_commands_of_a_device_run_it(artifact, video, tmp_path):
 def test_one_view_without_crops_is_the_centre():
     grey = np.full((8, 12, 3), 100, np.uint8)
     steps = photo_transform("video_folder", 8)
-    views = clip_views([grey] * 2, steps, ClipSampling(num_frames=2, num_clips=1))
+    sampling = ClipSampling(num_frames=2, num_clips=1)
+    views = views_of_crops([view_crops(steps, sampling)(grey)] * 2, sampling)
     assert views.shape == (1, 3, 2, 8, 8)
 
 

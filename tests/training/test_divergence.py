@@ -44,8 +44,10 @@ def test_a_diverged_training_is_refused_when_it_is_resumed_too(tmp_path, monkeyp
     monkeypatch.setattr(Classification, "loss_of_guessing", lambda *_: 0.01)
     recipe = digits(SHORT, "checkpoint_minutes=0")
     for _ in range(2):
-        with pytest.raises(TrainingDivergedError, match="training diverged: the loss ce_largest"):
+        match = "training diverged: the loss ce_largest"
+        with pytest.raises(TrainingDivergedError, match=match) as caught:
             train(recipe, tmp_path / "run", resume=True)
+        assert "or remove it to train with other settings" in caught.value.__notes__[0]
     assert not (tmp_path / "run").exists()
 
 

@@ -34,7 +34,7 @@ def demo(out: Path) -> None:
         start_training("digits_demo", out=out, resume=True)
     except BaseException as error:
         # This command has no --resume: it always goes on with what it began.
-        by_train = f"continue with --resume --out {out}"
+        by_train = f"continue with --resume --out {out}, or remove it to train with other settings"
         notes = getattr(error, "__notes__", [])
         error.__notes__ = [note.replace(by_train, "type the same again") for note in notes]
         raise

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from mutualnet.clip_steps import ClipSampling
@@ -12,13 +14,19 @@ from mutualnet.video_files import VideoFrames, read_frames
 
 
 def read_video(
-    path: Path, sampling: ClipSampling, *, is_random: bool = False, is_strict: bool = True
+    path: Path,
+    sampling: ClipSampling,
+    *,
+    prepare: Callable[[np.ndarray], np.ndarray] | None = None,
+    is_random: bool = False,
+    is_strict: bool = True,
 ) -> VideoFrames:
     """Read the frames that a network is shown of a video file.
 
     Args:
         path: The file.
         sampling: Which frames.
+        prepare: What each of them becomes as soon as it is decoded; None to keep it.
         is_random: One clip from anywhere, by torch's generator, rather than even ones.
         is_strict: Refuse a file that is cut off or damaged in part.
 
@@ -30,7 +38,7 @@ def read_video(
     if is_random:
         choose = partial(sampling.clip_at, float(torch.rand(())))
     try:
-        read = read_frames(path, choose)
+        read = read_frames(path, choose, prepare)
         if is_strict and read.problem is not None:
             raise ValueError(read.problem)
     except ValueError:

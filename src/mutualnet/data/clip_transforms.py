@@ -9,11 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mutualnet.clip_steps import ClipSampling, clip_views
+from mutualnet.clip_steps import ClipSampling, view_crops, views_of_crops
 from mutualnet.data.photos import photo_transform
-from mutualnet.data.preprocessing import (
-    Preprocessing,
-)
+from mutualnet.data.preprocessing import Preprocessing
 from mutualnet.video_files import VideoFrames
 
 MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
@@ -56,16 +54,23 @@ class RandomClip:
 
 @dataclass(frozen=True, kw_only=True)
 class EvenViews:
-    """Bring the frames of an evaluated video into its views, without chance."""
+    """Bring the frames of an evaluated video into its views, without chance.
+
+    Each frame is cropped as soon as it is decoded: all of a long clip would need gigabytes.
+    """
 
     sampling: ClipSampling
     """Which views."""
     preprocessing: Preprocessing
     """What a frame goes through where only the centre is looked at."""
 
+    def crops(self, frame: np.ndarray) -> np.ndarray:
+        """Map a frame uint8 (H, W, 3) to its crops (crops, C, H, W)."""
+        return view_crops(self.preprocessing, self.sampling)(frame)
+
     def __call__(self, read: VideoFrames) -> Tensor:
-        """Map frames to views (V, C, T, H, W), or to a clip (C, T, H, W) where there is but one."""
-        views = torch.from_numpy(clip_views(read.frames, self.preprocessing, self.sampling))
+        """Map crops to views (V, C, T, H, W), or to a clip (C, T, H, W) where there is but one."""
+        views = torch.from_numpy(views_of_crops(read.frames, self.sampling))
         return views[0] if len(views) == 1 else views
 
 

@@ -71,10 +71,11 @@ def video_views(path: Path, preprocessing: Preprocessing, **sampling: Any) -> Te
         ValueError: If the file cannot be read, or PyAV is not installed.
     """
     chosen = ClipSampling(**sampling)
-    read = read_video(path, chosen, is_strict=False)
+    views_of = EvenViews(sampling=chosen, preprocessing=preprocessing)
+    read = read_video(path, chosen, prepare=views_of.crops, is_strict=False)
     if read.problem is not None:
         logger.warning("%s is read as far as it goes: %s", path, read.problem)
-    views = EvenViews(sampling=chosen, preprocessing=preprocessing)(read)
+    views = views_of(read)
     return views if views.dim() == 5 else views[None]
 
 
@@ -108,21 +109,21 @@ def clip_splits(
     """
     side, is_augmented = settings.resolution, settings.augment != "none"
     one, views = replace(sampling, num_clips=1, num_crops=1), even_views(side, sampling)
-    changed = RandomClip(resolution=side) if is_augmented else even_views(side, one)
 
     def make(split: str, files: Files) -> ImageFiles:
-        is_train = split == "train"
+        if split == "train" and is_augmented:
+            changed: RandomClip | EvenViews = RandomClip(resolution=side)
+            read = partial(read_video, sampling=one, is_random=True)
+        else:
+            changed = even_views(side, one) if split == "train" else views
+            read = partial(read_video, sampling=changed.sampling, prepare=changed.crops)
         return ImageFiles(
             listed.root,
             *files,
-            changed if is_train else views,
+            changed,
             split=split,
             max_damaged_share=max_damaged_share,
-            read=partial(
-                read_video,
-                sampling=one if is_train else sampling,
-                is_random=is_train and is_augmented,
-            ),
+            read=read,
             kind="clip",
         )
 

@@ -77,7 +77,10 @@ def _left_if_of_use(place: Path, out: Path) -> Iterator[None]:
         yield
     except BaseException as error:
         if _holds_checkpoint(place):
-            error.add_note(f"Its checkpoints are in {place}; continue with --resume --out {out}.")
+            error.add_note(
+                f"Its checkpoints are in {place}; continue with --resume --out {out}, or remove it "
+                "to train with other settings."
+            )
         elif [path.name for path in place.iterdir()] == [CONFIG]:
             shutil.rmtree(place)
         else:
