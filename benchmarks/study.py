@@ -84,7 +84,10 @@ def main() -> None:
             runs = dict.fromkeys(run for claim in claims for run in claim.runs())
             measure_times(runs, store, data=words.data)
             return
-        run_all(claims, store, folder=words.dir, data=words.data)
+        try:
+            run_all(claims, store, folder=words.dir, data=words.data)
+        except KeyboardInterrupt:
+            sys.exit("stopped: the same command goes on where it was")
         store.write_claims(all_claims(scale))  # others that share these runs
 
 

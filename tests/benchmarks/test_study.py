@@ -6,6 +6,7 @@ import json
 import math
 import shlex
 import shutil
+import sys
 from collections import Counter
 from dataclasses import replace
 from functools import cache
@@ -304,6 +305,23 @@ def test_a_study_that_is_stopped_goes_on_to_the_same_bits(tmp_path, store, monke
     again = perform(mutual, 0, folder=whole, data=tmp_path)
     assert_same_weights(place_of(mutual, 0, tmp_path / "runs"), place_of(mutual, 0, whole))
     assert again["rows"] == store.seeds_of(mutual)[0]["rows"]
+
+
+def test_a_study_that_is_stopped_by_hand_says_how_it_goes_on(tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "run_all", stop)
+    for place, name in (
+        (study.logging, "basicConfig"),
+        (study, "flush_denormals"),
+        (study, "tune_allocator"),
+        (study.torch, "set_num_threads"),
+    ):
+        monkeypatch.setattr(place, name, lambda *_, **__: None)  # they last for a whole process
+    monkeypatch.setattr(sys, "argv", ["study.py", "alone", "--data", str(tmp_path)])
+    with pytest.raises(SystemExit, match="stopped: the same command goes on where it was"):
+        study.main()
 
 
 def test_a_run_that_fails_leaves_the_others_alone(tmp_path, store, caplog):
