@@ -155,6 +155,22 @@ def test_bfloat16_autocast_gives_nearly_the_same_losses(supernet, batch):
         assert float(a.loss) == pytest.approx(float(b.loss), abs=0.05)
 
 
+@pytest.mark.parametrize("has_learned", [False, True])
+def test_outputs_of_a_teacher_that_still_have_their_graph_receive_no_gradient(
+    supernet, batch, has_learned
+):
+    images, labels = batch
+    teacher = supernet(images)
+    sandwich_step(supernet, batch, DRAW[1:], task=Classification(), teacher=teacher.detach())
+    expected = {name: p.grad.clone() for name, p in supernet.model.named_parameters()}
+    if has_learned:
+        F.cross_entropy(teacher, labels).backward()
+    supernet.zero_grad()
+    sandwich_step(supernet, batch, DRAW[1:], task=Classification(), teacher=teacher)
+    for name, parameter in supernet.model.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-5, atol=1e-7)
+
+
 def test_no_subnetwork_is_an_error(supernet, batch):
     with pytest.raises(ValueError, match="at least one sub-network"):
         sandwich_step(supernet, batch, (), task=Classification())

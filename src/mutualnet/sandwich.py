@@ -57,7 +57,8 @@ def sandwich_step(
         weight: Factor of all gradients, for a batch that is a part of a step's: its share of the
             images. The losses that are returned are without it.
         teacher: Outputs of the largest sub-network for the batch, where it ran and learned
-            elsewhere: then `subnets` are only the narrower ones, and all learn from it.
+            elsewhere: then `subnets` are only the narrower ones, and all learn from it. It receives
+            no gradient.
 
     Returns:
         One loss per sub-network, in their order. Losses stay on the device.
@@ -75,6 +76,8 @@ def sandwich_step(
     check, is_checked = BatchCheck(supernet, task, batch), False
     device = next(supernet.model.parameters()).device
     scaled = ScaledBatch(task, batch)
+    if teacher is not None:
+        teacher = task.detach(teacher)  # a target, whether or not the caller cut its graph
     losses: list[SubnetLoss] = []
     for subnet in subnets:
         part = scaled.at(subnet)
