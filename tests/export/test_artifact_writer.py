@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from torch import nn
 
 from mutualnet import ElasticSpace, MissingStatisticsError, Supernet
 from mutualnet.export import ArtifactInfo, choose_rows, write_artifact
 from mutualnet.runtime import Artifact
 from mutualnet.table import QueryTable
 from tests.small_artifact import (
+    NAMES,
     SUBNETS,
     Mixed,
     small_artifact,
@@ -38,6 +40,31 @@ def test_nothing_is_written_without_statistics(tmp_path):
 def test_latencies_of_pytorch_stay_behind(tmp_path):
     table = Artifact.open(small_artifact(tmp_path)).table
     assert [row.latency_ms for row in table.rows] == [None] * 4
+
+
+class Tied(nn.Module):
+    """Two convolutions with one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU())
+        self.one = nn.Conv2d(16, 16, 3, padding=1, bias=False)
+        self.other = nn.Conv2d(16, 16, 3, padding=1, bias=False)
+        self.other.weight = self.one.weight
+        self.last = nn.Conv2d(16, 32, 1)
+        self.classifier = nn.Linear(32, len(NAMES))
+
+    def forward(self, x):
+        x = self.other(self.one(self.stem(x)).relu()).relu()
+        return self.classifier(self.last(x).relu().mean((2, 3)))
+
+
+def test_tied_weights_have_one_place_under_all_their_names(tmp_path):
+    net = small_supernet(Tied())
+    slices = net.weight_slices(SUBNETS[1])
+    assert slices["one.weight"] == slices["other.weight"]
+    artifact = Artifact.open(small_artifact(tmp_path, net))
+    assert max(c.max_difference for c in artifact.manifest.configurations) <= 1e-4
 
 
 def test_rows_are_chosen(tmp_path):

@@ -398,6 +398,8 @@ class Supernet(nn.Module):
     def weight_slices(self, subnet: Subnet) -> dict[str, WeightSlice]:
         """Where the weights of a sub-network lie in the supernet's, by their names in the model.
 
+        Tied weights have several names, and one source.
+
         Raises:
             ValueError: If the sub-network lies outside the space.
         """
@@ -405,14 +407,16 @@ class Supernet(nn.Module):
         indices, removed = self.plan.indices(key.counts), self._removed(key)
         own = {} if self.own_norms is None else dict(self.own_norms.named_parameters())
         names = {id(parameter): f"own_norms.{name}" for name, parameter in own.items()}
+        first = {id(parameter): name for name, parameter in self.model.named_parameters()}
         found = {}
-        for name, full in self.model.named_parameters():
+        for name, full in self.model.named_parameters(remove_duplicate=False):
             if is_inside(name, removed):
                 continue
             path, _, attribute = name.rpartition(".")
             owner = self._own_norm(widths, path)
             if owner is None:
-                found[name] = WeightSlice(source=name, full=full, dims=indices.get(name, {}))
+                source = first[id(full)]
+                found[name] = WeightSlice(source=source, full=full, dims=indices.get(source, {}))
             else:
                 own_values = getattr(owner, attribute)
                 found[name] = WeightSlice(source=names[id(own_values)], full=own_values, dims={})
