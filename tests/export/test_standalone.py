@@ -70,6 +70,15 @@ def test_torch_export(net, scaled, expected, tmp_path):
     assert json.loads(extra["mutualnet.json"])["task"] == "classification"
 
 
+@pytest.mark.parametrize("kind", standalone.SUFFIXES)
+def test_one_image_to_verify_with_is_enough(net, scaled, expected, tmp_path, kind):
+    out = tmp_path / f"m{standalone.SUFFIXES[kind]}"
+    assert write_standalone(out, kind, net, SUBNET, small_info(), small_images()[:1]) <= 1e-4
+    if kind == "torch":
+        found = torch.export.load(out).module()(scaled)
+        torch.testing.assert_close(found.detach(), torch.from_numpy(expected), rtol=0, atol=1e-5)
+
+
 def test_what_gives_something_else_is_not_written(net, tmp_path, monkeypatch):
     inner = standalone.outputs_of
     monkeypatch.setattr(standalone, "outputs_of", lambda *a: inner(*a) + 1)

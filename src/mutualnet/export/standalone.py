@@ -160,7 +160,9 @@ def _write_torch(module: nn.Module, images: Tensor, about: str, path: Path) -> n
     dims = ({0: torch.export.Dim("batch")},)
     with quiet():
         try:
-            program = torch.export.export(module, (images,), dynamic_shapes=dims)
+            # Of one image alone it would take the number for a fixed one.
+            example = torch.cat([images[:1]] * 2)
+            program = torch.export.export(module, (example,), dynamic_shapes=dims)
         except Exception as error:  # it passes on whatever the network's code raises
             reason = reason_of(error)
             raise ValueError(
