@@ -45,6 +45,17 @@ def test_tries_are_shared_among_budgets(net, rounds):
     assert any(found.macs > most / 8 for found in result.evaluations)
 
 
+@pytest.mark.parametrize("share", [1, 1 / 3, 1 / 8])
+def test_rounds_are_whole_populations_where_crossings_of_the_best_are_nothing_new(
+    net, rounds, share
+):
+    """Every round reads the images anew."""
+    budget = CostModel(net).macs(net.space.largest) * share
+    search(net, method="evolutionary", num_widths=7, budgets=[budget], evaluations=60)
+    assert sum(map(len, rounds)) == 60
+    assert len(rounds) <= 5
+
+
 @pytest.mark.timeout(60)
 def test_evolution_ends_where_many_points_are_few_networks(net, rounds, monkeypatch):
     """At a budget that only the smallest networks meet, draws must not go on for ever."""

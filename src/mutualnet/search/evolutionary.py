@@ -29,8 +29,8 @@ def evolve(
     """Search within a budget; whatever is tried stays in `trials`.
 
     The first population is what has one width for all stages and fits, the dearest first, filled
-    up with mutants and crossings of these; of each later one, half are mutants of the best quarter
-    of all that fit, and half are crossings of two of them.
+    up with mutants and crossings of these; each later one has as many mutants of the best that were
+    tried within the budget, a quarter of a population, as crossings of two of them.
 
     Args:
         trials: Tries points.
@@ -76,7 +76,10 @@ def _children(
     count: int,
     known: Collection[BankKey] = frozenset(),
 ) -> list[Point]:
-    """New points within the budget, mutants and crossings in turn; fewer if they are hard to find.
+    """New points within the budget, fewer if they are hard to find.
+
+    Mutants and crossings are drawn in turn, so that where one kind gives nothing new, as crossings
+    of parents that are nearly alike, the other still does.
 
     Args:
         trials: Knows what points cost.
@@ -87,11 +90,11 @@ def _children(
         known: Networks that are not new. Many points may be one network, as where groups are small.
     """
     found: dict[BankKey, Point] = {}
-    for _ in range(_MOST_DRAWS * count):
+    for number in range(_MOST_DRAWS * count):
         if len(found) == count:
             break
         one, other = (parents[int(rng.integers(len(parents)))] for _ in range(2))
-        child = _mutant(one, trials, rng) if len(found) % 2 == 0 else _crossing(one, other, rng)
+        child = _mutant(one, trials, rng) if number % 2 == 0 else _crossing(one, other, rng)
         key = trials.key(child)
         if key not in known and key not in found and trials.macs(child) <= macs:
             found[key] = child
