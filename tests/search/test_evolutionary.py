@@ -40,6 +40,7 @@ def test_tries_are_shared_among_budgets(net, rounds):
     result = search(
         net, method="evolutionary", num_widths=4, budgets=[most / 2, most / 8], evaluations=40
     )
+    assert not result.is_whole
     small = [found for found in result.evaluations[:20] if found.macs > most / 8]
     assert not small
     assert any(found.macs > most / 8 for found in result.evaluations)
@@ -63,4 +64,5 @@ def test_evolution_ends_where_many_points_are_few_networks(net, rounds, monkeypa
     smallest = costs.macs(net.space.smallest)
     result = search(net, method="evolutionary", budgets=[smallest * 1.001], num_widths=7)
     assert 1 <= len(result.evaluations) < 20
+    assert result.is_whole
     assert all(found.macs <= smallest * 1.001 for found in result.evaluations)

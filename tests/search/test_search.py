@@ -43,6 +43,12 @@ def test_what_was_saved_is_not_run_again(net, rounds, method):
         ({"method": "random"}, "method must be one of greedy, evolutionary, got 'random'"),
         ({"evaluations": 0}, "evaluations must be >= 1, got 0"),
         ({"method": "evolutionary"}, "needs budgets of multiply-adds, got none"),
+        ({"budgets": [float("nan")]}, "budgets must be > 0 multiply-adds, got nan"),
+        ({"budgets": [1e9, -1.0]}, "budgets must be > 0 multiply-adds, got -1"),
+        (
+            {"method": "evolutionary", "budgets": [1e9, 121_407]},
+            "at least the 121,408 multiply-adds of the smallest sub-network, got 121,407. Raise it",
+        ),
     ],
 )
 def test_a_search_that_makes_no_sense_is_refused(net, options, message):

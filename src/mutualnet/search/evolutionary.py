@@ -25,7 +25,7 @@ def evolve(
     *,
     evaluations: int,
     population: int = 16,
-) -> None:
+) -> bool:
     """Search within a budget; whatever is tried stays in `trials`.
 
     The first population is what has one width for all stages and fits, the dearest first, filled
@@ -39,6 +39,10 @@ def evolve(
         evaluations: Networks that may be tried for this budget.
         population: Points of a round.
 
+    Returns:
+        Whether it ended because it found nothing new within the budget, and not because it had
+        tried as many as it may.
+
     Raises:
         NoEvaluationsLeftError: If nothing may be tried any more.
 
@@ -50,7 +54,7 @@ def evolve(
         (p for p in trials.choices.uniform() if trials.macs(p) <= macs), key=trials.macs
     )[::-1]
     if not uniform:
-        return
+        return True
     points = uniform[: population // 2]
     scores: dict[Point, float] = {}
     children: list[Point] = points + _children(trials, points, macs, rng, population - len(points))
@@ -61,11 +65,12 @@ def evolve(
         for point, found in zip(chosen, trials(chosen), strict=True):
             scores[point] = found.score
         if len(trials.tried) - first >= evaluations:
-            return
+            return False
         best = sorted(scores, key=lambda p: (-scores[p], trials.macs(p), p))
         parents = best[: max(2, int(_PARENTS * population))]
         known = {trials.key(point) for point in scores}
         children = _children(trials, parents, macs, rng, population, known)
+    return True
 
 
 def _children(

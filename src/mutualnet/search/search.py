@@ -29,7 +29,8 @@ class SearchResult:
     evaluations: tuple[Evaluation, ...]
     """In the order of the search, each network once."""
     is_whole: bool
-    """Whether the search came to its end, before it had tried as many as it may."""
+    """Whether the search came to its end, before it had tried as many as it may: within every budget
+    of an evolutionary one."""
 
 
 def search_subnets(
@@ -73,8 +74,9 @@ def search_subnets(
         save: Called after each round with all that was tried so far.
 
     Raises:
-        ValueError: If there is no such method, `evaluations` is below 1, the evolutionary search
-            has no budgets, or every width has BN weights of its own.
+        ValueError: If there is no such method, `evaluations` is below 1, a budget is not positive,
+            the evolutionary search has no budgets or one that no sub-network meets, or every width
+            has BN weights of its own.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
@@ -87,9 +89,13 @@ def search_subnets(
         raise ValueError(f"evaluations must be >= 1, got {evaluations}")
     if method == "evolutionary" and not budgets:
         raise ValueError("an evolutionary search needs budgets of multiply-adds, got none")
+    for budget in budgets:
+        if not budget > 0:  # refuses NaN too
+            raise ValueError(f"budgets must be > 0 multiply-adds, got {budget:g}")
+    choices = Choices.of(supernet, by, num_widths)
     trials = Trials(
         supernet,
-        Choices.of(supernet, by, num_widths),
+        choices,
         task=task,
         train_batches=train_batches,
         select_batches=select_batches,
@@ -99,6 +105,12 @@ def search_subnets(
         known=known,
         save=save,
     )
+    least = trials.macs(choices.uniform()[-1])
+    if method == "evolutionary" and min(budgets) < least:
+        raise ValueError(
+            f"budgets must be at least the {least:,} multiply-adds of the smallest sub-network, "
+            f"got {min(budgets):,.12g}. Raise it, or train a space with narrower ones."
+        )
     is_whole = True
     try:
         if method == "greedy":
@@ -107,7 +119,7 @@ def search_subnets(
             for number, macs in enumerate(sorted(budgets)):
                 share = (evaluations - len(trials.tried)) // (len(budgets) - number)
                 rng = np.random.default_rng([seed, number])
-                evolve(trials, macs, rng, evaluations=share)
+                is_whole &= evolve(trials, macs, rng, evaluations=share)
     except NoEvaluationsLeftError:
         is_whole = False
         logger.warning("the search may try no more than %d sub-networks: it ends", evaluations)
