@@ -47,6 +47,18 @@ def test_impossible_steps_are_refused():
     assert first.head.weight.grad is None
 
 
+def test_labels_must_be_among_the_classes_of_every_network_that_learns_from_them():
+    (first, second), _ = tiny_networks(2)
+    second.head = nn.Linear(4, CLASSES - 2)
+    images, _ = tiny_batch()
+    labels = torch.arange(6) % CLASSES
+    with pytest.raises(ValueError, match=r"class numbers must lie in 0\.\.2, got 0\.\.4"):
+        peer_step((first, second), (images, labels), independent(2), task=TASK)
+    peer_step((first, second), (images, labels % 3), independent(2), task=TASK)
+    alone = TeachingGraph((Edge(student=Node(0)),))
+    peer_step((first,), (images, labels), alone, task=TASK)
+
+
 def test_heads_given_to_two_networks_are_refused():
     models, heads = tiny_networks(2)
     shared = {0: heads[0], 1: heads[0]}
