@@ -149,6 +149,9 @@ def test_a_module_that_does_not_run_once_is_refused(images, path, times):
         (partial(Blocks, "basic", 0), "channels must be >= 1, got 0"),
         (partial(Blocks, "basic", 8, expansion=0), "expansion must be > 0 or None, got 0"),
         (partial(Head, after="x", pool=0), "pool must be >= 1, got 0"),
+        (partial(Head, after="x", pool="4"), "pool must be a whole number, got '4'"),
+        (partial(Head, after="x", pool=2.5), r"pool must be a whole number, got 2\.5"),
+        (partial(Head, after="x", norm="no"), "norm must be True or False, got 'no'"),
         (Blocks("bottleneck", 8, expansion=0.5).build, "expansion of a bottleneck must be 1/4"),
         (Blocks("dense", 8, stride=3).build, "stride of dense layers must be 1 or 2, got 3"),
     ],
@@ -163,6 +166,15 @@ def test_a_head_needs_a_name_of_its_own(model, images):
     for name in (OUTPUT, "a.b", "", "half", "keys", "outputs"):
         with pytest.raises(ValueError, match="a name without dots"):
             AuxiliaryHeads(model, {name: Head(after="stage1")}, num_classes=10, images=images)
+
+
+def test_what_is_no_head_is_named(model, images):
+    with pytest.raises(ValueError, match=r"head C2 must be described by .*Head, got 'stage1'"):
+        AuxiliaryHeads(model, {"C2": "stage1"}, num_classes=10, images=images)
+    heads = _small(model, images)
+    for names in (["C9"], "C9"):
+        with pytest.raises(ValueError, match=r"a list of heads among .*, got 'C9?'"):
+            heads.outputs(model, images, names)
 
 
 def test_a_map_that_is_changed_in_place_is_refused(images):

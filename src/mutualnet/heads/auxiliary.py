@@ -47,6 +47,10 @@ class Head:
                 "blocks must be a tuple of Blocks, such as (Blocks('basic', 64),) with its comma, "
                 f"got {self.blocks!r:.80}"
             )
+        if not isinstance(self.norm, bool):
+            raise ValueError(f"norm must be True or False, got {self.norm!r:.80}")
+        if not isinstance(self.pool, int):
+            raise ValueError(f"pool must be a whole number, got {self.pool!r:.80}")
         if self.pool < 1:
             raise ValueError(f"pool must be >= 1, got {self.pool}")
 
@@ -81,7 +85,8 @@ class AuxiliaryHeads(nn.ModuleDict):
         checkpointed: Compute the heads again in the backward pass, to save memory.
 
     Raises:
-        ValueError: If a path names no module, or one whose output no head can read.
+        ValueError: If a path names no module, or one whose output no head can read; if a name or a
+            description is none.
     """
 
     def __init__(
@@ -96,6 +101,11 @@ class AuxiliaryHeads(nn.ModuleDict):
         super().__init__()
         if not all(isinstance(name, str) for name in heads):
             raise ValueError(f"heads must be given by names, such as C2, got {list(heads)}")
+        for name, head in heads.items():
+            if not isinstance(head, Head):
+                raise ValueError(
+                    f"head {name} must be described by mutualnet.heads.Head, got {head!r:.80}"
+                )
         self.after = {name: head.after for name, head in heads.items()}
         self.checkpointed = checkpointed
         for name in self.after:
@@ -135,7 +145,8 @@ class AuxiliaryHeads(nn.ModuleDict):
             Its own output under `OUTPUT`, and logits (N, K) under each head's name.
 
         Raises:
-            ValueError: If a module was not called once, or gave no map (N, C, H, W).
+            ValueError: If there is no such head, or a module was not called once, or gave no map
+                (N, C, H, W).
         """
         return self.read(model, lambda: model(inputs), names)
 
@@ -153,9 +164,15 @@ class AuxiliaryHeads(nn.ModuleDict):
             As for `outputs`.
 
         Raises:
-            ValueError: If a module was not called once, or gave no map (N, C, H, W).
+            ValueError: If there is no such head, or a module was not called once, or gave no map
+                (N, C, H, W).
         """
-        chosen = list(self.after) if names is None else names
+        chosen = list(self.after if names is None else names)
+        absent = [name for name in chosen if name not in self.after]
+        if absent:
+            raise ValueError(
+                f"names must be a list of heads among {', '.join(self.after)}, got {absent[0]!r}"
+            )
         output, maps = self._run(model, run, chosen)
         return {OUTPUT: output, **{name: self._head(name, maps[name]) for name in chosen}}
 
