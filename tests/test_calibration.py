@@ -166,6 +166,28 @@ def test_synchronised_bn_is_calibrated_without_waiting_for_others(make, group):
     assert kinds in ({nn.SyncBatchNorm}, {SyncBatchNormAct}, {nn.SyncBatchNorm, SyncBatchNormAct})
 
 
+class _Named(nn.Sequential):
+    """Calls its layers by the names of their arguments."""
+
+    def forward(self, x):
+        for layer in self:
+            x = layer(input=x)
+        return x
+
+
+def test_norms_may_be_called_by_the_name_of_their_argument():
+    layers = (nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 4, 3))
+    torch.manual_seed(1)
+    images = _batches(1)
+    found = []
+    for model in (_Named(*layers), nn.Sequential(*layers)):
+        supernet = Supernet(model, SPACE).eval()
+        calibrate(supernet, images, [SPACE.smallest], task=TASK, data_id="d", num_samples=4)
+        (statistics,) = supernet.bank.values()
+        found.append(statistics)
+    assert torch.equal(found[0].var, found[1].var)
+
+
 def test_networks_without_bn_need_no_calibration():
     model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 4, 3))
     supernet = Supernet(model, SPACE).eval()

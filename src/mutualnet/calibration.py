@@ -81,13 +81,14 @@ class _Calibrated:
         """Run one scaled batch and pool its statistics."""
         counts = torch.zeros(len(self.pool.count), dtype=torch.float64)  # a layer may not run
 
-        def count(norm: nn.Module, args: tuple[Tensor, ...]) -> None:
+        def count(norm: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
             at = self._places[norm]  # type: ignore[index]
             if counts[at].any():  # it ran before in this pass, and its statistics are about to go
                 self.pool.add(*_statistics([norm]), counts[at], at)  # type: ignore[list-item]
-            counts[at] = args[0].numel() // args[0].shape[1]
+            values = args[0] if args else next(iter(named.values()))
+            counts[at] = values.numel() // values.shape[1]
 
-        handles = [norm.register_forward_pre_hook(count) for norm in self.norms]
+        handles = [norm.register_forward_pre_hook(count, with_kwargs=True) for norm in self.norms]
         try:
             task.run(self.module, batch)
         finally:
