@@ -66,6 +66,11 @@ def test_a_budget_that_nothing_fits_names_the_smallest(machine):
         _propose("1us")
 
 
+def test_no_budget_is_refused_before_anything_is_timed(machine):
+    with pytest.raises(ValueError, match="budgets must name at least one, .* got none"):
+        _propose()
+
+
 def test_latencies_are_measured():
     found = propose_space(
         lambda: wrn16_1(10), [parse_budget("10s")], resolutions=(8,), lowest_width=0.5, runs=2

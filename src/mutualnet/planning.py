@@ -63,8 +63,11 @@ def propose_space(
         runs: Timed passes per sub-network.
 
     Raises:
-        ValueError: If a budget is below the smallest sub-network. It says what that takes.
+        ValueError: If there is no budget, or one is below the smallest sub-network. It says what
+            that takes.
     """
+    if not budgets:
+        raise ValueError("budgets must name at least one, such as parse_budget('150M'), got none")
     space = ElasticSpace(
         width_range=(lowest_width, 1.0), resolutions=tuple(resolutions), width_step=width_step
     )

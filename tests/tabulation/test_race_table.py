@@ -196,6 +196,15 @@ def test_equal_sub_networks_run_once_and_share_what_is_found(trained):
     assert replace(first, subnet=second.subnet) == second
 
 
+@pytest.mark.parametrize(
+    ("times", "message"), [(0, "at least one .* got none"), (2, "once, got 1x16 again")]
+)
+def test_rows_must_be_some_and_each_named_once(trained, times, message):
+    subnets = [Subnet(width_mult=1.0, resolution=16)] * times
+    with pytest.raises(ValueError, match=message):
+        _race(trained, subnets=subnets)
+
+
 def test_a_negative_count_of_passes_is_refused(trained):
     with pytest.raises(ValueError, match="latency_runs must be >= 0, got -1"):
         _race(trained, latency_runs=-1)

@@ -20,7 +20,7 @@ class TableInputs:
     """The data, the rows and the circumstances of a query table.
 
     Raises:
-        ValueError: If `latency_runs` is negative.
+        ValueError: If `latency_runs` is negative, or `subnets` names none, or one of them twice.
     """
 
     task: Task
@@ -51,3 +51,14 @@ class TableInputs:
     def __post_init__(self) -> None:
         if self.latency_runs < 0:
             raise ValueError(f"latency_runs must be >= 0, got {self.latency_runs}")
+        if self.subnets is None:
+            return
+        if not self.subnets:
+            raise ValueError(
+                "subnets must name at least one sub-network, got none. Leave them out for the grid."
+            )
+        seen: set[Subnet] = set()
+        for subnet in self.subnets:
+            if subnet in seen:
+                raise ValueError(f"subnets must name each sub-network once, got {subnet} again")
+            seen.add(subnet)
