@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mutualnet.calibration import calibrate
-from mutualnet.evaluation import evaluate
+from mutualnet.evaluation import evaluate, sample_scores
 from mutualnet.models.cifar import wrn16_1
 from mutualnet.progress import WorkProgress
 from mutualnet.space import ElasticSpace, Subnet
@@ -57,6 +57,16 @@ def test_each_batch_is_loaded_once_for_all(supernet, batches):
 def test_an_uncalibrated_subnetwork_is_refused(supernet, batches):
     with pytest.raises(MissingStatisticsError, match=r"0\.25x8 must be calibrated"):
         evaluate(supernet, batches, [SPACE.smallest], task=TASK)
+
+
+def test_scores_of_nothing_are_refused(supernet, batches):
+    full = Subnet(width_mult=1.0, resolution=16)
+    with pytest.raises(ValueError, match="at least one sample, got none"):
+        evaluate(supernet, [], [full], task=TASK)
+    with pytest.raises(ValueError, match="at least one sample, got none"):
+        sample_scores(supernet, [], [full], task=TASK)
+    with pytest.raises(ValueError, match="at least one sub-network, got none"):
+        sample_scores(supernet, batches, [], task=TASK)
 
 
 def test_the_model_keeps_its_mode_and_statistics(supernet, batches):

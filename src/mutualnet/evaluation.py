@@ -105,8 +105,11 @@ def sample_scores(
 
     Raises:
         MissingStatisticsError: If a sub-network is not calibrated.
-        ValueError: If the task's score is not a mean over images.
+        ValueError: If the task's score is not a mean over images, or there is no sub-network or no
+            batch.
     """
+    if not subnets:
+        raise ValueError("subnets must hold at least one sub-network, got none")
     ranks = current_ranks()
     mine = list(range(len(subnets)))[ranks.rank :: ranks.size]
     found: dict[int, list[Tensor]] = {number: [] for number in mine}
@@ -120,6 +123,8 @@ def sample_scores(
         found[mine[place]].append(scores)
 
     _run(supernet, batches, [subnets[number] for number in mine], task, autocast, keep)
+    if not all(found.values()):
+        raise ValueError("a score needs at least one sample, got none. Is the data empty?")
     own = {number: torch.cat(parts).double().cpu().numpy() for number, parts in found.items()}
     rows = {number: row for part in gather(own) for number, row in part.items()}
     return np.stack([rows[number] for number in range(len(subnets))])
