@@ -164,15 +164,25 @@ def _check_signature(model: ir.Model, weights: Collection[str]) -> None:
 
 
 def _loosen_reshapes(model: ir.Model) -> None:
-    """Let reshapes to (N, C) take any number of channels, so that one graph serves all widths."""
+    """Let reshapes to (N, C) take any number of channels, so that one graph serves all widths.
+
+    Those that put images and positions into one dimension stay.
+    """
     for node in model.graph:
         sides = node.inputs[1] if node.op_type == "Reshape" else None
-        if sides is None:
+        if sides is None or not _keeps_images(node):
             continue
         shape = ir.convenience.get_const_tensor(sides)
         if shape is not None and shape.shape == (2,) and shape.numpy()[0] == -1:
             node.attributes.pop("allowzero", None)
             node.replace_input_with(1, constant(model, "flat", np.array([0, -1], np.int64)))
+
+
+def _keeps_images(node: ir.Node) -> bool:
+    """Whether the first dimension of a node's output is that of its input, as far as is known."""
+    before = node.inputs[0].shape if node.inputs[0] is not None else None
+    after = node.outputs[0].shape
+    return not before or not after or before[0] == after[0]
 
 
 def _set_images(model: ir.Model, scaling: InputScaling) -> None:
