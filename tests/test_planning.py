@@ -67,7 +67,7 @@ def test_a_budget_that_nothing_fits_names_the_smallest(machine):
 
 
 def test_no_budget_is_refused_before_anything_is_timed(machine):
-    with pytest.raises(ValueError, match="budgets must name at least one, .* got none"):
+    with pytest.raises(ValueError, match=r"budgets must name at least one, .* got none"):
         _propose()
 
 

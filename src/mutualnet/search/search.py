@@ -29,8 +29,8 @@ class SearchResult:
     evaluations: tuple[Evaluation, ...]
     """In the order of the search, each network once."""
     is_whole: bool
-    """Whether the search came to its end, before it had tried as many as it may: within every budget
-    of an evolutionary one."""
+    """Whether the search came to its end, an evolutionary one within every budget, before it had
+    tried as many as it may."""
 
 
 def search_subnets(
