@@ -79,6 +79,14 @@ def test_a_broken_file_is_one_line(tmp_path, content, message):
         assert "\n" not in str(caught.value)
 
 
+def test_tensors_without_values_are_refused(tmp_path):
+    state = wrn16_1(7).state_dict()
+    state["stem.weight"] = state["stem.weight"].to("meta")
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=r"must be dense tensors .* got stem\.weight"):
+        copy_weights(wrn16_1(7), str(tmp_path / "w.pth"))
+
+
 def test_no_pickled_code_runs_and_a_file_without_tensors_is_refused(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "w.pth")
     with pytest.raises(ValueError, match="must hold named tensors, got dict"):

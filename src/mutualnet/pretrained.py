@@ -125,9 +125,9 @@ def copy_weights(model: nn.Module, source: str) -> Initialized:
         source: As for `read_weights`.
 
     Raises:
-        ValueError: If the source cannot be read, is a release that does not fit, or less than half
-            of the network's parameters, or of that part's, by their number of values, are found in
-            it.
+        ValueError: If the source cannot be read, is a release that does not fit, less than half of
+            the network's parameters, or of that part's, by their number of values, are found in
+            it, or one of them has no plain values.
     """
     found = read_weights(source)
     state = model.state_dict()
@@ -153,6 +153,12 @@ def copy_weights(model: nn.Module, source: str) -> Initialized:
             f"weights of {source} must fit the network by name and shape, but fit only "
             f"{100 * share:.0f} % of it. The network has {shorten(list(state), 2)}; "
             f"the source has {shorten(list(found), 2)}."
+        )
+    odd = next((name for name in copied if not _has_plain_values(found[name])), None)
+    if odd is not None:
+        raise ValueError(
+            f"weights of {source} must be dense tensors with values, not quantised, sparse or on "
+            f"the meta device, got {odd}"
         )
     with torch.no_grad():
         for name in copied:
@@ -212,6 +218,10 @@ def _by_width(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         _, number, rest = name.split(".", 2)
         found.setdefault(number, {})[rest] = value
     return found
+
+
+def _has_plain_values(value: Tensor) -> bool:
+    return value.layout == torch.strided and not (value.is_quantized or value.is_meta)
 
 
 def _fitting(state: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
