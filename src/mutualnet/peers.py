@@ -104,7 +104,8 @@ def peer_step_in_turn(
 
     Yields:
         Index of a network that learns, and its losses. The outputs are the new predictions of the
-        networks that had their turn before it, and the first ones of the others.
+        networks that had their turn before it and taught one after them, and the first ones of the
+        others.
 
     Raises:
         ValueError: As `peer_step` does, and if a teacher is not detached.
