@@ -43,6 +43,7 @@ def with_label(label, dtype=torch.int64):
     [
         (with_value(float("nan")), ValueError, "finite numbers, got others in 1 of 6.*number 1"),
         (with_value(float("inf")), ValueError, "finite numbers, got others in 1 of 6.*number 1"),
+        (tuple(part[:0] for part in tiny_batch()), ValueError, "at least one image, got none"),
         (with_label(CLASSES), ValueError, r"class numbers must lie in 0\.\.4, got 0\.\.5"),
         (with_label(-100), ValueError, r"class numbers must lie in 0\.\.4, got -100\.\."),
         (with_label(1, torch.float32), TypeError, r"must be int64, got torch\.float32"),

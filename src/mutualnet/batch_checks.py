@@ -34,12 +34,17 @@ class BatchCheck:
     Raises:
         TypeError: If the images are not floating point, or labels of the wrong type.
         NonFiniteImagesError: If an image holds a value that is not a finite number.
-        ValueError: If labels that the network is called with do not fit.
+        ValueError: If there is no image, or labels that the network is called with do not fit.
     """
 
     def __init__(self, network: nn.Module, task: Task, batch: Any) -> None:
         self._task, self._batch = task, batch
         inputs = task.inputs(batch)
+        if not task.num_samples(batch):
+            raise ValueError(
+                "a batch must hold at least one image, got none: its losses and gradients are no "
+                "numbers. Leave it out."
+            )
         tensors = [value for value in tree_leaves(inputs) if isinstance(value, Tensor)]
         on_cpu = all(tensor.device.type == "cpu" for tensor in tensors)
         count = _seen.get(network, 0)

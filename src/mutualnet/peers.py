@@ -61,9 +61,9 @@ def peer_step(
 
     Raises:
         ValueError: If networks and graph do not fit, one network is given twice, two share weights,
-            or peers have different classes; if an image is not finite or a label out of range. On
-            an accelerator values are read for the first 8 batches alone, since reading them waits
-            for the device.
+            or peers have different classes; if there is no image, one is not finite or a label out
+            of range. On an accelerator values are read for the first 8 batches alone, since reading
+            them waits for the device.
         TypeError: If images or labels are of the wrong type.
 
     Source: Yao and Sun 2020, https://arxiv.org/abs/2008.07816 (joint update).

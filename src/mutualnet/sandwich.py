@@ -65,9 +65,9 @@ def sandwich_step(
 
     Raises:
         TypeError: If images or labels are of the wrong type.
-        ValueError: If there is no sub-network, or one lies outside the supernet's space; if an
-            image is not finite or a label out of range. On an accelerator values are read for the
-            first 8 batches alone, since reading them waits for the device.
+        ValueError: If there is no sub-network, or one lies outside the supernet's space; if there
+            is no image, one is not finite or a label out of range. On an accelerator values are
+            read for the first 8 batches alone, since reading them waits for the device.
 
     Source: Yang et al. 2020, https://arxiv.org/abs/1909.12978, section 3.1, algorithm 1.
     """
