@@ -31,6 +31,12 @@ def _batches(count: int, size: int = 4) -> list[tuple[torch.Tensor, torch.Tensor
     return [(3 * torch.randn(size, 3, 16, 16) + 1, torch.zeros(size).long()) for _ in range(count)]
 
 
+def _broken() -> tuple[torch.Tensor, torch.Tensor]:
+    ((images, labels),) = _batches(1)
+    images[1, 0, 0, 0] = float("nan")
+    return images, labels
+
+
 def _slow_statistics(
     supernet: Supernet, subnet: Subnet, batches: list[tuple[torch.Tensor, torch.Tensor]]
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -202,8 +208,10 @@ def test_networks_without_bn_need_no_calibration():
         ([], 4, "at least one batch, got none"),
         (_batches(1, size=1), 4, "at least 2 images, got 1"),
         (_batches(1), 1, "num_samples must be >= 2, got 1"),
+        ([*_batches(1), _broken()], 8, "images of finite numbers, got others in batch 1"),
     ],
 )
-def test_too_little_data_is_refused(supernet, batches, num_samples, message):
+def test_data_that_give_no_statistics_are_refused(supernet, batches, num_samples, message):
     with pytest.raises(ValueError, match=message):
         calibrate(supernet, batches, SPACE.grid(), task=TASK, data_id="d", num_samples=num_samples)
+    assert not supernet.bank

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mutualnet.batch_checks import NonFiniteImagesError, is_finite
 from mutualnet.distributed import current_ranks, gather, keep_to_own_batch, sum_over_ranks
 from mutualnet.precision import autocast_to
 from mutualnet.space import Subnet
@@ -147,7 +148,8 @@ def calibrate(
         autocast: Precision of the forward passes, None for the weights' own.
 
     Raises:
-        ValueError: If there is no batch, a batch of one image, or a count below 2.
+        ValueError: If there is no batch, a batch of one image, a count below 2, or an image with a
+            value that is not finite, which would spoil the statistics of all.
 
     Source: Yu & Huang 2019, https://arxiv.org/abs/1903.05134, section 3.3.
     Differs: the released codes average batch variances, which leaves out the spread of batch means.
@@ -174,6 +176,11 @@ def calibrate(
             behind = (number * ranks.size + ranks.rank) * batch_size
             if size != batch_size or (behind and behind + batch_size > num_samples):
                 break  # the last, smaller one, or enough
+            if not is_finite(task.inputs(batch)):
+                raise NonFiniteImagesError(
+                    f"calibration needs images of finite numbers, got others in batch {number}. "
+                    "Repair the data or its transform."
+                )
             scaled = ScaledBatch(task, batch)
             for key, subnet in todo.items():
                 with autocast_to(autocast, device):
