@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from torch import nn
 
 from mutualnet import ElasticSpace, Subnet, Supernet, calibrate
 from mutualnet.export.backbone import write_backbone
@@ -82,3 +83,37 @@ def test_openvino_gives_them_too(net, tmp_path):
 def test_what_is_no_format_is_refused(net, tmp_path, kind, name, message):
     with pytest.raises(ValueError, match=message):
         write_backbone(tmp_path / name, kind, net, HALF, _images(), {})
+
+
+class _Lists(nn.Module):
+    """Gives a mapping of which one value is a list of two maps."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU())
+        self.one, self.other = nn.Conv2d(16, 8, 1), nn.Conv2d(16, 4, 1)
+
+    def forward(self, x):
+        x = self.inner(x)
+        return {"both": [self.one(x), self.other(x)], "inner": self.one(x)}
+
+
+class _Network(nn.Module):
+    elastic_part = "body"
+
+    def __init__(self):
+        super().__init__()
+        self.body = _Lists()
+
+    def forward(self, x):
+        return self.body(x)["inner"].mean((2, 3))
+
+
+def test_maps_in_lists_are_numbered_beside_their_key(tmp_path):
+    net = Supernet(_Network(), SPACE).eval()
+    batch = torch.randn(2, 3, 64, 64), torch.zeros(2, dtype=torch.long)
+    calibrate(net, [batch], [HALF], task=make_task("classification"), data_id="n", num_samples=2)
+    out = tmp_path / "b.onnx"
+    assert write_backbone(out, "onnx", net, HALF, _images(), {}) <= 1e-4
+    outputs = [output.name for output in onnx.load(out).graph.output]
+    assert outputs == ["map_both_0", "map_both_1", "map_inner"]

@@ -118,9 +118,14 @@ def _example(channels: int) -> Tensor:
 
 
 def _names(outputs: Any) -> list[str]:
-    if isinstance(outputs, Mapping):
-        return [f"map_{name}" for name in outputs]
-    return [f"map_{number}" for number in range(len(tree_leaves(outputs)))]
+    """A name for each tensor: its key in a mapping, with its number there if it has several."""
+    if not isinstance(outputs, Mapping):
+        return [f"map_{number}" for number in range(len(tree_leaves(outputs)))]
+    names = []
+    for key, value in outputs.items():
+        count = len(tree_leaves(value))
+        names += [f"map_{key}"] if count == 1 else [f"map_{key}_{n}" for n in range(count)]
+    return names
 
 
 def _dynamic() -> tuple[dict[int, Any], ...]:
