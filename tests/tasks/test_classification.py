@@ -109,6 +109,15 @@ def test_the_score_counts_over_uneven_batches():
     )
 
 
+@pytest.mark.parametrize("labels", [torch.eye(4), torch.tensor([0]), torch.zeros(4, 1)])
+def test_only_one_class_number_an_image_can_be_scored_by(labels):
+    batch, logits = (torch.zeros(4, 3, 8, 8), labels), torch.eye(4)
+    with pytest.raises(ValueError, match=r"must be class numbers \(4,\) to be scored by, got \("):
+        Classification().new_score().update(logits, batch)
+    with pytest.raises(ValueError, match="Probabilities of classes are for training alone"):
+        Classification().sample_scores(logits, batch)
+
+
 @pytest.mark.parametrize(("label", "value"), [(0, 100.0), (1, 0.0)])
 def test_a_score_at_either_end_has_no_standard_error(label, value):
     score = Classification().new_score()

@@ -146,8 +146,13 @@ class Classification(Task):
         return lines
 
     def sample_scores(self, outputs: Any, batch: Any) -> Tensor:
-        """100 for each image whose class has the highest logit, 0 for others."""
-        return 100.0 * (logits_of(outputs).argmax(1) == _unpack(batch)[1])
+        """100 for each image whose class has the highest logit, 0 for others.
+
+        Raises:
+            TypeError: If outputs are not one tensor of logits.
+            ValueError: If labels are not one class number an image.
+        """
+        return 100.0 * _is_right(outputs, batch)
 
     def new_score(self) -> TopOneAccuracy:
         """Start counting right answers."""
@@ -165,11 +170,16 @@ class TopOneAccuracy(ScoreAccumulator):
         self._num_samples = 0
 
     def update(self, outputs: Any, batch: Any) -> None:
-        """Count logits (N, K) against class numbers (N)."""
-        labels = _unpack(batch)[1]
+        """Count logits (N, K) against class numbers (N).
+
+        Raises:
+            TypeError: If outputs are not one tensor of logits.
+            ValueError: If labels are not one class number an image.
+        """
+        is_right = _is_right(outputs, batch)
         # The sum stays on its device: reading it here would stall an accelerator every batch.
-        self._num_correct = self._num_correct + (logits_of(outputs).argmax(1) == labels).sum()
-        self._num_samples += len(labels)
+        self._num_correct = self._num_correct + is_right.sum()
+        self._num_samples += len(is_right)
 
     def compute(self) -> Score:
         """Accuracy over all batches so far, in percent.
@@ -190,6 +200,17 @@ class TopOneAccuracy(ScoreAccumulator):
 def _unpack(batch: Any) -> tuple[Tensor, Tensor]:
     images, labels = batch
     return images, labels
+
+
+def _is_right(outputs: Any, batch: Any) -> Tensor:
+    """(N), whether the class of each image has its highest logit."""
+    logits, labels = logits_of(outputs), _unpack(batch)[1]
+    if labels.shape != logits.shape[:1]:  # others may be compared too, and mean nothing
+        raise ValueError(
+            f"labels must be class numbers ({len(logits)},) to be scored by, got "
+            f"{tuple(labels.shape)}. Probabilities of classes are for training alone."
+        )
+    return logits.argmax(1) == labels
 
 
 def _weights_of(labels: Tensor, class_weights: Tensor) -> Tensor:
