@@ -205,6 +205,15 @@ def test_rows_must_be_some_and_each_named_once(trained, times, message):
         _race(trained, subnets=subnets)
 
 
+def test_a_race_without_images_is_refused_before_it_calibrates(trained):
+    supernet, train, _, _ = trained
+    inputs = TableInputs(
+        task=TASK, train_batches=train, select_batches=[], test_batches=None, data_id="d"
+    )
+    with pytest.raises(ValueError, match="num_select must be >= 1, some images that choose, got 0"):
+        race_table(supernet, inputs, select_part=lambda start, stop: [], num_select=0)
+
+
 def test_a_negative_count_of_passes_is_refused(trained):
     with pytest.raises(ValueError, match="latency_runs must be >= 0, got -1"):
         _race(trained, latency_runs=-1)

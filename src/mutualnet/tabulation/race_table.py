@@ -81,8 +81,14 @@ def race_table(
         supernet: The trained network. Its BN bank is filled for every finished row.
         inputs: Data, rows and circumstances.
         select_part: Parts of the select images.
-        num_select: Images of the select split. A score is over 10,000 of them at most.
+        num_select: Images of the select split, at least one. A score is over 10,000 of them at
+            most.
+
+    Raises:
+        ValueError: If there is no select image.
     """
+    if num_select < 1:
+        raise ValueError(f"num_select must be >= 1, some images that choose, got {num_select}")
     if not _is_mean(inputs.task):
         name = inputs.task.score_name
         inputs.work.part(f"{name} is no mean over images: all rows are finished", 0)
