@@ -8,8 +8,11 @@ import pytest
 
 from mutualnet.cli.main import main
 from mutualnet.commands import make_table
+from mutualnet.commands.search import SearchOptions, _budgets
 from mutualnet.run_directory import load_run
 from mutualnet.search.scoring import Trials
+from mutualnet.space import Subnet
+from mutualnet.table import QueryTable, Row
 from mutualnet.training import train
 from tests.small_runs import digits
 
@@ -68,3 +71,23 @@ def test_finds_go_into_the_table_and_a_second_search_runs_nothing_again(run, cap
     (run / "search.json").write_text("{")
     assert main(words) == 2
     assert "search.json is damaged" in capsys.readouterr().err
+
+
+def test_budgets_lie_along_the_front_even_where_it_is_one_row():
+    def table(*costs):
+        return QueryTable.from_rows(
+            Row(
+                subnet=Subnet(width_mult=0.1 * number, resolution=8),
+                score=50.0 + number,
+                standard_error=1.0,
+                num_samples=10,
+                macs=macs,
+                params=10,
+            )
+            for number, macs in enumerate(costs, start=1)
+        )
+
+    options = SearchOptions(method="evolutionary")
+    assert _budgets(options, table(1000, 32_000)) == pytest.approx([2000, 4000, 8000, 16_000])
+    for macs in range(121_000, 121_400):
+        assert _budgets(options, table(macs)) == [macs]

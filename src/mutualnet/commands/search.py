@@ -136,8 +136,10 @@ def _budgets(options: SearchOptions, table: QueryTable) -> list[float]:
     if found or options.method == "greedy":
         return found
     front = table.front()
-    levels = np.geomspace(front[0].macs, front[-1].macs, _NUM_BUDGETS + 2)[1:-1]
-    return [float(level) for level in levels]
+    low, high = front[0].macs, front[-1].macs
+    levels = np.geomspace(low, high, _NUM_BUDGETS + 2)[1:-1]
+    # Rounding may end below what a front of one row costs.
+    return sorted({float(min(max(level, low), high)) for level in levels})
 
 
 def _settings(options: SearchOptions, weights_hash: str, made_in: str) -> dict[str, Any]:
