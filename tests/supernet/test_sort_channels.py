@@ -106,6 +106,29 @@ def test_taylor_sorts_by_what_the_gradients_say_and_moves_them_along():
     assert (np.diff(importance) <= 1e-12).all()
 
 
+class Choice(nn.Module):
+    """Which layer runs depends on values, and zeros choose the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bright, self.dark = nn.Conv2d(3, 16, 1), nn.Conv2d(3, 16, 3, padding=1)
+        self.scale, self.head = nn.Parameter(torch.rand(16, 1, 1)), nn.Conv2d(16, 4, 1)
+
+    def forward(self, x):
+        x = self.bright(x) if x.mean() > 0.5 else self.dark(x)
+        return self.head(x * self.scale if self.training else x).mean((2, 3))
+
+
+def test_what_train_mode_alone_uses_is_sorted_and_what_did_not_run_is_named(caplog):
+    torch.manual_seed(0)
+    model, x = Choice(), torch.rand(2, 3, 8, 8) - 0.5
+    expected = model(x)
+    Supernet(model, ElasticSpace(resolutions=(8,)), sort_channels="l1")
+    torch.testing.assert_close(model(x), expected)
+    (warning,) = caplog.messages
+    assert warning.startswith("sort_channels: bright did not run when the channels were followed.")
+
+
 def test_an_unknown_criterion_is_refused():
     with pytest.raises(ValueError, match="must be one of l1, l2, taylor, got 'best'"):
         Supernet(wrn16_4(4), ElasticSpace(resolutions=(16,)), sort_channels="best")

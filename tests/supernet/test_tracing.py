@@ -175,6 +175,41 @@ def test_a_network_of_reshapes_alone_says_what_holds_it():
         Supernet(Reshapes(), ElasticSpace(resolutions=(8,)))
 
 
+class Noisy(nn.Module):
+    """Scales its channels in train mode alone, and never runs one of its layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.spare = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(3, 32, 1)
+        self.scale = nn.Parameter(torch.ones(32, 1, 1))
+        self.head = nn.Conv2d(32, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return self.head(x * self.scale if self.training else x).mean((2, 3))
+
+
+def test_parameters_of_train_mode_alone_are_tied_too():
+    net = Supernet(Noisy(), ElasticSpace(resolutions=(8,))).train()
+    assert [group.layers for group in net.plan.groups] == [("conv",)]
+    subnet = Subnet(resolution=8, group_widths={"conv": 0.25})
+    assert net.subnet(subnet)(torch.zeros(2, 3, 8, 8)).shape == (2, 4)
+    assert net.subnet(subnet).scale.shape == (8, 1, 1)
+
+
+def test_what_never_runs_stays_whole_and_the_report_says_so():
+    net = Supernet(Noisy(), ElasticSpace(resolutions=(8,)))
+    assert "  frozen   spare: nothing that ran uses it" in net.report().splitlines()
+    assert net.subnet(Subnet(width_mult=0.25, resolution=8)).spare.out_channels == 32
+
+
+def test_a_network_of_which_only_unused_layers_could_be_narrower_is_refused():
+    model = nn.Conv2d(3, 8, 1)
+    model.spare = nn.Conv2d(8, 8, 1)
+    with pytest.raises(ValueError, match="spare: nothing that ran uses it"):
+        Supernet(model, ElasticSpace(resolutions=(8,)))
+
+
 @pytest.mark.parametrize(
     ("make", "channels"),
     [
@@ -246,3 +281,10 @@ def test_recurrent_weights_may_be_computed():
     (group,) = (group for group in plan.groups if "middle.read" in group.layers)
     assert (group.size, group.step) == (24, 1)
     assert any("stem.0" in group.layers for group in plan.groups)
+
+
+def test_what_is_copied_before_it_is_used_has_run():
+    layer = torch.nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 32, 3))
+    net = Supernet(nn.Sequential(layer, nn.Conv2d(32, 4, 1)), ElasticSpace(resolutions=(8,)))
+    assert [group.layers for group in net.plan.groups] == [("0",)]
+    assert "nothing that ran" not in net.report()

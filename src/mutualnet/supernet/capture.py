@@ -70,6 +70,8 @@ class Capture:
     ids: ChannelIds
     tensors: dict[int, Labels]
     """By the address of a parameter or buffer."""
+    used: set[int] = field(default_factory=set)
+    """Those of them that any operation took."""
     operations: list[Operation] = field(default_factory=list)
     entered: dict[str, list[tuple[tuple[int, ...], Labels]]] = field(default_factory=dict)
     left: dict[str, list[tuple[tuple[int, ...], Labels]]] = field(default_factory=dict)
@@ -200,6 +202,7 @@ class _Mode(TorchDispatchMode):
         out = func(*args, **kwargs)
         call = _Call(self, func, args, kwargs, out)
         inputs = call.tensors()
+        result.used.update(i for i in map(id, inputs) if i in result.tensors)
         before = tuple(self.labels(t) for t in inputs)
         if any(before):
             self._apply(call, func, before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,9 +33,11 @@ from mutualnet.supernet.plan_report import describe_plan
 from mutualnet.supernet.shared_gradients import GradientLock, GradientRoute
 from mutualnet.supernet.sort_channels import sort_channels as reorder
 from mutualnet.supernet.switchable_norms import OwnNorms
-from mutualnet.supernet.tracing import trace_channels
+from mutualnet.supernet.tracing import UNUSED, trace_channels
 from mutualnet.supernet.weight_sharing import SharedLeaf, SubnetTie, tie_of
 from mutualnet.supernet.weights_version import WeightsVersion
+
+logger = logging.getLogger(__name__)
 
 _Shape = tuple[tuple[int, ...], tuple[int, ...] | None]
 """What shapes a sub-network's module: channels of every group, blocks of every stage."""
@@ -141,6 +144,7 @@ class Supernet(nn.Module):
                 "can be left out. Leave depths at (1.0,)."
             )
         if sort_channels is not None:
+            self._warn_of_unused()
             reorder(model, self.plan, sort_channels)
         self.bank = BNBank()
         self.own_norms: OwnNorms | None = None
@@ -153,6 +157,15 @@ class Supernet(nn.Module):
             ]
             self.own_norms = OwnNorms(model, self.plan, widths)
         self._prepare()
+
+    def _warn_of_unused(self) -> None:
+        unused = [name for f in self.plan.inelastic if f.reason == UNUSED for name in f.layers]
+        if unused:
+            logger.warning(
+                "sort_channels: %s did not run when the channels were followed. If a branch that "
+                "depends on values runs them later, it meets channels in another order.",
+                ", ".join(unused),
+            )
 
     def _prepare(self) -> None:
         """Make what is neither copied nor saved."""

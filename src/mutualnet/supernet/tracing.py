@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mutualnet.messages import first_line
@@ -41,6 +42,9 @@ BATCH = 7
 """Images that the copy without values runs on: a number that channel counts seldom are made of."""
 MOST_TRIALS = 24
 
+UNUSED = "nothing that ran uses it"
+"""Why a layer stays whole that was not followed: nobody knows what its channels would meet."""
+
 
 def trace_channels(
     model: nn.Module,
@@ -50,8 +54,9 @@ def trace_channels(
     """Find the tied channels of a model and everything that sizes them.
 
     The model is not changed. A copy without values (on the meta device where the model allows it)
-    runs in eval mode, and in train mode where that runs other modules, and every channel of its
-    parameters is followed through every operation. Then narrower copies run: what does not do the
+    runs in eval mode, and in train mode where that runs other modules or uses other parameters,
+    and every channel of its parameters is followed through every operation. What no operation
+    uses stays whole. Then narrower copies run: what does not do the
     same to the channels that are left is made inelastic. Last, residual blocks that can be left
     out are looked for.
 
@@ -136,6 +141,9 @@ class _Tracer:
             for output in seen.outputs:
                 for array in output:
                     ids.freeze(array, "its channels are the model's output")
+        for tensor in labels.keys() - set().union(*(seen.used for seen in captures)):
+            for array in labels[tensor]:
+                ids.freeze(array, UNUSED)
         return captures
 
     def _turn_inward(self) -> bool:
@@ -272,10 +280,13 @@ def _modes(model: nn.Module, inputs: Any) -> tuple[list[bool], Any]:
     """The modes to follow, and the inputs to do it with.
 
     Returns:
-        Eval mode, and train mode where it runs modules that eval mode does not. Of inputs with
-        values, which are slow, the first sample alone where only train mode would need more.
+        Eval mode, and train mode where it runs modules, or uses parameters, that eval mode does
+        not. Of inputs with values, which are slow, the first sample alone where only train mode
+        would need more.
     """
     ran: dict[bool, set[nn.Module]] = {False: set(), True: set()}
+    used: dict[bool, set[int]] = {False: set(), True: set()}
+    known = {id(parameter) for parameter in model.parameters()}
     outputs: Any = None
     for training in (False, True):
         handles = [
@@ -285,7 +296,7 @@ def _modes(model: nn.Module, inputs: Any) -> tuple[list[bool], Any]:
             for module in model.modules()
         ]
         try:
-            with mode_of(model, training), torch.no_grad():
+            with mode_of(model, training), torch.no_grad(), _Uses(known, used[training]):
                 found = model(inputs)
             outputs = outputs if training else found
         except Exception as problem:
@@ -296,7 +307,23 @@ def _modes(model: nn.Module, inputs: Any) -> tuple[list[bool], Any]:
         finally:
             for handle in handles:
                 handle.remove()
-    return ([False] if ran[False] >= ran[True] else [False, True]), inputs
+    is_whole = ran[False] >= ran[True] and used[False] >= used[True]
+    return ([False] if is_whole else [False, True]), inputs
+
+
+class _Uses(TorchDispatchMode):
+    """Notes which of some tensors operations take, by their addresses."""
+
+    def __init__(self, known: set[int], used: set[int]) -> None:
+        super().__init__()
+        self._known = known
+        self._used = used
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for value in (*args, *(kwargs or {}).values()):
+            items = value if isinstance(value, (list, tuple)) else (value,)
+            self._used |= self._known & set(map(id, items))
+        return func(*args, **(kwargs or {}))
 
 
 def _fewest(model: nn.Module, inputs: Any, outputs: Any) -> Any:
