@@ -103,6 +103,11 @@ def test_other_widths_and_ranges_are_refused(supernet):
         )
     with pytest.raises(ValueError, match="needs a space with a list of widths"):
         Supernet(wrn16_1(4), ElasticSpace(resolutions=(16,)), own_norms=True)
+    model = wrn16_1(4)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match="needs a space with a list of widths"):
+        Supernet(model, ElasticSpace(resolutions=(16,)), own_norms=True, sort_channels="l1")
+    assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
     with pytest.raises(ValueError, match="every_width needs a space with a list"):
         METHODS["s_net"].draw(ElasticSpace(), np.random.default_rng(0))
 

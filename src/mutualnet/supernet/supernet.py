@@ -143,17 +143,17 @@ class Supernet(nn.Module):
                 f"the space has the depths {self.space.depths}, but no residual block of the model "
                 "can be left out. Leave depths at (1.0,)."
             )
+        if own_norms and self.space.widths is None:
+            raise ValueError("own_norms needs a space with a list of widths, got a range")
         if sort_channels is not None:
             self._warn_of_unused()
             reorder(model, self.plan, sort_channels)
         self.bank = BNBank()
         self.own_norms: OwnNorms | None = None
         if own_norms:
-            if self.space.widths is None:
-                raise ValueError("own_norms needs a space with a list of widths, got a range")
             widths = [
                 self._width_counts(replace(self.space.largest, width_mult=w))
-                for w in self.space.widths
+                for w in self.space.grid_widths()
             ]
             self.own_norms = OwnNorms(model, self.plan, widths)
         self._prepare()
