@@ -12,11 +12,13 @@ import weakref
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import weight_norm
 
 from mutualnet.calibration import calibrate
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet.bn_bank import MissingStatisticsError
 from mutualnet.supernet.narrow import narrow_module, take
+from mutualnet.supernet.shared_gradients import ignore_layout_warning
 from mutualnet.supernet.supernet import Supernet
 from mutualnet.supernet.weight_sharing import tie_of
 from mutualnet.tasks.classification import Classification
@@ -76,6 +78,36 @@ def test_copies_and_pickles_of_a_subnetwork_are_their_own(make):
         assert all(p.grad is None for p in supernet.parameters())
         for name, value in supernet.state_dict().items():
             assert torch.equal(value, before[name]), name
+
+
+class Keeping(nn.Module):
+    """Keeps its features, and a weight that old weight norm computes before each pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = weight_norm(nn.Conv2d(3, 16, 3)), nn.Conv2d(16, 4, 1)
+        self.features = []
+
+    def forward(self, x):
+        self.features = [self.stem(x)]
+        return self.head(self.features[0].relu()).mean((2, 3))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
+def test_what_a_pass_with_gradients_left_behind_is_copied():
+    torch.manual_seed(0)
+    model, x = Keeping(), torch.randn(2, 3, 8, 8)
+    expected = model(x)
+    supernet = Supernet(model, ElasticSpace(resolutions=(8,)))
+    assert [group.layers for group in supernet.plan.groups] == [("stem",)]
+    torch.testing.assert_close(supernet.model(x), expected, rtol=0, atol=0)
+    half = Subnet(width_mult=0.5, resolution=8)
+    narrow, plain = supernet.subnet(half), supernet.extract(half)
+    torch.testing.assert_close(narrow(x), plain(x), rtol=0, atol=0)
+    with ignore_layout_warning():
+        narrow(x).sum().backward()
+    assert model.stem.weight_v.grad[:8].abs().sum() > 0
+    assert model.features[0].grad_fn is not None
 
 
 @BOTH

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from mutualnet.messages import first_line
+from mutualnet.supernet.narrow import OWN, detach_results
 
 
 def meta_copy(model: nn.Module, example: Any) -> tuple[nn.Module, Any]:
@@ -75,6 +76,8 @@ def _copy(model: nn.Module, device: torch.device | None) -> nn.Module:
             )
         for buffer in model.buffers():
             memo[id(buffer)] = torch.empty_like(buffer, device=device)
+    for module in model.modules():
+        detach_results([v for name, v in vars(module).items() if name not in OWN], memo)
     duplicate = copy.deepcopy(model, memo)
     for parameter in duplicate.parameters():
         parameter.requires_grad_(parameter.is_floating_point())

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from mutualnet.supernet.channel_plan import ChannelPlan, Index
 from mutualnet.supernet.depth_plan import is_inside
@@ -37,7 +38,7 @@ def take(tensor: Tensor, dims: Mapping[int, Index]) -> Tensor:
 
 _ATOMS = {type(None), bool, int, float, complex, str, bytes, type, types.FunctionType}
 _CONTAINERS = (dict, OrderedDict, list, set)
-_OWN = frozenset(nn.Module().__dict__)
+OWN = frozenset(nn.Module().__dict__)
 """Attributes that every module makes for itself; no two modules share their containers."""
 
 
@@ -50,6 +51,21 @@ def _is_plain(kind: Any) -> bool:
         and kind.__reduce_ex__ is object.__reduce_ex__
         and kind.__reduce__ is object.__reduce__
     )
+
+
+def detach_results(value: Any, memo: dict[int, object]) -> None:
+    """See that `copy.deepcopy` copies what a forward pass has left behind, without its graph.
+
+    By itself it refuses such a tensor, be it a cached feature or a weight that old weight norm has
+    computed.
+
+    Args:
+        value: An attribute of a module.
+        memo: For `copy.deepcopy`; the copies are added.
+    """
+    for leaf in tree_leaves(value):
+        if isinstance(leaf, Tensor) and not leaf.is_leaf and id(leaf) not in memo:
+            memo[id(leaf)] = leaf.detach().clone()
 
 
 def _copy_tree(module: nn.Module, memo: dict[int, object]) -> nn.Module:
@@ -74,7 +90,7 @@ def _copy_tree(module: nn.Module, memo: dict[int, object]) -> nn.Module:
         ):
             state[name] = value
         elif type(value) in _CONTAINERS and not value:
-            if name in _OWN:
+            if name in OWN:
                 state[name] = type(value)()
             else:  # containers that two attributes share stay shared
                 state[name] = memo.setdefault(id(value), type(value)())
@@ -87,6 +103,7 @@ def _copy_tree(module: nn.Module, memo: dict[int, object]) -> nn.Module:
                 for n, v in value.items()
             }
         else:
+            detach_results(value, memo)
             state[name] = copy.deepcopy(value, memo)
     new.__setstate__(state)
     return new
