@@ -288,3 +288,31 @@ def test_what_is_copied_before_it_is_used_has_run():
     net = Supernet(nn.Sequential(layer, nn.Conv2d(32, 4, 1)), ElasticSpace(resolutions=(8,)))
     assert [group.layers for group in net.plan.groups] == [("0",)]
     assert "nothing that ran" not in net.report()
+
+
+class Counting(nn.Module):
+    """Numbers that are equal to how many channels there are: by chance, but for `share`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.again = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 1)
+        self.part, self.head = nn.Conv2d(8, 8, 1), nn.Conv2d(16, 4, 1)
+        self.num_steps, self.temperature, self.factors = 16, 16, (8, 16)
+        self.share = 8
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for _ in range(self.num_steps):
+            x = x + 0.1 * self.again(x)
+        front, back = x[:, : self.share], x[:, self.share :]
+        x = torch.cat([self.part(front), back], 1)
+        return self.head(x).mean((2, 3)) / self.temperature * self.factors[1]
+
+
+def test_numbers_that_equal_a_size_by_chance_stay():
+    net = Supernet(Counting(), ElasticSpace(resolutions=(8,)))
+    narrow = net.subnet(Subnet(width_mult=0.5, resolution=8))
+    assert narrow.stem.out_channels < 16
+    assert (narrow.num_steps, narrow.temperature, narrow.factors) == (16, 16, (8, 16))
+    assert narrow.share == narrow.part.in_channels < 8
+    assert narrow(torch.zeros(2, 3, 8, 8)).shape == (2, 4)

@@ -22,7 +22,7 @@ from mutualnet.supernet.channel_plan import (
 )
 from mutualnet.supernet.channel_rules import PLAIN, ChannelRule
 from mutualnet.supernet.layers import making_weights
-from mutualnet.supernet.sizes import SizeVector, attribute_vectors
+from mutualnet.supernet.sizes import Number, SizeVector, attribute_vectors
 
 
 def _arrays(captures: Iterable[Capture]) -> list[np.ndarray]:
@@ -101,6 +101,8 @@ class Choices:
     """Pairs of channels, of one length, of which the same share must stay."""
     least: int = 1
     """Blocks of channels that stay in every group."""
+    constants: frozenset[Number] = frozenset()
+    """Attributes that stay as they are, although they are equal to the size of something."""
 
 
 def build_plan(
@@ -133,6 +135,8 @@ def build_plan(
                 tensors.setdefault(name, {})[dim] = axis
     attributes: dict[str, tuple[SizeAttribute, ...]] = {}
     for path, vectors in attribute_vectors(model, captures, batch_size).items():
+        kind = type(model.get_submodule(path))
+        vectors = [v for v in vectors if (kind, v.name) not in choices.constants]
         known = tuple(_size_attributes(vectors, axes))
         if known:
             attributes[path] = known

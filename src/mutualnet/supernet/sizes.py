@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from torch import nn
@@ -20,6 +20,23 @@ _OF_SPACE = re.compile(
     "|spatial|depth|layers|length|area|head_dim|dim_head|per_head"
 )
 """Names of attributes that count pixels, layers or what is inside of a head."""
+
+_OF_CHANNELS = re.compile(
+    "chan|chs?$|feat|plane|filter|dim|embed|hidden|inner|head|group|normalized_shape|input_size"
+    "|num_parameters"
+)
+"""Names of attributes that say that they count channels, or blocks of them."""
+
+Number = tuple[type[nn.Module], str]
+"""An attribute of a class of modules."""
+
+
+class NamedSize(Protocol):
+    """An attribute that seems to count channels."""
+
+    @property
+    def name(self) -> str:
+        """Of the attribute."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +58,8 @@ def attribute_vectors(
     """The size attributes of every module, by its full name.
 
     PyTorch's own layers are known. Of any other module, an integer that equals the size of a
-    dimension with channels, in an operation that it runs or in what goes in or out, counts them.
+    dimension with channels, in an operation that it runs or in what goes in or out, seems to count
+    them; `doubtful_numbers` may do so by chance.
 
     Args:
         model: The model that was followed.
@@ -90,6 +108,24 @@ def attribute_vectors(
         if vectors:
             found[path] = vectors
     return found
+
+
+def doubtful_numbers(
+    model: nn.Module, attributes: Mapping[str, Sequence[NamedSize]]
+) -> list[Number]:
+    """Those of some attributes whose names do not say that they count channels.
+
+    Args:
+        model: That the attributes are of.
+        attributes: By the modules' full names.
+    """
+    found = [
+        (type(model.get_submodule(path)), attribute.name)
+        for path, known in attributes.items()
+        for attribute in known
+        if not _OF_CHANNELS.search(attribute.name)
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _value(module: nn.Module, name: str, item: int | None) -> int:

@@ -28,7 +28,7 @@ from mutualnet.supernet.layers import is_producer
 from mutualnet.supernet.meta_copy import first_samples, meta_copy
 from mutualnet.supernet.module_calls import watch_calls
 from mutualnet.supernet.shape_pass import run_for_shapes
-from mutualnet.supernet.sizes import SizeVector, attribute_vectors
+from mutualnet.supernet.sizes import Number, SizeVector, attribute_vectors, doubtful_numbers
 from mutualnet.supernet.verify import Failure, first_failure
 from mutualnet.supernet.width_stages import find_stages
 
@@ -112,6 +112,7 @@ class _Tracer:
             plan = self.plan()
             failure = self._failure(plan)
             if failure is None:
+                self._spare_numbers()
                 return self.plan()  # with the least number of channels that the trials have shown
             self._repair(failure)
         for seen in self.captures:
@@ -164,6 +165,17 @@ class _Tracer:
         return bool(found)
 
     def _failure(self, plan: ChannelPlan) -> Failure | None:
+        found = self._first_failure(plan)
+        if found is None:
+            return None
+        number, failure = found
+        if number > 0 and self.choices.least == 1:  # one channel alone may be too few
+            self.choices.least = 2
+            return self._failure(self.plan())
+        return failure
+
+    def _first_failure(self, plan: ChannelPlan) -> tuple[int, Failure] | None:
+        """The number of the first trial that fails, and how it does."""
         for number, counts in enumerate(_trials(plan)):
             for training, seen in zip(self.modes, self.captures, strict=True):
                 failure = first_failure(
@@ -171,11 +183,28 @@ class _Tracer:
                     training=training, is_inner=self.is_inner, shapes_only=number > 0,
                 )  # fmt: skip
                 if failure is not None:
-                    if number > 0 and self.choices.least == 1:  # one channel alone may be too few
-                        self.choices.least = 2
-                        return self._failure(self.plan())
-                    return failure
+                    return number, failure
         return None
+
+    def _spare_numbers(self) -> None:
+        """Leave numbers alone that are equal to a size by chance, such as a temperature of 32.
+
+        A number whose name does not say what it counts follows only where the trials need it.
+        """
+        doubtful = doubtful_numbers(self.copy, self.plan().attributes)
+        if not doubtful or self._are_constant(doubtful):
+            return
+        for number in doubtful if len(doubtful) > 1 else ():
+            self._are_constant([number])
+
+    def _are_constant(self, numbers: Sequence[Number]) -> bool:
+        """Keep some numbers at every width, if the trials hold."""
+        before = self.choices.constants
+        self.choices.constants = before | frozenset(numbers)
+        if self._first_failure(self.plan()) is None:
+            return True
+        self.choices.constants = before
+        return False
 
     def _repair(self, failure: Failure) -> None:
         """Link sizes that the failing line computes from each other, or keep its channels.
