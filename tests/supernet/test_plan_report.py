@@ -17,6 +17,7 @@ def test_every_line_of_a_plan():
         ),
         tensors={"stem.weight": {}},
         inelastic=(Inelastic(layers=("head", "last"), reason="its channels are the output"),),
+        carried=("norm.mean",),
         stages=(WidthStage(side=56, groups=(0, 1)),),
         depth=DepthPlan(
             stages=(BlockStage(name="", blocks=("a", "b", "c")),),
@@ -29,6 +30,7 @@ def test_every_line_of_a_plan():
         "  elastic  stem (+1 tied): 16 channels, plain",
         "  elastic  wide: 96 channels, ratio 6, in steps of 4",
         "  frozen   head, last: its channels are the output",
+        "  carried  norm.mean: a part of the full network's, which calibration does not renew",
         "  stage    56 px: stem, wide",
         "  depth    the model: a stays; b, c can be left out, the last ones first",
         "  lasting  d: it does not add to its input",

@@ -100,6 +100,9 @@ class ChannelPlan:
     """Which blocks a sub-network runs."""
     stages: tuple[WidthStage, ...] = ()
     """All groups by resolution, in the order in which the network runs."""
+    carried: tuple[str, ...] = ()
+    """Narrowed buffers outside of BatchNorm that train mode writes to: a sub-network starts with
+    its part of the full ones, and nothing calibrates them."""
 
     def counts(self, share: float, shares: Mapping[str, float] | None = None) -> tuple[int, ...]:
         """Active channels of every group.
@@ -169,6 +172,7 @@ class ChannelPlan:
             ),
             tensors={full(name): axes for name, axes in self.tensors.items()},
             attributes={full(path): found for path, found in self.attributes.items()},
+            carried=all_full(self.carried),
             inelastic=tuple(
                 replace(frozen, layers=all_full(frozen.layers)) for frozen in self.inelastic
             ),

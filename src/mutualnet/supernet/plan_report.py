@@ -26,6 +26,10 @@ def describe_plan(plan: ChannelPlan, name: str, elastic_part: str = "") -> str:
     for frozen in plan.inelastic:
         lines.append(f"  frozen   {', '.join(frozen.layers)}: {frozen.reason}")
     lines += [
+        f"  carried  {name}: a part of the full network's, which calibration does not renew"
+        for name in plan.carried
+    ]
+    lines += [
         f"  stage    {stage.side} px: {', '.join(plan.groups[n].name for n in stage.groups)}"
         for stage in plan.stages
     ]

@@ -136,6 +136,13 @@ class Supernet(nn.Module):
         self.plan: ChannelPlan = trace_channels(part, example, channel_rules).inside(
             self.elastic_part
         )
+        if self.plan.carried:
+            logger.warning(
+                "narrow sub-networks keep their part of the full network's %s, which training "
+                "writes to and calibration does not renew: in eval mode they may be far off. "
+                "BatchNorm layers are calibrated.",
+                ", ".join(self.plan.carried),
+            )
         if not self.plan.groups:
             raise ValueError(f"no layer of the model can be made narrower. {self.report()}")
         if self.space.depths[-1] < 1 and not self.plan.depth.stages:

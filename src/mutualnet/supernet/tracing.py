@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 from mutualnet.messages import first_line
 from mutualnet.module_state import mode_of
 from mutualnet.supernet.capture import Capture, Operation, Site, along, capture, fresh_labels
+from mutualnet.supernet.carried_buffers import carried_buffers
 from mutualnet.supernet.channel_ids import ChannelIds, axes_of
 from mutualnet.supernet.channel_plan import ChannelPlan
 from mutualnet.supernet.channel_rules import ChannelRule, rules_for
@@ -88,7 +89,8 @@ def _trace(model: nn.Module, example: Any, rules: Mapping[str, ChannelRule]) -> 
     inputs, modes = tracer.inputs, tracer.modes
     passes = [watch_calls(copy_, inputs, training=training) for training in modes]
     depth = find_blocks(copy_, inputs, plan, tracer.captures, passes)
-    return replace(plan, depth=depth, stages=find_stages(copy_, plan, depth, passes[0]))
+    stages = find_stages(copy_, plan, depth, passes[0])
+    return replace(plan, depth=depth, stages=stages, carried=carried_buffers(copy_, inputs, plan))
 
 
 class _Tracer:
