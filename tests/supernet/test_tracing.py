@@ -316,3 +316,42 @@ def test_numbers_that_equal_a_size_by_chance_stay():
     assert (narrow.num_steps, narrow.temperature, narrow.factors) == (16, 16, (8, 16))
     assert narrow.share == narrow.part.in_channels < 8
     assert narrow(torch.zeros(2, 3, 8, 8)).shape == (2, 4)
+
+
+class Involution(nn.Module):
+    """As many kernels as groups of channels: 4, as many as the first layer of their maker has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.last = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 32, 1)
+        self.reduce, self.span, self.count = nn.Conv2d(16, 4, 1), nn.Conv2d(4, 4 * 9, 1), 4
+        self.head = nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        n, c, h, w = x.shape
+        kernels = self.span(self.reduce(x)).view(n, self.count, 1, 9, h, w)
+        patches = nn.functional.unfold(x, 3, padding=1).view(n, self.count, -1, 9, h, w)
+        x = (kernels * patches).sum(3).view(n, c, h, w)
+        return self.head(self.last(x).mean((2, 3)))
+
+
+class Cut(nn.Module):
+    """The first 32 of 40 channels: at half the width all that are left, and fewer than that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.cheap = nn.Conv2d(32, 20, 1), nn.Conv2d(20, 20, 3, padding=1, groups=20)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        both = torch.cat([x, self.cheap(x)], 1)
+        return both[:, :32].relu()
+
+
+@pytest.mark.parametrize("make", [Involution, lambda: Toy(Cut())], ids=["involution", "cut"])
+def test_what_fits_by_chance_at_half_the_width_fits_at_all_others(make):
+    net = Supernet(make(), ElasticSpace(width_range=(0.1, 1), resolutions=(8,)))
+    x = torch.zeros(2, 3, 8, 8)
+    for subnet in net.distinct(net.space.grid()).values():
+        assert net.subnet(subnet)(x).shape == (2, 4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -170,22 +170,24 @@ class _Tracer:
         found = self._first_failure(plan)
         if found is None:
             return None
-        number, failure = found
-        if number > 0 and self.choices.least == 1:  # one channel alone may be too few
+        is_least, failure = found
+        if is_least and self.choices.least == 1:  # one channel alone may be too few
             self.choices.least = 2
             return self._failure(self.plan())
         return failure
 
-    def _first_failure(self, plan: ChannelPlan) -> tuple[int, Failure] | None:
-        """The number of the first trial that fails, and how it does."""
-        for number, counts in enumerate(_trials(plan)):
+    def _first_failure(self, plan: ChannelPlan) -> tuple[bool, Failure] | None:
+        """Whether the first trial that fails is that of the least channels, and how it fails."""
+        trials = _trials(plan)
+        for counts in trials:
+            is_least = counts is trials[-1]
             for training, seen in zip(self.modes, self.captures, strict=True):
                 failure = first_failure(
                     self.copy, self.inputs, plan, counts, seen,
-                    training=training, is_inner=self.is_inner, shapes_only=number > 0,
+                    training=training, is_inner=self.is_inner, shapes_only=is_least,
                 )  # fmt: skip
                 if failure is not None:
-                    return number, failure
+                    return is_least, failure
         return None
 
     def _spare_numbers(self) -> None:
@@ -296,15 +298,26 @@ def _products(array: np.ndarray) -> list[np.ndarray]:
 
 
 def _trials(plan: ChannelPlan) -> list[tuple[int, ...]]:
-    """Counts at which the plan must hold: about half, differently in each group, and the least."""
+    """Counts at which the plan must hold: the least last.
+
+    Before them about half and about three quarters, differently in each group: sizes that go
+    together in one of them by chance do not in the other.
+    """
     if not plan.groups:
         return []
-    middle = []
-    for number, group in enumerate(plan.groups):
-        blocks = group.size // group.step
-        middle.append(group.step * min(blocks, max(2, blocks // 2 - number % 3)))
-    least = (group.step * group.least for group in plan.groups)
-    return [plan.linked(middle), plan.linked(least)]
+
+    def some(kept: Callable[[int, int], int]) -> tuple[int, ...]:
+        counts = []
+        for number, group in enumerate(plan.groups):
+            blocks = group.size // group.step
+            counts.append(group.step * min(blocks, max(2, kept(number, blocks))))
+        return plan.linked(counts)
+
+    return [
+        some(lambda number, blocks: blocks // 2 - number % 3),
+        some(lambda number, blocks: (3 * blocks + 3) // 4 - number % 3),
+        plan.linked(group.step * group.least for group in plan.groups),
+    ]
 
 
 def _modes(model: nn.Module, inputs: Any) -> tuple[list[bool], Any]:
