@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from mutualnet.space import ElasticSpace
+from mutualnet.methods import SandwichRule
+from mutualnet.space import ElasticSpace, Subnet
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,38 @@ from mutualnet.space import ElasticSpace
 def test_a_space_has_bounds(values, message):
     with pytest.raises(ValueError, match=message):
         ElasticSpace(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"width_range": (0.25, "a")}, r"width_range must hold numbers alone, got \(0.25, 'a'\)"),
+        ({"width_range": (None, 1)}, "width_range must hold numbers alone"),
+        ({"widths": "0.5"}, "widths must hold numbers alone"),
+        ({"depths": ("a",)}, "depths must hold numbers alone"),
+        ({"width_step": None}, "width_step must be a number, got None"),
+        ({"model_width_mult": "2"}, "model_width_mult must be a number, got '2'"),
+    ],
+)
+def test_a_space_is_made_of_numbers(values, message):
+    with pytest.raises(ValueError, match=message):
+        ElasticSpace(**values)
+
+
+def test_a_space_takes_arrays():
+    space = ElasticSpace(widths=np.array([0.25, 1]), resolutions=np.array([32, 28]))
+    assert (space.widths, space.resolutions) == ((1.0, 0.25), (32, 28))
+
+
+@pytest.mark.parametrize("widths", [{"a": None}, {"a": "x"}, ["a", "bc"], 5, [("a", 1, 2)]])
+def test_group_widths_pair_names_with_numbers(widths):
+    with pytest.raises(ValueError, match="group_widths must pair names with numbers, got"):
+        Subnet(group_widths=widths)
+
+
+def test_a_step_draws_a_whole_number_of_sub_networks():
+    with pytest.raises(ValueError, match=r"num_random must be a whole number, got 1\.5"):
+        SandwichRule(num_random=1.5)
 
 
 def test_a_space_may_be_as_large_as_its_bounds():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import Literal
 
 import numpy as np
@@ -32,6 +33,8 @@ class SandwichRule:
     """Whether every width of the space's list runs in every step, in place of random ones."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.num_random, Integral):
+            raise ValueError(f"num_random must be a whole number, got {self.num_random!r:.80}")
         if self.num_random < 0:
             raise ValueError(f"num_random must be >= 0, got {self.num_random}")
         if self.scales not in ("own", "shared", "top"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from numbers import Real
 from typing import Any
@@ -73,9 +73,7 @@ class Subnet:
         if self.depth_mult is not None and not 0 < self.depth_mult <= 1:
             raise ValueError(f"depth_mult must lie in (0, 1], got {self.depth_mult}")
         if self.group_widths is not None:
-            widths = self.group_widths
-            pairs = widths.items() if isinstance(widths, Mapping) else widths
-            clean = tuple(sorted((str(name), float(width)) for name, width in pairs))
+            clean = self._clean_group_widths(self.group_widths)
             for name, width in clean:
                 if not width > 0:
                     raise ValueError(f"group_widths must be > 0, got {width} for {name!r}")
@@ -86,6 +84,15 @@ class Subnet:
             object.__setattr__(self, "group_widths", clean or None)
         if self.precision not in (None, INT8):
             raise ValueError(f"precision must be {INT8!r} or None, got {self.precision!r:.80}")
+
+    @staticmethod
+    def _clean_group_widths(widths: Any) -> tuple[tuple[str, float], ...]:
+        pairs = widths.items() if isinstance(widths, Mapping) else widths
+        for pair in pairs if isinstance(pairs, Iterable) else (pairs,):
+            is_pair = isinstance(pair, (tuple, list)) and len(pair) == 2
+            if not is_pair or not _is_real(pair[1]):
+                raise ValueError(f"group_widths must pair names with numbers, got {pair!r:.80}")
+        return tuple(sorted((str(name), float(width)) for name, width in pairs))
 
     def _make_float(self, name: str) -> None:
         value = getattr(self, name)
@@ -171,8 +178,12 @@ class ElasticSpace:
     def __post_init__(self) -> None:
         for name in ("width_range", "widths", "resolutions", "depths", "frames"):
             value = getattr(self, name)
-            if value is not None and not isinstance(value, Collection):
+            if value is None:
+                continue
+            if not isinstance(value, Collection):
                 raise ValueError(f"{name} must be a list, got {value!r:.80}")
+            object.__setattr__(self, name, tuple(value))
+        self._check_reals()
         check_numbers(self)
         if self.widths is not None:
             if not self.widths:
@@ -232,6 +243,16 @@ class ElasticSpace:
                 f"at {len(sides)} resolutions{more}. Raise width_step, which is "
                 f"{self.width_step:g}."
             )
+
+    def _check_reals(self) -> None:
+        for name in ("width_range", "widths", "depths"):
+            values = getattr(self, name)
+            if values is not None and not all(map(_is_real, values)):
+                raise ValueError(f"{name} must hold numbers alone, got {values!r:.80}")
+        for name in ("width_step", "model_width_mult"):
+            value = getattr(self, name)
+            if not _is_real(value) and not (value is None and name == "model_width_mult"):
+                raise ValueError(f"{name} must be a number, got {value!r:.80}")
 
     @staticmethod
     def _check_frames(frames: tuple[int, ...]) -> None:
