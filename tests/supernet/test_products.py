@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mutualnet.cost import CostModel
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet import Supernet
+from tests.supernet.hard_models import LastState, Toy
 
 
 class Functional(nn.Module):
@@ -29,12 +30,26 @@ class Functional(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class OverChannels(nn.Module):
+    """A kernel slides over the channels, as in ECA, and weighs them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.slide = nn.Conv2d(3, 32, 1), nn.Conv1d(1, 1, 3, padding=1)
+        self.head = nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = self.stem(x).mean((2, 3))
+        return self.head(pooled * self.slide(pooled[:, None])[:, 0])
+
+
 NETWORKS = {
     "mobilenetv2": (lambda: timm.create_model("mobilenetv2_050", num_classes=10), (3, 64, 64)),
     "resnext": (lambda: timm.create_model("resnext26ts", num_classes=10), (3, 64, 64)),
     "shuffles": (lambda: torchvision.models.shufflenet_v2_x0_5(num_classes=10), (3, 64, 64)),
     "clips": (lambda: torchvision.models.video.r3d_18(num_classes=10), (3, 4, 32, 32)),
     "functions": (Functional, (3, 16, 16)),
+    "a kernel over channels": (OverChannels, (3, 16, 16)),
 }
 
 
@@ -86,3 +101,11 @@ def test_a_recurrent_layer_counts_each_gate_at_each_step(name):
 
     assert cost.macs(Subnet(width_mult=1.0, resolution=16)) == expected(32, 24)
     assert cost.macs(Subnet(width_mult=0.5, resolution=16)) == expected(16, 16)  # 12 rounds to 16
+
+
+def test_a_recurrent_layer_that_reads_channel_by_channel_counts_those_that_are_left():
+    net = Supernet(Toy(LastState()), ElasticSpace(resolutions=(16,)))
+    narrow = Subnet(width_mult=0.25, resolution=16)
+    counted = CostModel(net).macs(narrow)
+    others = (16 * 16) * (3 * 8 * 9 + 8 * 8 * 9) + 8 * 6 + 8 * 4
+    assert counted - others == 8 * 16 * (24 * 1 + 24 * 6)

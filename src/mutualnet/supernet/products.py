@@ -147,18 +147,21 @@ def _factors(call: Call) -> list[tuple[int, list[_Sized]]]:
     def dim(tensor: Tensor, number: int) -> _Sized:
         return tensor.shape[number], along(tensor.shape, call.labels(tensor), number)
 
+    def all_but(tensor: Tensor, number: int) -> list[_Sized]:
+        """Samples and positions, which may be channels too, as where a kernel slides over them."""
+        return [dim(tensor, d) for d in range(tensor.dim()) if d != number % tensor.dim()]
+
     name = call.name
     if name == "aten::convolution":
         x, weight, out = call["input"], call["weight"], call.out
-        moved = x if call["transposed"] else out
-        places = moved.numel() // moved.shape[1] * weight[0, 0].numel()
-        return [(places, [dim(weight, 0), dim(weight, 1)])]
+        moved = all_but(x if call["transposed"] else out, 1)
+        return [(weight[0, 0].numel(), [*moved, dim(weight, 0), dim(weight, 1)])]
     if name in ("aten::mm", "aten::addmm"):
         a, b = call.tensors()[-2:]
         return [(1, [dim(a, 0), dim(a, 1), dim(b, 1)])]
     if name == "aten::linear":
         x, weight = call["input"], call["weight"]
-        return [(x.numel() // x.shape[-1], [dim(weight, 0), dim(weight, 1)])]
+        return [(1, [*all_but(x, -1), dim(weight, 0), dim(weight, 1)])]
     if name in ("aten::mv", "aten::addmv"):
         a = call.tensors()[-2]
         return [(1, [dim(a, 0), dim(a, 1)])]
@@ -167,7 +170,7 @@ def _factors(call: Call) -> list[tuple[int, list[_Sized]]]:
         places = out.numel() // out.shape[1] * weight[0, 0].numel()
         return [(places, [dim(weight, 0), dim(weight, 1)])]
     if name == RECURRENT:
-        steps = call["x"].shape[0] * call["x"].shape[1]
+        steps = all_but(call["x"], -1)
         matrices = (weight for cell in cells(call) for weight in cell[:2])
-        return [(steps, [dim(weight, 0), dim(weight, 1)]) for weight in matrices]
+        return [(1, [*steps, dim(weight, 0), dim(weight, 1)]) for weight in matrices]
     return []
