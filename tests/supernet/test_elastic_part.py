@@ -128,6 +128,21 @@ def test_clips_have_the_frames_of_the_subnetwork():
     assert net.key(small) != net.key(Subnet(width_mult=0.5, resolution=8, num_frames=6))
 
 
+def test_signals_and_vectors_are_the_same_at_every_resolution():
+    signals = nn.Sequential(
+        nn.Conv1d(2, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(16, 2)
+    )
+    vectors = nn.Sequential(nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 2))
+    for model, example, macs in (
+        (signals, torch.zeros(4, 2, 64), 62 * 3 * 2 * 8 + 8 * 2),
+        (vectors, torch.zeros(4, 20), 20 * 8 + 8 * 2),
+    ):
+        net = Supernet(model, SPACE, example_input=example)
+        assert net.example_input(HALF).shape == (1, *example.shape[1:])
+        assert CostModel(net).macs(HALF) == macs
+        assert net.subnet(HALF)(example).shape == (4, 2)
+
+
 def test_a_model_may_make_its_own_example_also_in_copies():
     class TwoInputs(nn.Module):
         def __init__(self) -> None:

@@ -52,6 +52,7 @@ class ImagesLike:
 
     Args:
         example: (N, C, H, W) or (N, C, T, H, W); its T counts where a sub-network has no frames.
+            Of another number of dimensions, such as (N, C, L), it stays what it is.
     """
 
     def __init__(self, example: Tensor) -> None:
@@ -60,6 +61,8 @@ class ImagesLike:
 
     def __call__(self, subnet: Subnet, largest: Subnet) -> Tensor:
         """Zeros for a batch of one."""
+        if len(self._shape) not in (3, 4):
+            return torch.zeros((1, *self._shape), dtype=self._dtype)
         *before, _, _ = self._shape
         if subnet.num_frames is not None and len(before) > 1:
             before[-1] = subnet.num_frames

@@ -69,11 +69,11 @@ class Supernet(nn.Module):
             front: "l1", "l2" or "taylor", see `sort_channels`. This alone changes the model's
             tensors, and its outputs at full width no more than by rounding.
         example_input: What the model, or its elastic part, is called with: a tensor (N, C, H, W)
-            or (N, C, T, H, W), or a function of a sub-network and the largest one that makes the
-            first one's, a batch of one. By default the model's own method of that name; without one
-            zeros at the sub-network's resolution and frames, with the channels of the first
-            convolution or of timm's configuration, and 16 frames where the convolution is
-            three-dimensional.
+            or (N, C, T, H, W), one of other dimensions, which is then the same at every resolution,
+            or a function of a sub-network and the largest one that makes the first one's, a batch
+            of one. By default the model's own method of that name; without one zeros at the
+            sub-network's resolution and frames, with the channels of the first convolution or of
+            timm's configuration, and 16 frames where the convolution is three-dimensional.
         elastic_part: Name of the submodule that is narrowed, such as "backbone" of a detector; the
             rest is shared by all sub-networks as it is. By default the model's attribute of that
             name; without one the whole model. `channel_rules` then go by names inside of it.
