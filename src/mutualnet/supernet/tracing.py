@@ -310,7 +310,9 @@ def _trials(plan: ChannelPlan) -> list[tuple[int, ...]]:
         counts = []
         for number, group in enumerate(plan.groups):
             blocks = group.size // group.step
-            counts.append(group.step * min(blocks, max(2, kept(number, blocks))))
+            # Of two blocks one: a single channel cannot be followed, one of a block's can.
+            fewest = 1 if blocks == 2 and group.step > 1 else 2
+            counts.append(group.step * min(blocks, max(fewest, kept(number, blocks))))
         return plan.linked(counts)
 
     return [
