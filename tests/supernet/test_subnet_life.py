@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.utils import weight_norm
 
 from mutualnet.calibration import calibrate
+from mutualnet.cost import CostModel
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet.bn_bank import MissingStatisticsError
 from mutualnet.supernet.narrow import narrow_module, take
@@ -78,6 +79,34 @@ def test_copies_and_pickles_of_a_subnetwork_are_their_own(make):
         assert all(p.grad is None for p in supernet.parameters())
         for name, value in supernet.state_dict().items():
             assert torch.equal(value, before[name]), name
+
+
+@BOTH
+def test_in_inference_mode_subnetworks_are_made_counted_and_moved_for_all_uses(make):
+    supernet = make()
+    x, half = images(supernet.space), at(supernet.space, 0.5)
+    macs = CostModel(supernet).macs(half)
+    with torch.inference_mode():
+        assert CostModel(supernet).macs(half) == macs
+        assert Supernet(supernet.model, supernet.space).plan.full_counts == (
+            supernet.plan.full_counts
+        )
+        narrow = supernet.subnet(half).train()
+        plain = supernet.extract(half, uncalibrated=True).train()
+    supernet.double()
+    with torch.inference_mode():
+        narrow(x.double())
+    with ignore_layout_warning():
+        narrow(x.double()).sum().backward()
+        plain(x).sum().backward()
+    assert all(p.grad is not None for p in (*supernet.parameters(), *plain.parameters()))
+
+
+def test_a_model_of_inference_mode_is_refused():
+    with torch.inference_mode():
+        model = nn.Conv2d(3, 16, 1)
+    with pytest.raises(ValueError, match=r"made outside of torch.inference_mode\(\), got"):
+        Supernet(model)
 
 
 class Keeping(nn.Module):

@@ -71,7 +71,7 @@ def find_products(
         part: Name of the submodule that runs; by default the model.
         counted: Name of the submodule in it whose products count; by default all do.
     """
-    with OneOperation():
+    with torch.inference_mode(False), OneOperation():
         copy_, inputs = meta_copy(model.get_submodule(part), example)
     before = f"{part}." if part else ""
     ids = _KnownIds()
@@ -106,7 +106,7 @@ def find_products(
                     narrowed.append(axis)
             found[tuple(narrowed), block] += factor
 
-    with OneOperation(), torch.no_grad():
+    with torch.inference_mode(False), OneOperation(), torch.no_grad():
         capture(copy_, inputs, seen, training=False, is_inner=lambda *_: False, observe=observe)
     return Products(
         terms=tuple((factor, narrowed, block) for (narrowed, block), factor in found.items())

@@ -84,9 +84,9 @@ class Supernet(nn.Module):
 
     Raises:
         TypeError: If `model` is not an `nn.Module`.
-        ValueError: If the model does not run on the example, has no submodule of a name, no layer
-            can be made narrower, `own_norms` is asked for without a list of widths, or depths below
-            1 of a model none of whose blocks can be left out.
+        ValueError: If the model was made in inference mode, does not run on the example, has no
+            submodule of a name, no layer can be made narrower, `own_norms` is asked for without a
+            list of widths, or depths below 1 of a model none of whose blocks can be left out.
 
     Source: Yang et al. 2020, https://arxiv.org/abs/1909.12978.
     """
@@ -114,6 +114,11 @@ class Supernet(nn.Module):
             raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
         if isinstance(model, Supernet):
             raise TypeError("model must be a plain network, got a Supernet. Pass supernet.model.")
+        if any(parameter.is_inference() for parameter in model.parameters()):
+            raise ValueError(
+                "the model must be made outside of torch.inference_mode(), got parameters that can "
+                "never be trained. Make it outside and load its state."
+            )
         self.model = model
         self.space = space if space is not None else ElasticSpace()
         self.elastic_part = _part(model, "elastic_part", elastic_part)

@@ -71,7 +71,10 @@ def trace_channels(
         ValueError: If the model does not run on the example, or a rule matches no layer.
     """
     overrides = rules_for(model, rules)
-    plan = run_for_shapes(lambda: _trace(model, example, overrides), partial(_is_elastic, model))
+    with torch.inference_mode(False):  # which dispatches convolutions under other names
+        plan = run_for_shapes(
+            lambda: _trace(model, example, overrides), partial(_is_elastic, model)
+        )
     _check_overrides(rules, plan, model)
     return plan
 

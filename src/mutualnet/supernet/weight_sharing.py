@@ -168,11 +168,12 @@ class SubnetTie:
                 stacklevel=3,
             )
             return
-        has_moved = False
-        for shared in self.leaves:
-            has_moved |= shared.refresh()
-        if has_moved:
-            self._move_buffers(module, self.supernet.model)
+        with torch.inference_mode(False), torch.no_grad():  # what is made here may train later
+            has_moved = False
+            for shared in self.leaves:
+                has_moved |= shared.refresh()
+            if has_moved:
+                self._move_buffers(module, self.supernet.model)
         if any(not norm.training for norm in self.norms):
             self._load_statistics(self.supernet)
 
