@@ -109,6 +109,20 @@ def test_a_model_of_inference_mode_is_refused():
         Supernet(model)
 
 
+def test_weights_that_loading_has_parted_are_still_narrowed():
+    model = nn.Sequential(nn.Conv2d(3, 32, 1), *(nn.Conv2d(32, 32, 1) for _ in range(2)))
+    model.append(nn.Conv2d(32, 4, 1))
+    model[2].weight = model[1].weight
+    supernet = Supernet(model, ElasticSpace(resolutions=(8,)))
+    state = {name: value.clone() for name, value in supernet.state_dict().items()}
+    supernet.load_state_dict(state, assign=True)
+    assert model[2].weight is not model[1].weight
+    half = Subnet(width_mult=0.5, resolution=8)
+    x = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(supernet.subnet(half)(x), supernet.extract(half)(x))
+    assert supernet.subnet(half)[2].weight.shape == (16, 16, 1, 1)
+
+
 class Keeping(nn.Module):
     """Keeps its features, and a weight that old weight norm computes before each pass."""
 

@@ -127,7 +127,11 @@ def build_plan(
     found = _form_groups(model, captures, layers, rules, choices.least)
     axes = _AxisMaker(ids, found)
     tensors: dict[str, dict[int, Axis]] = {}
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+    # Under all names of what is shared: loading with assign=True, for one, parts it.
+    for name, tensor in (
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ):
         for array in labels.get(id(tensor), ()):
             dim = axes_of(array)[0]
             axis = axes.axis(array.reshape(-1))
