@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -107,6 +107,7 @@ class _Tracer:
         self.choices = Choices()
         self.captures: list[Capture] = []
         self.linked: set[Site] = set()
+        self.failed = 0
 
     def trace(self) -> ChannelPlan:
         self.captures = self.follow()
@@ -173,24 +174,25 @@ class _Tracer:
         found = self._first_failure(plan)
         if found is None:
             return None
-        is_least, failure = found
-        if is_least and self.choices.least == 1:  # one channel alone may be too few
+        trial, failure = found
+        if trial.is_least and self.choices.least == 1:  # one channel alone may be too few
             self.choices.least = 2
             return self._failure(self.plan())
         return failure
 
-    def _first_failure(self, plan: ChannelPlan) -> tuple[bool, Failure] | None:
-        """Whether the first trial that fails is that of the least channels, and how it fails."""
+    def _first_failure(self, plan: ChannelPlan) -> tuple[_Trial, Failure] | None:
+        """The first trial that fails, and how it does; that of the last failure comes first."""
         trials = _trials(plan)
-        for counts in trials:
-            is_least = counts is trials[-1]
+        for number in sorted(range(len(trials)), key=lambda n: n != self.failed):
+            trial = trials[number]
             for training, seen in zip(self.modes, self.captures, strict=True):
                 failure = first_failure(
-                    self.copy, self.inputs, plan, counts, seen,
-                    training=training, is_inner=self.is_inner, shapes_only=is_least,
+                    self.copy, self.inputs, plan, trial.counts, seen,
+                    training=training, is_inner=self.is_inner, shapes_only=trial.shapes_only,
                 )  # fmt: skip
                 if failure is not None:
-                    return is_least, failure
+                    self.failed = number
+                    return trial, failure
         return None
 
     def _spare_numbers(self) -> None:
@@ -300,11 +302,22 @@ def _products(array: np.ndarray) -> list[np.ndarray]:
     return found
 
 
-def _trials(plan: ChannelPlan) -> list[tuple[int, ...]]:
-    """Counts at which the plan must hold: the least last.
+@dataclass(frozen=True, kw_only=True)
+class _Trial:
+    """A narrower network that must do as the full one does."""
 
-    Before them about half and about three quarters, differently in each group: sizes that go
-    together in one of them by chance do not in the other.
+    counts: tuple[int, ...]
+    """Active channels of every group."""
+    shapes_only: bool
+    """Whether channels are not compared one by one, which takes ten times as long."""
+    is_least: bool = False
+    """Whether it has as few channels as may be, which cannot be told apart."""
+
+
+def _trials(plan: ChannelPlan) -> list[_Trial]:
+    """About half of the channels, about three quarters, differently in each group, and the least.
+
+    Sizes that go together by chance in one of the first two do not in the other.
     """
     if not plan.groups:
         return []
@@ -318,10 +331,14 @@ def _trials(plan: ChannelPlan) -> list[tuple[int, ...]]:
             counts.append(group.step * min(blocks, max(fewest, kept(number, blocks))))
         return plan.linked(counts)
 
+    half = some(lambda number, blocks: blocks // 2 - number % 3)
+    more = some(lambda number, blocks: (3 * blocks + 3) // 4 - number % 3)
+    least = plan.linked(group.step * group.least for group in plan.groups)
     return [
-        some(lambda number, blocks: blocks // 2 - number % 3),
-        some(lambda number, blocks: (3 * blocks + 3) // 4 - number % 3),
-        plan.linked(group.step * group.least for group in plan.groups),
+        _Trial(counts=half, shapes_only=False),
+        _Trial(counts=more, shapes_only=True),
+        _Trial(counts=least, shapes_only=True, is_least=True),
+        _Trial(counts=more, shapes_only=False),
     ]
 
 
