@@ -204,24 +204,7 @@ class Counted(nn.Module):
         return self.conv(x) + x.new_zeros(1, 32, 1, 1)
 
 
-class ShuffledBlocks(nn.Module):
-    """Two blocks of channels are shuffled, then cut into two others. One alone would be mixed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.squeeze = nn.Conv2d(32, 16, 1)
-        self.first = nn.Conv2d(16, 32, 1, groups=2)
-        self.shuffle = nn.ChannelShuffle(2)
-        self.second = nn.Conv2d(32, 32, 3, padding=1, groups=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.squeeze(x).relu()
-        x = self.shuffle(self.first(x))
-        return self.second(x).relu()
-
-
 FROZEN = {
-    "shuffled blocks": (lambda: Toy(ShuffledBlocks()), "middle.first", "channels meet that are"),
     "states of three layers": (lambda: Toy(FromStates()), "middle.first", "starts from them"),
     "a fixed reshape": (lambda: Toy(FixedReshape()), "middle.a", "view fails"),
     "an LSTM with a projection": (

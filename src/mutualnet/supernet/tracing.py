@@ -326,9 +326,7 @@ def _trials(plan: ChannelPlan) -> list[_Trial]:
         counts = []
         for number, group in enumerate(plan.groups):
             blocks = group.size // group.step
-            # Of two blocks one: a single channel cannot be followed, one of a block's can.
-            fewest = 1 if blocks == 2 and group.step > 1 else 2
-            counts.append(group.step * min(blocks, max(fewest, kept(number, blocks))))
+            counts.append(group.step * min(blocks, max(2, kept(number, blocks))))
         return plan.linked(counts)
 
     half = some(lambda number, blocks: blocks // 2 - number % 3)
