@@ -336,7 +336,6 @@ def _trials(plan: ChannelPlan) -> list[_Trial]:
         _Trial(counts=half, shapes_only=False),
         _Trial(counts=more, shapes_only=True),
         _Trial(counts=least, shapes_only=True, is_least=True),
-        _Trial(counts=more, shapes_only=False),
     ]
 
 
