@@ -186,10 +186,13 @@ class _Tracer:
         for number in sorted(range(len(trials)), key=lambda n: n != self.failed):
             trial = trials[number]
             for training, seen in zip(self.modes, self.captures, strict=True):
-                failure = first_failure(
-                    self.copy, self.inputs, plan, trial.counts, seen,
-                    training=training, is_inner=self.is_inner, shapes_only=trial.shapes_only,
+                follow = partial(
+                    first_failure, self.copy, self.inputs, plan, trial.counts, seen,
+                    training=training, is_inner=self.is_inner,
                 )  # fmt: skip
+                failure = follow(shapes_only=trial.shapes_only)
+                if failure is not None and trial.shapes_only and not trial.is_least:
+                    failure = follow() or failure  # the channels tell where it begins
                 if failure is not None:
                     self.failed = number
                     return trial, failure
