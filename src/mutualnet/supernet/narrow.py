@@ -122,6 +122,7 @@ def _no_collection() -> Iterator[None]:
 
 
 @_no_collection()
+@torch.inference_mode(False)  # what is made in that mode can never be trained
 def narrow_module(
     model: nn.Module,
     plan: ChannelPlan,
@@ -144,18 +145,6 @@ def narrow_module(
     Returns:
         A module of the model's own class whose plain attributes are those of the narrow network.
     """
-    with torch.inference_mode(False):  # what is made there can never be trained
-        return _narrowed(model, plan, counts, make_parameter, make_buffer, removed)
-
-
-def _narrowed(
-    model: nn.Module,
-    plan: ChannelPlan,
-    counts: Sequence[int],
-    make_parameter: Callable[[str, nn.Parameter, dict[int, Index]], nn.Parameter],
-    make_buffer: Callable[[str, Tensor, dict[int, Index]], Tensor],
-    removed: Collection[str],
-) -> nn.Module:
     indices = plan.indices(counts)
     memo: dict[int, object] = {}
     kept: list[object] = []  # alive until the copy is done: the memo goes by address
