@@ -171,6 +171,13 @@ def test_every_kind_of_accelerator_is_waited_for(monkeypatch, kind):
     assert waited[1:] == [torch.device("cpu")] * 4
 
 
+def test_a_module_without_weights_is_timed_as_its_input_comes():
+    latency = measure_latency(nn.AvgPool2d(2), torch.zeros(3, 4, 8, 8, dtype=torch.float64), runs=2)
+    assert (latency.batch_size, latency.dtype) == (3, "float64")
+    norm = nn.BatchNorm2d(4, affine=False, dtype=torch.float64)
+    assert measure_latency(norm, (2, 4, 8, 8), runs=2).dtype == "float64"
+
+
 def test_latency_grows_with_work():
     light = measure_latency(nn.Conv2d(3, 4, 3), (1, 3, 16, 16), runs=5)
     heavy = measure_latency(nn.Conv2d(3, 64, 7), (1, 3, 256, 256), runs=5)

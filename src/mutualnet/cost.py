@@ -111,7 +111,8 @@ def measure_latency(
         module: An extracted sub-network: views and switching would be timed along.
         inputs: What the module is called with: a tensor (N, ...), a tuple of such, a list of N
             tensors, or a shape (N, C, H, W), for which zeros are made. They are brought to the
-            weights' device, dtype and memory format.
+            weights' device, dtype and memory format; a module without weights takes them as they
+            are.
         warmup: Passes before timing starts.
         runs: Timed passes.
         autocast: Precision of the passes, None for the weights' own.
@@ -121,10 +122,11 @@ def measure_latency(
     """
     if warmup < 0 or runs < 1:
         raise ValueError(f"warmup must be >= 0 and runs >= 1, got {warmup} and {runs}")
-    first = next(module.parameters())
-    is_last = any(map(is_channels_last, module.parameters()))
     if isinstance(inputs, Sequence) and all(isinstance(size, int) for size in inputs):
         inputs = torch.zeros(tuple(inputs))
+    values = (*module.parameters(), *module.buffers(), *tree_leaves(inputs), torch.empty(0))
+    first = next(v for v in values if isinstance(v, Tensor) and v.is_floating_point())
+    is_last = any(map(is_channels_last, module.parameters()))
 
     def placed(value: Any) -> Any:
         if not isinstance(value, Tensor):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from mutualnet.supernet.bn_bank import BankKey, BNBank, BNStatistics
@@ -73,3 +74,24 @@ def test_another_format_version_is_refused(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "new.safetensors", metadata=header)
     with pytest.raises(ValueError, match="has BN bank format 99, this version reads 1"):
         BNBank().load(tmp_path / "new.safetensors", weights_hash="w", weights_version=1)
+
+
+@pytest.mark.parametrize("name", ["weights_hash", "entries"])
+def test_a_header_that_lacks_a_field_is_refused(saved, name):
+    with safe_open(saved[1], framework="pt") as file:
+        header = dict(file.metadata())
+    del header[name]
+    save_file({"a": torch.zeros(1)}, saved[1], metadata=header)
+    with pytest.raises(ValueError, match="Calibrate again"):
+        BNBank().load(saved[1], weights_hash="w", weights_version=1)
+
+
+def test_entries_without_their_tensors_are_refused_and_none_is_taken(saved):
+    with safe_open(saved[1], framework="pt") as file:
+        header = dict(file.metadata())
+        tensors = {name: file.get_tensor(name) for name in ("0.mean", "0.var")}
+    save_file(tensors, saved[1], metadata=header)
+    bank = BNBank()
+    with pytest.raises(ValueError, match=r"does not fit its tensors \(KeyError: '1.mean'\)"):
+        bank.load(saved[1], weights_hash="w", weights_version=1)
+    assert len(bank) == 0

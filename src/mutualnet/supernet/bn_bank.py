@@ -142,26 +142,41 @@ class BNBank(Mapping[BankKey, BNStatistics]):
                 f"{path} has BN bank format {header.get('version')}, this version reads "
                 f"1 and {FORMAT_VERSION}. Calibrate again."
             )
-        if header["weights_hash"] != weights_hash:
+        if header.get("weights_hash") != weights_hash:
             raise ValueError(
                 f"{path} belongs to other weights than the ones loaded. Calibrate again."
             )
-        for number, entry in enumerate(json.loads(header["entries"])):
-            key = BankKey(
-                counts=tuple(entry["counts"]),
-                resolution=entry["resolution"],
-                num_frames=entry["num_frames"],
-                depths=None if entry.get("depths") is None else tuple(entry["depths"]),
-            )
-            statistics = BNStatistics(
-                mean=tensors[f"{number}.mean"],
-                var=tensors[f"{number}.var"],
-                num_samples=entry["num_samples"],
-                batch_size=entry["batch_size"],
-                data_id=entry["data_id"],
-                weights_version=weights_version,
-            )
+        try:
+            entries = _read_entries(header["entries"], tensors, weights_version)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} is not a readable BN bank: its list of entries does not fit its tensors "
+                f"({type(error).__name__}: {error}). Calibrate again."
+            ) from None
+        for key, statistics in entries.items():
             self.put(key, statistics)
+
+
+def _read_entries(
+    text: str, tensors: dict[str, Tensor], weights_version: int
+) -> dict[BankKey, BNStatistics]:
+    entries = {}
+    for number, entry in enumerate(json.loads(text)):
+        key = BankKey(
+            counts=tuple(entry["counts"]),
+            resolution=entry["resolution"],
+            num_frames=entry["num_frames"],
+            depths=None if entry.get("depths") is None else tuple(entry["depths"]),
+        )
+        entries[key] = BNStatistics(
+            mean=tensors[f"{number}.mean"],
+            var=tensors[f"{number}.var"],
+            num_samples=entry["num_samples"],
+            batch_size=entry["batch_size"],
+            data_id=entry["data_id"],
+            weights_version=weights_version,
+        )
+    return entries
 
 
 def write_statistics(norms: Sequence[_BatchNorm], statistics: BNStatistics) -> None:
