@@ -142,6 +142,12 @@ _NOTES = {
         "steps.",
         "",
     ],
+    "transfer": [
+        "Pretraining and fine-tuning as short as this leave all methods below the networks of the",
+        "first section, which train from scratch. The claims with three times the epochs",
+        "fine-tune for about as many steps as those.",
+        "",
+    ],
     "boost": [
         "On CIFAR-10, the data of this scale, the paper too has MutualNet below Mixup and",
         "AutoAugment (97.2 against 97.3 and 97.4); on CIFAR-100 it is above both. All claims of",

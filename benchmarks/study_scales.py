@@ -143,11 +143,11 @@ learning rate of 0.1 and a cosine schedule, bf16. Single networks train for 54 e
 at 32, 28, 24 and 20 px; those alone at a lower resolution see what a sub-network sees there.
 Networks that teach each other train for 70 epochs (1,750 steps) at 20 px, from weights that are
 initialised as in the code of DCM's authors; only those of the section on regimes use the networks'
-own initialisation. For transfer a network is pretrained on 10 % of CIFAR-100 and fine-tuned for 20
-epochs with a learning rate of 0.02. KD weighs labels by 0.1 and its teacher, at temperature 4, by
-0.9. AutoAugment's policy was found with the labels of 4,000 images of CIFAR-10. The papers' numbers
-are for ImageNet or all of CIFAR: compare the direction of a difference, not its size. What DCM's
-paper says of its ablations, label noise and dropout is cited at second hand.""",
+own initialisation. For transfer a network is pretrained for 10 epochs on 10 % of CIFAR-100 and
+fine-tuned for 20 epochs with a learning rate of 0.02. KD weighs labels by 0.1 and its teacher, at
+temperature 4, by 0.9. AutoAugment's policy was found with the labels of 4,000 images of CIFAR-10.
+The papers' numbers are for ImageNet or all of CIFAR: compare the direction of a difference, not its
+size. What DCM's paper says of its ablations, label noise and dropout is cited at second hand.""",
     data="cifar10",
     recipe="cifar10_wrn16_1",
     network="wrn16_2",
