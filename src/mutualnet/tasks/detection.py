@@ -27,6 +27,7 @@ from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet, first_tensor
 from mutualnet.tasks.base import ScoreAccumulator, Task
 from mutualnet.tasks.box_masks import original_masks
+from mutualnet.tasks.box_precision import exact_boxes
 from mutualnet.tasks.coco_score import CocoAveragePrecision
 from mutualnet.tasks.detector_cost import detector_macs
 from mutualnet.tasks.detector_outputs import (
@@ -95,15 +96,16 @@ class Detection(Task):
         images, targets = list(batch[0]), batch[1]
         if not isinstance(network, nn.Module):
             return network(images)
-        if network.training:
-            learned = [{name: t[name] for name in _LEARNED if name in t} for t in targets]
-            return run_in_train_mode(network, images, learned)
-        if learns_statistics_alone(network):
+        if not network.training and learns_statistics_alone(network):
             return run_backbone(network, images)
-        return [
-            {**found, SEEN: tuple(image.shape[-2:])}
-            for found, image in zip(network(images), images, strict=True)
-        ]
+        with exact_boxes(network, images[0].device):
+            if network.training:
+                learned = [{name: t[name] for name in _LEARNED if name in t} for t in targets]
+                return run_in_train_mode(network, images, learned)
+            return [
+                {**found, SEEN: tuple(image.shape[-2:])}
+                for found, image in zip(network(images), images, strict=True)
+            ]
 
     def example_inputs(self, supernet: Supernet, subnet: Subnet) -> list[Tensor]:
         """One image of noise whose long side is 5/3 of the resolution, the short side."""
