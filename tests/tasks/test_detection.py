@@ -306,6 +306,8 @@ def test_the_costs_in_the_docs_are_what_is_counted(title, backbone):
         ({"boxes": torch.tensor([[95.99999, 2, 96, 5], [1, 2, 3, 4]])}, ValueError, "with area"),
         ({"boxes": torch.full((2, 4), torch.nan)}, ValueError, "with area"),
         ({"masks": torch.zeros(2, 5, 5)}, ValueError, r"must have masks \(2, 96, 96\)"),
+        ({"masks": torch.zeros(2, 96, 96).bool()}, TypeError, r"uint8, got torch.bool. .*byte\(\)"),
+        ({"masks": torch.full((2, 96, 96), 255).byte()}, ValueError, "masks of zeros and ones"),
     ],
 )
 def test_bad_targets_are_told(changes, error, message):
@@ -326,9 +328,19 @@ def test_bad_targets_are_told_before_the_network_fails_with_them():
             "target 0 of the batch must have boxes .* area",
         ),
         ({"labels": targets[0]["labels"]}, "must have boxes and labels, got labels"),
+        ({**targets[0], "labels": torch.tensor([1, 3])}, "must lie in 1..2, got 3. Number the"),
     ):
         with pytest.raises(ValueError, match=message):
             sandwich_step(net, (images, [broken]), [SPACE.largest], task=InstanceSegmentation())
+    with pytest.raises(ValueError, match="a target for each of its 2 images, got 1"):
+        sandwich_step(net, (images * 2, targets), [SPACE.largest], task=InstanceSegmentation())
+
+
+def test_labels_beyond_the_classes_of_a_one_stage_detector_are_told():
+    net = create_model("retinanet", num_classes=2, **RETINA).train()
+    images, targets = _batch(1)
+    with pytest.raises(ValueError, match=r"labels of objects must lie in 1\.\.2, got 7"):
+        Detection().run(net, (images, [{**targets[0], "labels": torch.tensor([1, 7])}]))
 
 
 def test_networks_that_are_no_detectors_are_told():

@@ -32,6 +32,7 @@ from mutualnet.tasks.coco_score import CocoAveragePrecision
 from mutualnet.tasks.detector_cost import detector_macs
 from mutualnet.tasks.detector_outputs import (
     DetectorLosses,
+    check_classes,
     learns_statistics_alone,
     run_backbone,
     run_in_train_mode,
@@ -100,6 +101,7 @@ class Detection(Task):
             return run_backbone(network, images)
         with exact_boxes(network, images[0].device):
             if network.training:
+                check_classes(network, targets)
                 learned = [{name: t[name] for name in _LEARNED if name in t} for t in targets]
                 return run_in_train_mode(network, images, learned)
             return [
@@ -142,13 +144,20 @@ class Detection(Task):
         return _sum(_losses(outputs).losses)
 
     def check_batch(self, batch: Any, *, reads_values: bool) -> None:
-        """Refuse boxes that are not (M, 4), or labels that are not (M) int64 from 1.
+        """Refuse boxes that are not (M, 4), labels that are not (M) int64 from 1, and odd masks.
 
         Raises:
             TypeError: If a tensor has the wrong type.
-            ValueError: If one is missing, a shape does not fit, a box is empty, or a label is 0.
+            ValueError: If one is missing, a shape does not fit, a box is empty, a label is 0, or a
+                mask holds more than zeros and ones.
         """
-        for place, (image, target) in enumerate(zip(*batch, strict=True)):
+        images, targets = batch
+        if len(images) != len(targets):
+            raise ValueError(
+                f"a batch must have a target for each of its {len(images)} images, got "
+                f"{len(targets)}. One without objects has boxes (0, 4) and labels (0)."
+            )
+        for place, (image, target) in enumerate(zip(images, targets, strict=True)):
             self._check_target(f"target {place} of the batch", image, target, reads_values)
 
     def _check_target(self, where: str, image: Tensor, target: Target, reads_values: bool) -> None:
@@ -165,7 +174,7 @@ class Detection(Task):
                 f"{where} must have boxes (M, 4) and labels (M), got {tuple(boxes.shape)} and "
                 f"{tuple(labels.shape)}"
             )
-        self._check_masks(where, image, target)
+        self._check_masks(where, image, target, reads_values)
         if not reads_values or not len(boxes):
             return
         sides = boxes[:, 2:] - boxes[:, :2]
@@ -186,10 +195,21 @@ class Detection(Task):
         """
         _losses(outputs)
 
-    def _check_masks(self, where: str, image: Tensor, target: Target) -> None:
+    def _check_masks(self, where: str, image: Tensor, target: Target, reads_values: bool) -> None:
         wanted, masks = (len(target["labels"]), *image.shape[-2:]), target.get("masks")
-        if masks is not None and tuple(masks.shape) != wanted:
+        if masks is None:
+            return
+        if tuple(masks.shape) != wanted:
             raise ValueError(f"{where} must have masks {wanted}, got {tuple(masks.shape)}")
+        if masks.dtype != torch.uint8 and not masks.is_floating_point():
+            raise TypeError(
+                f"{where} must have masks of uint8, got {masks.dtype}. Convert them: masks.byte()."
+            )
+        if reads_values and len(masks) and not bool(((masks >= 0) & (masks <= 1)).all()):
+            raise ValueError(
+                f"{where} must have masks of zeros and ones, got others. Make them so, as by "
+                "(masks > 0).byte()."
+            )
 
     def distill_loss(self, outputs: Any, teacher_outputs: Any, tau: float = 1.0) -> Tensor:
         """The losses on targets, but for that of classes, which a divergence takes the place of.

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mutualnet.data import scale_boxes
 
 _Size = tuple[int, int]
+_NUM_CLASSES = (
+    "roi_heads.box_predictor.cls_score.out_features",
+    "head.classification_head.num_classes",
+    "head.classification_head.num_columns",
+)
+"""Where torchvision's detectors have their number of classes, the background's included."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,30 @@ def run_in_train_mode(network: nn.Module, images: list[Tensor], targets: list[An
         return logits
 
     return DetectorLosses(losses, BoxHead(list(proposals), list(sizes), predicted[0][0], ask))
+
+
+def check_classes(network: nn.Module, targets: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse labels beyond the classes of one of torchvision's detectors.
+
+    Raises:
+        ValueError: If there is one, with which the network would fail.
+    """
+    labels = [target["labels"] for target in targets if len(target["labels"])]
+    count = next((n for n in map(partial(_value_at, network), _NUM_CLASSES) if n is not None), None)
+    if count is None or not labels:
+        return
+    highest = int(torch.cat(labels).max())
+    if highest >= count:
+        raise ValueError(
+            f"labels of objects must lie in 1..{count - 1}, got {highest}. Number the classes from "
+            "1, or build the detector with more."
+        )
+
+
+def _value_at(owner: Any, path: str) -> int | None:
+    for name in path.split("."):
+        owner = getattr(owner, name, None)
+    return owner if isinstance(owner, int) else None
 
 
 def learns_statistics_alone(network: nn.Module) -> bool:
