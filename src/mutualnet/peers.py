@@ -232,7 +232,7 @@ class _Step:
             if edge.teacher is None:
                 return self.task.supervised_loss(student, self.batch)
             teacher = (self.targets if edge.detach else self.outputs)[edge.teacher]
-            return self.task.distill_loss(student, teacher, edge.tau)
+            return self.task.divergence(student, teacher, edge.tau)
 
 
 def _check(

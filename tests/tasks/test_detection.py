@@ -14,14 +14,24 @@ from torch import nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
-from mutualnet import METHODS, ElasticSpace, Subnet, Supernet, calibrate, sandwich_step
+from mutualnet import (
+    METHODS,
+    ElasticSpace,
+    Subnet,
+    Supernet,
+    calibrate,
+    peer_step,
+    sandwich_step,
+)
 from mutualnet.cost import CostModel
 from mutualnet.data import load_data
 from mutualnet.evaluation import evaluate
+from mutualnet.losses import distillation_loss
 from mutualnet.models import create_model
 from mutualnet.tasks import make_task
 from mutualnet.tasks.detection import Detection, InstanceSegmentation
 from mutualnet.tasks.detector_cost import detector_macs
+from mutualnet.teaching import dml
 
 SPACE = ElasticSpace(width_range=(0.25, 1.0), resolutions=(96, 64))
 SMALL = {
@@ -191,6 +201,21 @@ def test_distillation_takes_the_place_of_the_loss_of_classes_alone():
     retina = create_model("retinanet", num_classes=2, **RETINA).train()
     with pytest.raises(TypeError, match="needs detectors with the box head of torchvision's"):
         task.distill_loss(task.run(retina, batch), task.run(retina, batch))
+
+
+def test_peers_learn_their_losses_once_and_the_divergence_of_classes():
+    networks = [create_model("faster_rcnn", num_classes=2, **SMALL).train() for _ in range(2)]
+    batch, task = _batch(), Detection()
+    torch.manual_seed(0)
+    learned = peer_step(networks, batch, dml(2), task=task).losses
+    torch.manual_seed(0)  # which proposals the losses are of is drawn
+    first, second = (task.run(network, batch) for network in networks)
+    on_labels, _, from_peer, _ = learned.values()
+    torch.testing.assert_close(on_labels, task.supervised_loss(first, batch).detach())
+    logits = first.box_head.on_proposals_of(second.box_head)
+    divergence = distillation_loss(logits, second.box_head.logits).detach()
+    torch.testing.assert_close(from_peer, divergence)
+    assert float(from_peer) < 0.1 * float(on_labels)  # nothing but the divergence
 
 
 def test_calibration_runs_the_backbone_alone_and_gives_its_statistics(monkeypatch):

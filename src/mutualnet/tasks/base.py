@@ -176,8 +176,16 @@ class Task(ABC):
     def distill_loss(self, outputs: Any, teacher_outputs: Any, tau: float = 1.0) -> Tensor:
         """Scalar loss against another network's outputs at a temperature.
 
-        The outputs come detached where they are to receive no gradient.
+        It takes the place of the loss on labels. The outputs come detached where they are to
+        receive no gradient.
         """
+
+    def divergence(self, outputs: Any, teacher_outputs: Any, tau: float = 1.0) -> Tensor:
+        """What `peer_step` adds to the loss on labels for each teacher; by default `distill_loss`.
+
+        Override it where that holds some of the loss on labels, which would count twice.
+        """
+        return self.distill_loss(outputs, teacher_outputs, tau)
 
     def detach(self, outputs: Any) -> Any:
         """The outputs without their graph, to be another network's target."""

@@ -214,8 +214,19 @@ class Detection(Task):
     def distill_loss(self, outputs: Any, teacher_outputs: Any, tau: float = 1.0) -> Tensor:
         """The losses on targets, but for that of classes, which a divergence takes the place of.
 
-        It is of the box head's logits from the teacher's, on the teacher's proposals, in nats,
-        averaged over those.
+        Raises:
+            TypeError: If outputs are not those of two-stage detectors in train mode.
+            ValueError: If tau is not positive, or the numbers of classes differ.
+        """
+        divergence = self.divergence(outputs, teacher_outputs, tau)
+        losses = _losses(outputs).losses
+        others = {name: loss for name, loss in losses.items() if name != "loss_classifier"}
+        return _sum(others) + divergence
+
+    def divergence(self, outputs: Any, teacher_outputs: Any, tau: float = 1.0) -> Tensor:
+        """That of the box head's logits from the teacher's, on the teacher's proposals.
+
+        In nats, averaged over those.
 
         Raises:
             TypeError: If outputs are not those of two-stage detectors in train mode.
@@ -227,14 +238,12 @@ class Detection(Task):
                 "distillation needs detectors with the box head of torchvision's Faster R-CNN, got "
                 "one without. Let all sub-networks learn from targets: --distill off."
             )
-        divergence = distillation_loss(
+        return distillation_loss(
             student.box_head.on_proposals_of(teacher.box_head),
             teacher.box_head.logits,
             tau,
             detach=False,
         )
-        others = {n: loss for n, loss in student.losses.items() if n != "loss_classifier"}
-        return _sum(others) + divergence
 
     def detach(self, outputs: Any) -> Any:
         """Losses and logits without their graph."""
