@@ -112,6 +112,9 @@ def test_a_pair_of_clips_is_what_slowfast_makes_of_one():
     with torch.inference_mode():
         pair = task.run(model, task.scale(batch, Subnet(resolution=32, num_frames=2)))
         torch.testing.assert_close(pair, model(batch[0]), rtol=0, atol=0)
+    other = SlowFastActionRecognition()
+    with pytest.raises(ValueError, match=r"must be the network's, 4, got 8.*\(alpha=4\)"):
+        other.run(model, other.scale(batch, Subnet(resolution=32, num_frames=1)))
 
 
 @pytest.mark.parametrize("task", [TASK, SlowFastActionRecognition(alpha=4)])

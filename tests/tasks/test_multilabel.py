@@ -185,6 +185,14 @@ def test_losses_are_the_written_out_formulas():
     torch.testing.assert_close(found.double(), divergence, rtol=1e-4, atol=1e-6)
     assert float(task.distill_loss(teacher, teacher)) == pytest.approx(0, abs=1e-7)
     assert torch.isfinite(task.distill_loss(1e4 * logits, -1e4 * teacher))
+    with pytest.raises(ValueError, match=r"one shape \(N, K\), got \(5, 4\) and \(5, 1\)"):
+        task.distill_loss(logits, teacher[:, :1])
+
+
+@pytest.mark.parametrize("targets", [torch.full((3, 2), 0.9), torch.ones(3, 1)])
+def test_only_labels_that_an_image_has_or_not_are_scored(targets):
+    with pytest.raises(ValueError, match=r"must be zeros and ones \(3, 2\) to be scored by, got"):
+        MultiLabel().new_score().update(torch.randn(3, 2), (None, targets))
 
 
 @pytest.mark.parametrize("positive_weights", [None, (0.5, 1.0, 4.0)])

@@ -105,6 +105,20 @@ class SlowFastActionRecognition(ActionRecognition):
         clips, labels = batch
         return (scale_clips(clips[..., :: self.alpha, :, :], subnet), clips), labels
 
+    def run(self, network: Callable[[Any], Any], batch: Any) -> Any:
+        """Logits (N, K), see `ActionRecognition.run`.
+
+        Raises:
+            ValueError: If the network has another `alpha`.
+        """
+        known = getattr(network, "alpha", self.alpha)
+        if known != self.alpha:
+            raise ValueError(
+                f"alpha must be the network's, {known}, got {self.alpha}. Name a task of yours "
+                f"that returns SlowFastActionRecognition(alpha={known})."
+            )
+        return super().run(network, batch)
+
     def example_maker(self, shape: tuple[int, ...]) -> ExampleMaker:
         """Zeros for both pathways, as they are made of a loaded clip."""
         return _ScaledClip(self, shape)

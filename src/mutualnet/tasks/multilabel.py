@@ -108,12 +108,17 @@ class MultiLabel(Task):
 
         Raises:
             TypeError: If outputs are not one tensor of logits.
-            ValueError: If tau is not positive.
+            ValueError: If tau is not positive, or the numbers of labels differ.
         """
         if not tau > 0:
             raise ValueError(f"tau must be > 0, got {tau}")
         student = at_least_fp32(logits_of(outputs)) / tau
         teacher = at_least_fp32(logits_of(teacher_outputs)) / tau
+        if student.shape != teacher.shape:
+            raise ValueError(
+                f"outputs and teacher_outputs must have one shape (N, K), got "
+                f"{tuple(student.shape)} and {tuple(teacher.shape)}"
+            )
         share = teacher.sigmoid()
         yes = share * (F.logsigmoid(teacher) - F.logsigmoid(student))
         no = (1 - share) * (F.logsigmoid(-teacher) - F.logsigmoid(-student))
@@ -150,9 +155,21 @@ class MeanAveragePrecision(ScoreAccumulator):
         self._targets: list[Tensor] = []
 
     def update(self, outputs: Any, batch: Any) -> None:
-        """Keep logits (N, K) and targets (N, K)."""
-        self._logits.append(logits_of(outputs).float().cpu())
-        self._targets.append(batch[1].long().cpu())
+        """Keep logits (N, K) and targets (N, K).
+
+        Raises:
+            TypeError: If outputs are not one tensor of logits.
+            ValueError: If targets have another shape, or are not zeros and ones.
+        """
+        logits, targets = logits_of(outputs).float().cpu(), batch[1].cpu()
+        if targets.shape != logits.shape or bool(((targets != 0) & (targets != 1)).any()):
+            raise ValueError(
+                f"targets must be zeros and ones {tuple(logits.shape)} to be scored by, got "
+                f"{tuple(targets.shape)} with values up to {float(targets.max()):g}. Shares of "
+                "labels are for training alone."
+            )
+        self._logits.append(logits)
+        self._targets.append(targets.long())
 
     def compute(self) -> Score:
         """Mean average precision over all batches so far.
