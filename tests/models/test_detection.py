@@ -7,6 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mutualnet.models import create_model
+from mutualnet.models.detection import PyramidBackbone
 
 SMALL = {
     "backbone": "resnet18",
@@ -56,6 +57,17 @@ def test_detectors_learn_from_targets_and_detect(name):
         assert (detections["boxes"] <= limits).all()
         if name == "mask_rcnn":
             assert detections["box_masks"].shape == (count, 1, 28, 28)
+
+
+@pytest.mark.parametrize("backbone", ["dla46_c", "tresnet_m", "resnet18"])
+def test_maps_have_the_strides_that_are_asked_for(backbone):
+    strides = (4, 16) if backbone == "resnet18" else (4, 8, 16)
+    network = PyramidBackbone(backbone, strides=strides, out_channels=4).eval()
+    with torch.inference_mode():
+        maps = list(network(torch.zeros(1, 3, 64, 128)).values())
+    assert [(64 // m.shape[2], 128 // m.shape[3]) for m in maps[:-1]] == [(s, s) for s in strides]
+    with pytest.raises(ValueError, match=r"strides must rise, .* first, got \[16, 4\]"):
+        PyramidBackbone(backbone, strides=(16, 4))
 
 
 def test_the_detector_neither_scales_nor_normalises():

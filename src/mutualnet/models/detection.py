@@ -37,8 +37,8 @@ class PyramidBackbone(nn.Module):
         kwargs: More arguments of the network's constructor.
 
     Raises:
-        ValueError: If timm has no such network, it gives no feature maps, or none of a stride, or
-            if the arguments name weights.
+        ValueError: If timm has no such network, it gives no feature maps, or none of a stride, if
+            strides do not rise, or if the arguments name weights.
     """
 
     def __init__(
@@ -87,6 +87,8 @@ def _feature_maps(
         with torch.random.fork_rng(devices=()):
             every: Any = timm.create_model(name, **options)
             found = every.feature_info.reduction()
+            # Some networks leave their first maps out unless these are asked for.
+            numbers = list(every.feature_info.out_indices)
     except (RuntimeError, AttributeError, NotImplementedError, KeyError) as error:
         raise ValueError(f"backbone {name} gives no feature maps ({error})") from None
     missing = [stride for stride in strides if stride not in found]
@@ -95,7 +97,10 @@ def _feature_maps(
             f"backbone must have feature maps of the strides {', '.join(map(str, strides))}, got "
             f"{name} with {', '.join(map(str, found))}"
         )
-    body: Any = timm.create_model(name, out_indices=[found.index(s) for s in strides], **options)
+    if list(strides) != sorted(set(strides)):
+        raise ValueError(f"strides must rise, the finest map's first, got {list(strides)}")
+    indices = [numbers[found.index(stride)] for stride in strides]
+    body: Any = timm.create_model(name, out_indices=indices, **options)
     return body, body.feature_info.channels()
 
 
