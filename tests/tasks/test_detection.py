@@ -199,7 +199,7 @@ def test_distillation_takes_the_place_of_the_loss_of_classes_alone():
     assert float(divergence) > 0
     assert task.detach(outputs).box_head.ask is None
     retina = create_model("retinanet", num_classes=2, **RETINA).train()
-    with pytest.raises(TypeError, match="needs detectors with the box head of torchvision's"):
+    with pytest.raises(ValueError, match="needs detectors with the box head of torchvision's"):
         task.distill_loss(task.run(retina, batch), task.run(retina, batch))
 
 
@@ -354,6 +354,7 @@ def test_bad_targets_are_told_before_the_network_fails_with_them():
         ),
         ({"labels": targets[0]["labels"]}, "must have boxes and labels, got labels"),
         ({**targets[0], "labels": torch.tensor([1, 3])}, "must lie in 1..2, got 3. Number the"),
+        ({n: targets[0][n] for n in ("boxes", "labels")}, "must have masks for a detector with a"),
     ):
         with pytest.raises(ValueError, match=message):
             sandwich_step(net, (images, [broken]), [SPACE.largest], task=InstanceSegmentation())

@@ -32,7 +32,7 @@ from mutualnet.tasks.coco_score import CocoAveragePrecision
 from mutualnet.tasks.detector_cost import detector_macs
 from mutualnet.tasks.detector_outputs import (
     DetectorLosses,
-    check_classes,
+    check_targets,
     learns_statistics_alone,
     run_backbone,
     run_in_train_mode,
@@ -101,7 +101,7 @@ class Detection(Task):
             return run_backbone(network, images)
         with exact_boxes(network, images[0].device):
             if network.training:
-                check_classes(network, targets)
+                check_targets(network, targets)
                 learned = [{name: t[name] for name in _LEARNED if name in t} for t in targets]
                 return run_in_train_mode(network, images, learned)
             return [
@@ -215,8 +215,9 @@ class Detection(Task):
         """The losses on targets, but for that of classes, which a divergence takes the place of.
 
         Raises:
-            TypeError: If outputs are not those of two-stage detectors in train mode.
-            ValueError: If tau is not positive, or the numbers of classes differ.
+            TypeError: If outputs are not those of detectors in train mode.
+            ValueError: If a detector has one stage alone, tau is not positive, or the numbers of
+                classes differ.
         """
         divergence = self.divergence(outputs, teacher_outputs, tau)
         losses = _losses(outputs).losses
@@ -229,14 +230,15 @@ class Detection(Task):
         In nats, averaged over those.
 
         Raises:
-            TypeError: If outputs are not those of two-stage detectors in train mode.
-            ValueError: If tau is not positive, or the numbers of classes differ.
+            TypeError: If outputs are not those of detectors in train mode.
+            ValueError: If a detector has one stage alone, tau is not positive, or the numbers of
+                classes differ.
         """
         student, teacher = _losses(outputs), _losses(teacher_outputs)
         if student.box_head is None or teacher.box_head is None:
-            raise TypeError(
+            raise ValueError(
                 "distillation needs detectors with the box head of torchvision's Faster R-CNN, got "
-                "one without. Let all sub-networks learn from targets: --distill off."
+                "one without. Let all learn from targets: --distill off, and no --teaching."
             )
         return distillation_loss(
             student.box_head.on_proposals_of(teacher.box_head),

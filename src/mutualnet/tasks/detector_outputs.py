@@ -94,12 +94,18 @@ def run_in_train_mode(network: nn.Module, images: list[Tensor], targets: list[An
     return DetectorLosses(losses, BoxHead(list(proposals), list(sizes), predicted[0][0], ask))
 
 
-def check_classes(network: nn.Module, targets: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse labels beyond the classes of one of torchvision's detectors.
+def check_targets(network: nn.Module, targets: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse targets with which one of torchvision's detectors would fail.
 
     Raises:
-        ValueError: If there is one, with which the network would fail.
+        ValueError: If a label is beyond its classes, or masks are missing for its mask head.
     """
+    has_mask = getattr(getattr(network, "roi_heads", None), "has_mask", None)
+    if has_mask is not None and has_mask() and not all("masks" in target for target in targets):
+        raise ValueError(
+            "targets must have masks for a detector with a mask head, got some without. Take data "
+            "with masks (coco), or a network without that head (faster_rcnn)."
+        )
     labels = [target["labels"] for target in targets if len(target["labels"])]
     count = next((n for n in map(partial(_value_at, network), _NUM_CLASSES) if n is not None), None)
     if count is None or not labels:
