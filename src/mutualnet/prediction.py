@@ -87,9 +87,12 @@ class Classifier:
         self.compute_format.arrange(self._module)
 
     def outputs(self, image: Image.Image) -> Any:
-        """What the network gives for an image of any mode or size; logits (1, K) as a rule."""
-        pixels = self.run.preprocessing(image)
-        return self._run((pixels[None], torch.zeros(1, dtype=torch.long)))
+        """What the network gives for an image of any mode or size; logits (1, K) as a rule.
+
+        Raises:
+            ValueError: If the image cannot be converted, or the task is about no images.
+        """
+        return self._run(self.task.one_image(image, self.run.preprocessing))
 
     def _run(self, batch: Any) -> Any:
         scaled = self.task.scale(batch, self.row.subnet)

@@ -17,6 +17,7 @@ from mutualnet.cli import main
 from mutualnet.config import RecipeChanges
 from mutualnet.data.coco_masks import to_mask
 from mutualnet.models import create_model
+from mutualnet.prediction import Classifier
 from mutualnet.pretrained import copy_weights
 from mutualnet.recipes import load_recipe
 from mutualnet.run_directory import load_run, read_record
@@ -107,6 +108,16 @@ def test_a_picture_with_boxes_and_masks_is_written(run, coco, tmp_path, capsys):
     assert f"written: {out}" in shown.replace("\n", "")
     with Image.open(out) as picture, Image.open(photo) as before:
         assert picture.size == (before.width * 12, before.height * 12)
+
+
+def test_objects_are_found_on_an_image_in_memory(run, coco):
+    loaded, photo = load_run(run), coco / "val2017" / "val001.png"
+    classifier = Classifier(loaded, loaded.table.top)
+    with Image.open(photo) as image:
+        (found,) = classifier.outputs(image)
+    told = [thing["probability"] for thing in classifier.predict(photo).objects]
+    kept = found["scores"][found["labels"] > 0].tolist()
+    assert [round(score, 6) for score in kept] == told
 
 
 def test_objects_are_written_for_programs(run, coco, tmp_path, capsys):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from mutualnet import ElasticSpace, Subnet, Supernet, calibrate, sandwich_step
 from mutualnet.cost import CostModel
+from mutualnet.data.clip_transforms import frame_transform
 from mutualnet.evaluation import evaluate
 from mutualnet.methods import METHODS
 from mutualnet.models import X3D, SlowFast
@@ -115,6 +117,12 @@ def test_a_pair_of_clips_is_what_slowfast_makes_of_one():
     other = SlowFastActionRecognition()
     with pytest.raises(ValueError, match=r"must be the network's, 4, got 8.*\(alpha=4\)"):
         other.run(model, other.scale(batch, Subnet(resolution=32, num_frames=1)))
+
+
+@pytest.mark.parametrize("task", [TASK, SlowFastActionRecognition(alpha=4)])
+def test_one_image_is_no_clip(task):
+    with pytest.raises(ValueError, match="are seen in videos, got one image"):
+        task.one_image(Image.new("RGB", (8, 8)), frame_transform(8))
 
 
 @pytest.mark.parametrize("task", [TASK, SlowFastActionRecognition(alpha=4)])

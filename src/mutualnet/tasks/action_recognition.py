@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from mutualnet.data import Preprocessing, video_views
@@ -41,6 +42,14 @@ class ActionRecognition(Classification):
         """
         clips, labels = batch
         return scale_clips(clips, subnet), labels
+
+    def one_image(self, image: Image.Image, preprocessing: Preprocessing) -> Any:
+        """Refuse: one image shows no action.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError("actions are seen in videos, got one image. Call predict() with a file.")
 
     def read(
         self, path: Path, preprocessing: Preprocessing, options: Mapping[str, int]

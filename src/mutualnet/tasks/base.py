@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
@@ -210,8 +211,22 @@ class Task(ABC):
         """What the outputs say, one line per image, for people."""
         return [str(output) for output in outputs]
 
+    def one_image(self, image: Image.Image, preprocessing: Preprocessing) -> Any:
+        """A picture as a batch of one, at the top resolution; its label says nothing.
+
+        Override it where a batch is something else than images and labels.
+
+        Args:
+            image: Of any mode and size.
+            preprocessing: What an image goes through.
+
+        Raises:
+            ValueError: If the image cannot be converted.
+        """
+        return preprocessing(image)[None], torch.zeros(1, dtype=torch.long)
+
     def read(self, path: Path, preprocessing: Preprocessing, options: Mapping[str, int]) -> Any:
-        """An image file as a batch of one, at the top resolution; its label says nothing.
+        """A file as a batch of one; by default an image.
 
         Override it for files of other kinds.
 
@@ -223,7 +238,7 @@ class Task(ABC):
         Raises:
             Exception: Whatever decoders raise on a broken file.
         """
-        return preprocessing(read_image(path))[None], torch.zeros(1, dtype=torch.long)
+        return self.one_image(read_image(path), preprocessing)
 
     object_columns: ClassVar[tuple[str, ...]] = ()
     """Names of the values that `objects` gives beside class and probability, in tables."""

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from mutualnet.data import (
@@ -266,13 +267,12 @@ class Detection(Task):
             lines.append(", ".join(f"{n} {name}" for name, n in counts.most_common()) or "nothing")
         return lines
 
-    def read(
-        self, path: Path, preprocessing: Preprocessing, options: Mapping[str, int]
+    def one_image(
+        self, image: Image.Image, preprocessing: Preprocessing
     ) -> tuple[list[Tensor], list[Target]]:
-        """An image file as a batch of one, with nothing on it."""
-        pixels = preprocessing(read_image(path))
+        """A picture as a batch of one, with nothing on it."""
         target = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
-        return [pixels], [target]
+        return [preprocessing(image)], [target]
 
     object_columns: ClassVar[tuple[str, ...]] = ("left", "top", "right", "bottom")
 
