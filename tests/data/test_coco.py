@@ -327,6 +327,26 @@ def test_boxes_that_stand_out_are_cut(coco, caplog):
     assert data.test[1][1]["boxes"][0].tolist() == [0, 0, 15, 48]
 
 
+@pytest.mark.parametrize(
+    ("split", "way_out"),
+    [
+        ("train", r"Annotate some in .*instances_train2017\.json"),
+        ("select", r"another data\.select_share or seed"),
+        ("test", r"Annotate some in .*instances_val2017\.json"),
+    ],
+)
+def test_a_split_without_any_object_is_refused_at_once(coco, split, way_out):
+    bare = {image.image_id for image in getattr(_load(coco), split).images}
+
+    def leave_crowds_alone(content):
+        for annotation in content["annotations"]:
+            annotation["iscrowd"] = int(annotation["image_id"] in bare)
+
+    _change(coco, "val" if split == "test" else "train", leave_crowds_alone)
+    with pytest.raises(ValueError, match=rf"the {split} split must hold .* objects.*{way_out}"):
+        _load(coco)
+
+
 def test_missing_images_are_left_out_up_to_a_share(coco, caplog):
     (coco / "val2017" / "val001.png").unlink()
     with caplog.at_level(logging.WARNING):

@@ -204,7 +204,8 @@ def load_coco(
 
     Raises:
         ValueError: If the folder has not this layout, annotations contradict themselves or each
-            other, too many images are missing, or faster-coco-eval is not installed.
+            other, too many images are missing, a split has no object, or faster-coco-eval is not
+            installed.
     """
     return _load("coco", path, settings, max_damaged_share, has_masks=True)
 
@@ -266,6 +267,7 @@ def _load(
         )
         for split, (folder, images) in parts.items()
     }
+    _check_objects(splits, files)
     names = {
         split: ([image.file_name for image in images], splits[split].labels.tolist())
         for split, (_, images) in parts.items()
@@ -320,6 +322,21 @@ def _present(known: Annotations, folder: Path, file: Path, max_damaged_share: fl
     logger.warning("%s; left out", text)
     gone = {image.image_id for image in missing}
     return replace(known, images=tuple(i for i in known.images if i.image_id not in gone))
+
+
+def _check_objects(splits: dict[str, AnnotatedPhotos], files: dict[str, Path]) -> None:
+    """Refuse a split without any object; crowds are none."""
+    ways_out = {
+        "train": f"Annotate some in {files['train']}.",
+        "select": "Set another data.select_share or seed, or annotate more images.",
+        "test": f"Annotate some in {files['val']}.",
+    }
+    for split, images in splits.items():
+        if not images.labels.any():
+            raise ValueError(
+                f"the {split} split must hold images with objects, got {len(images)} without any: "
+                f"nothing could be learned from them or scored on them. {ways_out[split]}"
+            )
 
 
 def _check_categories(files: dict[str, Path], train: Annotations, val: Annotations) -> None:
