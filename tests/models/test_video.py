@@ -144,6 +144,7 @@ def test_blocks_begin_as_their_shortcuts():
         ({"num_classes": 0}, "num_classes must be >= 1"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
         ({"depths": (1, 2), "channels": (8,)}, "depths and channels must be as many counts"),
+        ({"expansion": 0.01}, r"expansion must leave at least one of 24 channels, got 0\.01"),
     ],
 )
 def test_arguments_are_checked(arguments, message):

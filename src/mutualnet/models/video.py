@@ -298,8 +298,8 @@ class X3D(nn.Module):
         expansion: C of the depthwise convolutions over that of their stage.
 
     Raises:
-        ValueError: If a count is below 1, `dropout` out of range, or there are not as many depths
-            as channels.
+        ValueError: If a count is below 1, `dropout` or `expansion` out of range, or there are not
+            as many depths as channels.
 
     Source: Feichtenhofer 2020, https://arxiv.org/abs/2004.04730, table 3.
     """
@@ -319,6 +319,10 @@ class X3D(nn.Module):
         if len(depths) != len(channels) or not depths or min(*depths, *channels) < 1:
             raise ValueError(
                 f"depths and channels must be as many counts >= 1, got {depths} and {channels}"
+            )
+        if not min(channels) * expansion >= 1:
+            raise ValueError(
+                f"expansion must leave at least one of {min(channels)} channels, got {expansion}"
             )
         stem = channels[0]
         self.stem = nn.Sequential(
