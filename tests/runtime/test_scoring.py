@@ -35,6 +35,14 @@ def test_scores_are_those_of_evaluate_in_pytorch(net, artifact, folder, batch_si
         assert found.by_subnet[subnet].standard_error == pytest.approx(error, abs=1e-9)
 
 
+def test_a_logit_that_is_not_a_number_is_a_wrong_answer(artifact, folder, monkeypatch):
+    data, runner = read_labelled(folder, artifact.manifest), AdaptiveRunner(artifact, threads=1)
+    monkeypatch.setattr(runner, "logits", lambda batch, _: np.full((len(batch), 10), np.nan))
+    found = score_images(runner, data, SUBNETS[:1])
+    assert 0 in data.labels  # the class that argmax takes of such rows
+    assert found.by_subnet[SUBNETS[0]].value == 0
+
+
 def test_each_image_is_decoded_once_and_in_parts(artifact, folder, monkeypatch):
     monkeypatch.setattr("mutualnet.runtime.scoring._MOST_AT_ONCE", 20)
     runner, asked, counted = AdaptiveRunner(artifact, threads=1), [], []

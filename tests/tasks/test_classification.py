@@ -109,6 +109,13 @@ def test_the_score_counts_over_uneven_batches():
     )
 
 
+@pytest.mark.parametrize("place", [slice(None), slice(0, 1), slice(3, 4)])
+def test_an_image_with_a_logit_that_is_not_a_number_counts_as_wrong(place):
+    logits, labels = torch.eye(4), torch.arange(4)
+    logits[0, place] = float("nan")
+    assert Classification().sample_scores(logits, (None, labels)).tolist() == [0, 100, 100, 100]
+
+
 @pytest.mark.parametrize("labels", [torch.eye(4), torch.tensor([0]), torch.zeros(4, 1)])
 def test_only_one_class_number_an_image_can_be_scored_by(labels):
     batch, logits = (torch.zeros(4, 3, 8, 8), labels), torch.eye(4)

@@ -89,8 +89,10 @@ def score_images(
 
 
 def _kept(logits: np.ndarray, task: str) -> np.ndarray:
-    """What a score needs of logits: the best class of each image, or all of them."""
-    return logits if task == "multilabel" else logits.argmax(1)
+    """What a score needs of logits: the best class of each image (-1 if one is NaN), or all."""
+    if task == "multilabel":
+        return logits
+    return np.where(np.isnan(logits).any(1), -1, logits.argmax(1))
 
 
 def top_one_accuracy(predicted: np.ndarray, labels: np.ndarray) -> Score:
@@ -99,7 +101,7 @@ def top_one_accuracy(predicted: np.ndarray, labels: np.ndarray) -> Score:
     The standard error is that of a binomial share, 100 sqrt(p (1 - p) / n).
 
     Args:
-        predicted: Class numbers (N).
+        predicted: Class numbers (N), -1 for none.
         labels: Class numbers (N).
     """
     count = len(labels)

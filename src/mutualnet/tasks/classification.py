@@ -162,7 +162,8 @@ class Classification(Task):
 class TopOneAccuracy(ScoreAccumulator):
     """Share of images whose class has the highest logit, in percent.
 
-    The standard error is that of a binomial share, 100 sqrt(p (1 - p) / n).
+    An image with a logit that is not a number counts as wrong. The standard error is that of a
+    binomial share, 100 sqrt(p (1 - p) / n).
     """
 
     def __init__(self) -> None:
@@ -203,14 +204,14 @@ def _unpack(batch: Any) -> tuple[Tensor, Tensor]:
 
 
 def _is_right(outputs: Any, batch: Any) -> Tensor:
-    """(N), whether the class of each image has its highest logit."""
+    """(N), whether the class of each image has its highest logit; not if one is not a number."""
     logits, labels = logits_of(outputs), _unpack(batch)[1]
     if labels.shape != logits.shape[:1]:  # others may be compared too, and mean nothing
         raise ValueError(
             f"labels must be class numbers ({len(logits)},) to be scored by, got "
             f"{tuple(labels.shape)}. Probabilities of classes are for training alone."
         )
-    return logits.argmax(1) == labels
+    return (logits.argmax(1) == labels) & ~logits.isnan().any(1)
 
 
 def _weights_of(labels: Tensor, class_weights: Tensor) -> Tensor:

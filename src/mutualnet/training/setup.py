@@ -233,6 +233,12 @@ def _batches(recipe: Recipe, data: DataSplits) -> TrainBatches:
 
 def _check_mixing(config: DataConfig, data: DataSplits) -> None:
     if (config.mixup_alpha or config.cutmix_alpha) and data.task != "classification":
-        raise ValueError("Mixup and CutMix mix class labels; these images have other ones")
+        raise ValueError(
+            "data.mixup_alpha and data.cutmix_alpha mix class labels, got a data set of another "
+            "task. Set both to 0."
+        )
     if config.balance == "sampling" and data.task != "classification":
-        raise ValueError("balance=sampling needs one class per image; use balance=loss")
+        raise ValueError(
+            "data.balance=sampling needs images of one class each, got a data set of another task. "
+            "Set data.balance=none, or loss for images with several labels."
+        )
