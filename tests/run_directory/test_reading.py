@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -59,17 +60,17 @@ def test_a_directory_that_is_no_run_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("alpha", "settings"),
     [
-        ["space.frames=[2]", "data.resolution=64"],
-        ["space.frames=[3, 2]", "model.kwargs={alpha: 4}"],
+        (8, ["space.frames=[2]", "data.resolution=64"]),
+        (4, ["space.frames=[3, 2]", "model.kwargs={alpha: 4}"]),
     ],
 )
-def test_cost_is_of_the_clips_that_a_recipe_loads(settings):
+def test_cost_is_of_the_clips_that_a_recipe_loads(alpha, settings):
     """Of SlowFast's fast pathway, which sees all of a clip, whatever a sub-network does."""
     small = ["space.resolutions=[48, 32]", *settings]
     recipe = override(load_recipe("kinetics400_slowfast4x16"), small)
-    task, subnet = make_task(recipe.task), recipe.space.smallest
+    task, subnet = replace(make_task(recipe.task), alpha=alpha), recipe.space.smallest
     model = create_model(recipe.model.name, num_classes=3, **recipe.model.kwargs)
     supernet = make_supernet(model, recipe, task, in_channels=3)
     side = recipe.load_resolution
