@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from benchmarks.study_scales import Scale
@@ -333,46 +334,35 @@ def transfer(scale: Scale) -> list[Claim]:
         "with three times the epochs of both stages above {}; asked after the first seed of "
         "`{}`, whose networks score below those of the first section, trained from scratch"
     )
-
-    def claim(name: str, source: str, says: str, ours: Entry, theirs: Entry) -> Claim:
-        return Claim(
-            name=name,
-            group="transfer",
-            source=source,
-            says=says,
-            ours=ours,
-            theirs=theirs,
-            budgets=BUDGETS,
-        )
-
+    claim = partial(Claim, group="transfer", budgets=BUDGETS)
     return [
         claim(
-            "transfer_us_net",
-            "MutualNet, fig. 9",
-            "above US-Net: ImageNet to CIFAR-100 +1.4 at 569 M, +10.5 at 21 M",
-            mutual,
-            us_net,
+            name="transfer_us_net",
+            source="MutualNet, fig. 9",
+            says="above US-Net: ImageNet to CIFAR-100 +1.4 at 569 M, +10.5 at 21 M",
+            ours=mutual,
+            theirs=us_net,
         ),
         claim(
-            "transfer_plain",
-            "MutualNet, fig. 9",
-            "above plain networks: ImageNet to CIFAR-100 +1.2 at 569 M, +14.4 at 21 M",
-            mutual,
-            plain,
+            name="transfer_plain",
+            source="MutualNet, fig. 9",
+            says="above plain networks: ImageNet to CIFAR-100 +1.2 at 569 M, +14.4 at 21 M",
+            ours=mutual,
+            theirs=plain,
         ),
         claim(
-            "transfer_us_net_longer",
-            ASKED_HERE,
-            asked.format("US-Net", "transfer_us_net"),
-            more_mutual,
-            more_us_net,
+            name="transfer_us_net_longer",
+            source=ASKED_HERE,
+            says=asked.format("US-Net", "transfer_us_net"),
+            ours=more_mutual,
+            theirs=more_us_net,
         ),
         claim(
-            "transfer_plain_longer",
-            ASKED_HERE,
-            asked.format("plain networks", "transfer_plain"),
-            more_mutual,
-            more_plain,
+            name="transfer_plain_longer",
+            source=ASKED_HERE,
+            says=asked.format("plain networks", "transfer_plain"),
+            ours=more_mutual,
+            theirs=more_plain,
         ),
     ]
 

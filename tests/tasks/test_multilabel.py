@@ -189,7 +189,7 @@ def test_losses_are_the_written_out_formulas():
         task.distill_loss(logits, teacher[:, :1])
 
 
-@pytest.mark.parametrize("targets", [torch.full((3, 2), 0.9), torch.ones(3, 1)])
+@pytest.mark.parametrize("targets", [torch.full((3, 2), 0.9), torch.ones(3, 1), torch.ones(0)])
 def test_only_labels_that_an_image_has_or_not_are_scored(targets):
     with pytest.raises(ValueError, match=r"must be zeros and ones \(3, 2\) to be scored by, got"):
         MultiLabel().new_score().update(torch.randn(3, 2), (None, targets))

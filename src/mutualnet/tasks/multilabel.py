@@ -165,8 +165,7 @@ class MeanAveragePrecision(ScoreAccumulator):
         if targets.shape != logits.shape or bool(((targets != 0) & (targets != 1)).any()):
             raise ValueError(
                 f"targets must be zeros and ones {tuple(logits.shape)} to be scored by, got "
-                f"{tuple(targets.shape)} with values up to {float(targets.max()):g}. Shares of "
-                "labels are for training alone."
+                f"{tuple(targets.shape)}, or shares of labels, which are for training alone"
             )
         self._logits.append(logits)
         self._targets.append(targets.long())
