@@ -131,8 +131,8 @@ def conditions(scale: Scale) -> list[Claim]:
                 scale,
                 f"noise_{round(100 * share)}",
                 "noise",
-                "DCM, label noise",
-                f"DCM above DML with {share:.0%} of the labels wrong",
+                _ABLATION,
+                f"DCM is more robust to wrong labels than DML; here {share:.0%} of them are wrong",
                 of.dcm(),
                 of.dml(),
             )

@@ -138,9 +138,10 @@ FEW_IMAGES = Scale(
     text="""\
 WRN-16-2 (0.69 M parameters) on 3 % of CIFAR-10's train images, few enough for it to fit them: how
 far each method gets is told by the *train loss*, the full network's cross entropy in its last
-epoch. All methods take the same number of steps, not the same time. Batch size 54, SGD with a
-learning rate of 0.1 and a cosine schedule, bf16. Single networks train for 54 epochs (1,350 steps)
-at 32, 28, 24 and 20 px; those alone at a lower resolution see what a sub-network sees there.
+epoch (with smoothed, mixed or wrong labels on those, so that it cannot reach 0). All methods take
+the same number of steps, not the same time. Batch size 54, SGD with a learning rate of 0.1 and a
+cosine schedule, bf16. Single networks train for 54 epochs (1,350 steps) at 32, 28, 24 and 20 px;
+those alone at a lower resolution see what a sub-network sees there.
 Networks that teach each other train for 70 epochs (1,750 steps) at 20 px, from weights that are
 initialised as in the code of DCM's authors; only those of the section on regimes use the networks'
 own initialisation. For transfer a network is pretrained for 10 epochs on 10 % of CIFAR-100 and

@@ -79,10 +79,10 @@ CIFAR-100, two networks at 20 px, 20 epochs, error in percent; *DML* updates its
 ]
 _CONCLUSION = """\
 In this regime networks trained alone win at every budget but the smallest, and boosting one network
-by its nearly full widths lowers its score. Of the methods by which two networks teach each other
-only DML in turn is told apart from independent networks, and it has the higher error. The networks
-alone at a lower resolution saw images that were made smaller with an antialiasing filter, as the
-others' were not. The papers' networks are up to two hundred times larger.
+by its nearly full widths lowers its score. Of the methods for two networks only DML in turn is told
+apart from independent networks, and it has the higher error. The networks alone at a lower
+resolution saw images that were made smaller with an antialiasing filter, as the others' were not.
+The papers' networks are up to two hundred times larger.
 """.splitlines()
 
 

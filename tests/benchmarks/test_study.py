@@ -187,7 +187,7 @@ def test_claims_are_whole(scale):
 def test_unknown_claims_are_refused():
     claims = all_claims(FEW)
     assert [claim.name for claim in choose(claims, ["alone"])] == ["alone"]
-    assert len(choose(claims, ["boost"])) == 8
+    assert len(choose(claims, ["boost"])) == 9
     with pytest.raises(ValueError, match="no claim or group is called 'us-net'"):
         choose(claims, ["us-net"])
 
