@@ -82,12 +82,12 @@ the configuration that scores highest on the select split. A pair of networks sc
 both. The criterion was fixed before the runs: a claim *holds* if the 95 % t interval over seeds
 lies above 0 (or above the margin that is named), *does not* hold if it lies below, and is *not
 decided* otherwise. Seeds 0, 1 and 2 decide; where they do not, exactly seeds 0 to 4 do. A claim
-that seed 0 of its own runs suggested is decided by seeds 1 to 3, or 1 to 5. *Unfinished* claims show
-the seeds that were run so far. Two looks have a price: of claims without any difference 9 % would be
-called decided, half of them *holds*. Of so many claims some are therefore expected to be judged
-wrongly. After the first five seeds of the first section the numbers of seeds that decide, the
-budgets of US-Net and the images of networks alone at lower resolutions were set as they are now:
-MutualNet's differences became smaller by it, no verdict changed.
+that seed 0 of its own runs suggested is decided by seeds 1 to 3, or 1 to 5. *Unfinished* claims
+show the seeds that were run so far. Two looks have a price: of claims without any difference 9 %
+would be called decided, half of them *holds*. Of so many claims some are therefore expected to be
+judged wrongly. After the first five seeds of the first section the numbers of seeds that decide,
+the budgets of US-Net and the images of networks alone at lower resolutions were set as they are
+now: MutualNet's differences became smaller by it, no verdict changed.
 """.splitlines()
 
 

@@ -300,8 +300,8 @@ def targets(scale: Scale) -> list[Claim]:
             claim(
                 "alone_labels",
                 ASKED_HERE,
-                "with labels for the narrower ones MutualNet is above networks trained alone; asked "
-                "after seed 0 of both was seen",
+                "with labels for the narrower ones MutualNet is above networks trained alone; "
+                "asked after seed 0 of both was seen",
                 entry("MutualNet, labels", off),
                 _alone(scale),
             ),
