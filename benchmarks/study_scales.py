@@ -141,7 +141,8 @@ far each method gets is told by the *train loss*, the full network's cross entro
 epoch (with smoothed, mixed or wrong labels on those, so that it cannot reach 0). All methods take
 the same number of steps, not the same time. Batch size 54, SGD with a learning rate of 0.1 and a
 cosine schedule, bf16. Single networks train for 54 epochs (1,350 steps) at 32, 28, 24 and 20 px;
-those alone at a lower resolution see what a sub-network sees there.
+those alone at a lower resolution see what a sub-network sees there, and those of a narrower width
+start from the same slices of the initial weights as a sub-network.
 Networks that teach each other train for 70 epochs (1,750 steps) at 20 px, from weights that are
 initialised as in the code of DCM's authors; only those of the section on regimes use the networks'
 own initialisation. For transfer a network is pretrained for 10 epochs on 10 % of CIFAR-100 and

@@ -87,9 +87,9 @@ def examine(name: str) -> dict[str, Any]:
     try:
         net = Supernet(model, space, example_input=torch.zeros(1, *shape))
     except ValueError as problem:
-        frozen = re.findall(r"^  frozen +[^:]+: (.*)$", str(problem), re.MULTILINE)
-        ((common, layers),) = Counter(WHERE.sub("", why) for why in frozen).most_common(1)
-        record["refused"] = f"nothing is elastic; {layers} of {len(frozen)} layers: {common}"[:300]
+        fixed = re.findall(r"^  fixed +[^:]+: (.*)$", str(problem), re.MULTILINE)
+        ((common, layers),) = Counter(WHERE.sub("", why) for why in fixed).most_common(1)
+        record["refused"] = f"nothing is elastic; {layers} of {len(fixed)} layers: {common}"[:300]
         return record
     record["seconds"] = time.perf_counter() - start
     record["inelastic"] = reasons(net, model, x[:1])

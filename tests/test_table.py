@@ -94,6 +94,7 @@ def test_a_budget_that_is_too_small_names_the_cheapest():
         ({"macs": 0}, "macs must be > 0, got 0"),
         ({"latency_ms": float("nan")}, "latency_ms must be > 0, got nan"),
         ({"params": -1}, "params must be > 0, got -1"),
+        ({"macs": "150M"}, "macs must be a number, got '150M'. .*parse_budget reads text"),
     ],
 )
 def test_a_budget_must_be_one(budget, message):

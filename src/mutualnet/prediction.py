@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from mutualnet.budget import Budget
+from mutualnet.cost import latency_circumstances
 from mutualnet.image_paths import shown
 from mutualnet.messages import reason_of
 from mutualnet.precision import PLAIN, ComputeFormat, autocast_to
@@ -64,6 +65,21 @@ def choose_row(run: Run, limit: Budget) -> Row:
     if limit == Budget():
         return run.table.top
     return run.table.best(macs=limit.macs, latency_ms=limit.latency_ms)
+
+
+def note_other_device(run: Run, limit: Budget) -> None:
+    """Say so where a budget of latency goes by what was timed on another device than this CPU."""
+    assert run.table is not None
+    there = run.table.meta.get("latency", {}).get("device")
+    here = latency_circumstances(_CPU)["device"]
+    if limit.latency_ms is not None and there != here:
+        logger.warning(
+            "latencies were measured on %s, predictions are made on this %s: measure them here "
+            "with `CUDA_VISIBLE_DEVICES=-1 mutualnet table %s`",
+            there,
+            here,
+            run.path,
+        )
 
 
 def table_format(table: QueryTable) -> ComputeFormat:

@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -281,6 +282,11 @@ class QueryTable:
         if not budgets:
             raise ValueError("best needs a budget: macs, latency_ms or params")
         for name, most in budgets.items():
+            if not isinstance(most, Real):
+                raise ValueError(
+                    f"{name} must be a number, got {most!r}. mutualnet.budget.parse_budget reads "
+                    "text such as 150M or 8ms."
+                )
             if not most > 0:  # refuses NaN too
                 raise ValueError(f"{name} must be > 0, got {most}")
         if latency_ms is not None:

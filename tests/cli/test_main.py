@@ -53,7 +53,7 @@ def test_recipes_and_info_print_what_they_promise(capsys):
     out = capsys.readouterr().out
     assert "300.77" in out
     assert "59.29" in out
-    assert "frozen   classifier: its channels are the model's output" in out
+    assert "fixed    classifier: its channels are the model's output" in out
 
 
 def test_help_and_version_are_there(capsys):

@@ -12,6 +12,16 @@ def test_info_needs_no_resolution_of_224(capsys):
     assert "8 px" in capsys.readouterr().out
 
 
+def test_info_says_which_width_the_model_has_where_that_is_not_1(capsys):
+    words = ["info", "wrn16_1", "--num-classes", "10", "--resolutions", "16", "--width-range"]
+    assert main([*words, "0.5", "2"]) == 0
+    assert (
+        "the model as built is width 2: width 1 is 0.5 of its channels" in capsys.readouterr().out
+    )
+    assert main([*words, "0.5", "1"]) == 0
+    assert "as built" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

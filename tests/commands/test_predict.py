@@ -47,6 +47,23 @@ def test_the_score_of_the_test_split_comes_first_and_splits_are_named(
     assert "score 21.5 on test, 32.0 on select" in capsys.readouterr().out
 
 
+def test_milliseconds_of_another_device_are_named(digits_run, tmp_path, photo, caplog):
+    place = tmp_path / "run"
+    shutil.copytree(digits_run, place)
+    table = QueryTable.load(place / "table.json")
+    latency = {**table.meta["latency"], "device": "NVIDIA H200"}
+    QueryTable.from_rows(table.rows, {**table.meta, "latency": latency}).save(place / "table.json")
+    (place / "SHA256SUMS").unlink()
+    for budget, is_said in (("10s", True), ("1G", False)):
+        caplog.clear()
+        assert main(["predict", str(place), str(photo), "--budget", budget]) == 0
+        said = [record.getMessage() for record in caplog.records]
+        assert any("measured on NVIDIA H200, predictions" in line for line in said) == is_said
+    caplog.clear()
+    assert main(["predict", str(digits_run), str(photo), "--budget", "10s"]) == 0
+    assert "measured on" not in caplog.text
+
+
 def _document(digits_run, capsys, words, status=0):
     capsys.readouterr()
     assert main(["predict", str(digits_run), *words]) == status

@@ -52,6 +52,13 @@ def test_a_damaged_run_is_refused_in_one_line(whole, tmp_path, damage, message):
     assert "\n" not in str(caught.value)
 
 
+def test_directories_may_be_text(whole, tmp_path):
+    out = train(digits(), str(tmp_path / "run"), limit_steps=1)
+    assert out == tmp_path / "run"
+    first, second = (load_run(str(path)).supernet.model.state_dict() for path in (whole, out))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 def test_a_directory_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="must be a run directory"):
         load_run(tmp_path / "none")

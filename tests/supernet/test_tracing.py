@@ -83,7 +83,7 @@ def test_what_cannot_be_narrower_is_frozen_and_named(what):
     assert frozen, supernet.report()
     assert reason in frozen[0].reason
     assert frozen[0].reason in supernet.report()
-    assert any(layer in line and "frozen" in line for line in supernet.report().splitlines())
+    assert any(layer in line and "fixed" in line for line in supernet.report().splitlines())
 
 
 def _runs_and_equals(model: nn.Module) -> None:
@@ -199,7 +199,7 @@ def test_parameters_of_train_mode_alone_are_tied_too():
 
 def test_what_never_runs_stays_whole_and_the_report_says_so():
     net = Supernet(Noisy(), ElasticSpace(resolutions=(8,)))
-    assert "  frozen   spare: nothing that ran uses it" in net.report().splitlines()
+    assert "  fixed    spare: nothing that ran uses it" in net.report().splitlines()
     assert net.subnet(Subnet(width_mult=0.25, resolution=8)).spare.out_channels == 32
 
 

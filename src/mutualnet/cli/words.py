@@ -97,7 +97,7 @@ def _train(parser: Parser) -> None:
         type=number,
         nargs=2,
         metavar=("LOW", "HIGH"),
-        help="smallest and largest width multiplier",
+        help="smallest and largest width multiplier; above 1 the model as built is the largest",
     )
     parser.add_argument(
         "--resolutions", type=positive, nargs="+", help="sides of the inputs in pixels"
@@ -381,7 +381,8 @@ def _info(parser: Parser) -> None:
         nargs=2,
         metavar=("LOW", "HIGH"),
         default=[0.25, 1.0],
-        help="smallest and largest width multiplier (0.25 1)",
+        help="smallest and largest width multiplier (0.25 1); above 1 the model as built is the "
+        "largest",
     )
     parser.add_argument(
         "--resolutions",
@@ -455,7 +456,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "measure": ("time an exported file's configurations on this device", _measure),
     "evaluate": ("score an exported file on labelled images, without PyTorch", _evaluate),
     "plan": ("which widths and resolutions meet budgets on this machine", _plan),
-    "info": ("what of a model is elastic, what is frozen, what it costs", _info),
+    "info": ("what of a model is elastic, what keeps its size, what it costs", _info),
 }
 
 

@@ -1,4 +1,4 @@
-"""`mutualnet info`: what of a model is elastic, what is frozen and what it costs."""
+"""`mutualnet info`: what of a model is elastic, what keeps its size and what it costs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def info(
     depths: tuple[float, ...] = (1.0,),
     frames: tuple[int, ...] | None = None,
 ) -> None:
-    """Print what of a model is elastic, what is frozen and why, and what the grid costs.
+    """Print what of a model is elastic, what keeps its size and why, and what the grid costs.
 
     Args:
         model: As for `create_model`, of any kind.
@@ -38,6 +38,11 @@ def info(
     supernet = Supernet(create_model(model, num_classes=num_classes, any_kind=True), space)
     costs, console = CostModel(supernet), make_console()
     console.print(supernet.report())
+    if space.full_width_mult > 1:
+        console.print(
+            f"the model as built is width {space.full_width_mult:g}: width 1 is "
+            f"{1 / space.full_width_mult:.3g} of its channels"
+        )
     largest = costs.params(space.largest)
     smallest = costs.params(space.smallest)
     console.print(

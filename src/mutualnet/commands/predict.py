@@ -10,7 +10,15 @@ from mutualnet.console import make_console
 from mutualnet.cpu import prepare_cpu
 from mutualnet.image_paths import find_images, shown
 from mutualnet.messages import unreadable_images
-from mutualnet.prediction import Classifier, Output, choose_row, classify, drawn_places, write
+from mutualnet.prediction import (
+    Classifier,
+    Output,
+    choose_row,
+    classify,
+    drawn_places,
+    note_other_device,
+    write,
+)
 from mutualnet.run_directory import Run, load_run
 from mutualnet.table import Row
 
@@ -43,6 +51,7 @@ def predict(
     prepare_cpu()
     run = load_run(path, trust=trust)
     classifier = Classifier(run, choose_row(run, limit))
+    note_other_device(run, limit)
     task = classifier.task
     paths = list(find_images([str(image) for image in images], task.input_endings))
     predictions = classify(classifier, paths, drawn_places(task, paths, out))

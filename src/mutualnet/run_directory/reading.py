@@ -77,7 +77,7 @@ class RunRecord:
     """None until `mutualnet table` has made it."""
 
 
-def load_run(path: Path, *, trust: bool = False, with_table: bool = True) -> Run:
+def load_run(path: Path | str, *, trust: bool = False, with_table: bool = True) -> Run:
     """Read a run that `mutualnet train` wrote.
 
     Nothing in it is executed: functions that its recipe names are called only if they are this
@@ -92,6 +92,7 @@ def load_run(path: Path, *, trust: bool = False, with_table: bool = True) -> Run
         ValueError: If there is no whole run, a file of it is damaged, or its recipe names functions
             of others without `trust`.
     """
+    path = Path(path)
     while True:
         before = read_checksums(path)
         run = _load_run(path, trust, with_table)

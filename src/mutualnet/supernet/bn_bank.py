@@ -21,6 +21,9 @@ FORMAT_VERSION = 2
 those of full depth; other banks are version 1 still."""
 
 
+HOW_TO_CALIBRATE = "mutualnet.calibrate(supernet, batches, subnets, task=..., data_id=...)"
+
+
 class MissingStatisticsError(RuntimeError):
     """A sub-network is to run in eval mode, but the bank lacks fresh statistics for it."""
 

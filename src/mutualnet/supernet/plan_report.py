@@ -1,4 +1,4 @@
-"""A plan in words: what is elastic, by which rule, and what is frozen and why."""
+"""A plan in words: what is elastic, by which rule, and what keeps its size and why."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from mutualnet.supernet.channel_plan import ChannelPlan
 
 
 def describe_plan(plan: ChannelPlan, name: str, elastic_part: str = "") -> str:
-    """Tell what a plan does, a line for each group, frozen layer, stage and block.
+    """Tell what a plan does, a line for each group, fixed layer, stage and block.
 
     Args:
         plan: Of the model.
@@ -15,7 +15,7 @@ def describe_plan(plan: ChannelPlan, name: str, elastic_part: str = "") -> str:
     """
     lines = [
         f"{name}: {len(plan.groups)} elastic channel groups, "
-        f"{sum(len(f.layers) for f in plan.inelastic)} frozen layers"
+        f"{sum(len(f.layers) for f in plan.inelastic)} fixed layers"
     ]
     if elastic_part:
         lines.append(f"  shared   all outside of {elastic_part}, by every sub-network")
@@ -23,8 +23,8 @@ def describe_plan(plan: ChannelPlan, name: str, elastic_part: str = "") -> str:
         tied = f" (+{len(group.layers) - 1} tied)" if len(group.layers) > 1 else ""
         step = f", in steps of {group.step}" if group.step > 1 else ""
         lines.append(f"  elastic  {group.name}{tied}: {group.size} channels, {group.rule}{step}")
-    for frozen in plan.inelastic:
-        lines.append(f"  frozen   {', '.join(frozen.layers)}: {frozen.reason}")
+    for fixed in plan.inelastic:
+        lines.append(f"  fixed    {', '.join(fixed.layers)}: {fixed.reason}")
     lines += [
         f"  carried  {name}: a part of the full network's, which calibration does not renew"
         for name in plan.carried

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mutualnet.precision import CHANNELS_LAST, is_channels_last
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet.bn_bank import (
+    HOW_TO_CALIBRATE,
     BankKey,
     BNBank,
     BNStatistics,
@@ -403,8 +404,7 @@ class Supernet(nn.Module):
         if statistics is None and not uncalibrated and tracked_norms(self.model):
             raise MissingStatisticsError(
                 f"sub-network {subnet} must be calibrated before it is extracted. Call "
-                "mutualnet.calibration.calibrate(supernet, batches, subnets), or pass "
-                "uncalibrated=True if its outputs do not matter."
+                f"{HOW_TO_CALIBRATE}, or pass uncalibrated=True if its outputs do not matter."
             )
 
         def parameter(name: str, full: nn.Parameter, dims: dict[int, Index]) -> nn.Parameter:
@@ -502,7 +502,7 @@ class Supernet(nn.Module):
     # ------------------------------------------------------------------------------------ report
 
     def report(self) -> str:
-        """What is elastic, by which rule, and what is frozen and why, as plain text."""
+        """What is elastic, by which rule, and what keeps its size and why, as plain text."""
         return describe_plan(self.plan, architecture_name(self.model), self.elastic_part)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
 from mutualnet.supernet.bn_bank import (
+    HOW_TO_CALIBRATE,
     BankKey,
     BNBank,
     BNStatistics,
@@ -195,7 +196,7 @@ class SubnetTie:
                 reason = "no BN statistics"
             raise MissingStatisticsError(
                 f"sub-network {self.label} must be calibrated before it runs in eval mode, got "
-                f"{reason}. Call mutualnet.calibration.calibrate(supernet, batches, subnets)."
+                f"{reason}. Call {HOW_TO_CALIBRATE}."
             )
         if statistics is not self._loaded:
             write_statistics(self.norms, statistics)

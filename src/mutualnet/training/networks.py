@@ -122,10 +122,10 @@ def build_network(
         copy_own_norms(supernet.own_norms, config.init)
     if current_ranks().is_first:
         logger.info(
-            "%s: %d elastic channel groups, %d frozen layers, %d blocks that can be left out",
+            "%s: %d elastic channel groups, %d fixed layers, %d blocks that can be left out",
             config.name,
             len(supernet.plan.groups),
-            sum(len(frozen.layers) for frozen in supernet.plan.inelastic),
+            sum(len(fixed.layers) for fixed in supernet.plan.inelastic),
             sum(len(stage.blocks) - 1 for stage in supernet.plan.depth.stages),
         )
     _check_runs(supernet, data, task, recipe.seed)

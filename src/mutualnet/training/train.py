@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 def train(
     recipe: Recipe,
-    out: Path,
+    out: Path | str,
     *,
     limit_steps: int | None = None,
     resume: bool = False,
@@ -73,6 +73,7 @@ def train(
         if limit_steps < 0:
             raise ValueError(f"limit_steps must be >= 0, got {limit_steps}")
         limit_steps = int(limit_steps)  # checkpoints hold plain numbers only
+    out = Path(out)
     with new_run(out, recipe, resume=resume) as partial:
         if partial is None:
             logger.info("%s is already trained", out)

@@ -151,5 +151,5 @@ def describe_watch(module: TrainingModule) -> str:
         f"({validation.num_images} of {validation.num_available} {validation.input_kind}s, "
         f"{norms}; every "
         f"{module.recipe.watch.every_epochs} epochs, "
-        f"{100 * module.history.watch_share():.2g} % of the training time)"
+        f"{100 * module.history.watch_share():.1f} % of the training time)"
     )
