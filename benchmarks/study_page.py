@@ -127,9 +127,14 @@ def _scale(scale: Scale, store: Store, docs: Path) -> list[str]:
 def _count(verdicts: Sequence[Verdict]) -> str:
     """How many have each verdict, in words."""
     count = Counter(found.word for found in verdicts)
-    words = {HOLDS: "hold", HOLDS_NOT: "do not", UNDECIDED: "are not decided"}
-    words[UNFINISHED] = "are unfinished"
-    return ", ".join(f"{count[word]} {text}" for word, text in words.items() if count[word])
+    words = {
+        HOLDS: ("holds", "hold"),
+        HOLDS_NOT: ("does not", "do not"),
+        UNDECIDED: ("is not decided", "are not decided"),
+        UNFINISHED: ("is unfinished", "are unfinished"),
+    }
+    found = ((count[word], texts) for word, texts in words.items() if count[word])
+    return ", ".join(f"{number} {texts[number > 1]}" for number, texts in found)
 
 
 def _about_times(store: Store) -> list[str]:
