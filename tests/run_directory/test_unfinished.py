@@ -33,6 +33,32 @@ def recipe():
     return digits("checkpoint_minutes=0", "data.num_workers=1", "watch.every_epochs=0")
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_link_leads_to_where_the_run_is_made(recipe, tmp_path, is_there):
+    link, disk = tmp_path / "here" / "run", tmp_path / "disk"
+    link.parent.mkdir()
+    link.symlink_to(disk)
+    if is_there:
+        disk.mkdir()
+    with new_run(link, recipe) as partial:
+        assert partial.parent == disk.parent
+    assert (disk / "config.yaml").is_file()
+    assert link.is_symlink()
+    assert link.resolve() == disk
+
+
+def test_a_name_that_no_directory_can_get_is_refused_before_training(recipe, tmp_path, monkeypatch):
+    link = tmp_path / "run"
+    link.symlink_to("run")
+    with pytest.raises(ValueError, match="must not be a link to itself"), new_run(link, recipe):
+        raise AssertionError
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    monkeypatch.setattr("os.path.ismount", lambda path: path == disk)
+    with pytest.raises(ValueError, match=r"such as --out .*disk/run"), new_run(disk, recipe):
+        raise AssertionError
+
+
 def test_an_unfinished_run_is_neither_overwritten_nor_mixed_up(recipe, tmp_path, monkeypatch):
     out = tmp_path / "run"
     with monkeypatch.context() as patch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -31,7 +32,7 @@ def new_run(out: Path, recipe: Recipe, *, resume: bool = False) -> Iterator[Path
     path.
 
     Args:
-        out: The directory's name in the end.
+        out: The directory's name in the end. Where it is a link, the run is made at the link's end.
         recipe: What is trained.
         resume: Continue in the directory that an interrupted run of the same recipe left.
 
@@ -42,16 +43,18 @@ def new_run(out: Path, recipe: Recipe, *, resume: bool = False) -> Iterator[Path
         ValueError: If something else is at `out`, an unfinished run is in the way or was of another
             recipe, or another process is at it.
     """
+    # No directory can be given the name of a link.
+    end = Path(os.path.realpath(out)) if out.is_symlink() else out
     with ExitStack() as held:
-        place = _begin_in_first(held, out, recipe, resume)
+        place = _begin_in_first(held, end, recipe, resume)
         if place is None or not current_ranks().is_first:
             yield place
             return
         with _left_if_of_use(place, out):
             yield place
-        if out.exists():
-            out.rmdir()  # an empty directory
-        place.rename(out)
+        if end.exists():
+            end.rmdir()  # an empty directory
+        place.rename(end)
 
 
 def _begin_in_first(held: ExitStack, out: Path, recipe: Recipe, resume: bool) -> Path | None:
@@ -98,6 +101,13 @@ def _begin(held: ExitStack, out: Path, recipe: Recipe, resume: bool) -> Path | N
         return None
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} must not exist yet, got one with content. Choose another --out.")
+    if out.is_symlink():  # still, where links have no end
+        raise ValueError(f"{out} must not be a link to itself. Choose another --out.")
+    if os.path.ismount(out):  # which cannot be replaced
+        raise ValueError(
+            f"{out} must not be where a file system is mounted. Choose a directory in it, such as "
+            f"--out {out / 'run'}."
+        )
     partial = out.parent / f".{out.name}.partial"
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
