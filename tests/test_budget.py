@@ -49,6 +49,7 @@ def test_anything_else_gets_one_line_that_tells_the_units(text, message):
 def test_a_budget_reads_well():
     assert str(parse_budget("1.5G")) == "1500M multiply-adds"
     assert str(parse_budget("0.2s")) == "200 ms"
+    assert str(parse_budget("1234.5G")) == "1234500M multiply-adds"
 
 
 def test_two_budgets_hold_together():

@@ -10,7 +10,7 @@ from mutualnet.config.data import DataConfig
 from mutualnet.config.measurement import TableConfig
 from mutualnet.config.optimizer import OptimizerConfig
 from mutualnet.config.serialization import override
-from mutualnet.numbers import check_countable
+from mutualnet.numbers import check_countable, in_digits
 from mutualnet.recipes import load_recipe
 
 
@@ -65,3 +65,20 @@ def test_large_whole_numbers_are_found_in_lists_and_mappings():
     check_countable("a", [{"b": 2**53 - 1}, "text", None, 1e300])
     with pytest.raises(ValueError, match=r"a must lie below 2\*\*53"):
         check_countable("a", [{"b": -(2**53)}])
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (54518.6, 4, "54519"),  # a video network's millions of multiply-adds
+        (9999.7, 4, "10000"),
+        (568.74, 4, "568.7"),
+        (1234.5, 3, "1234"),
+        (999.7, 3, "1000"),
+        (0.00456, 3, "0.00456"),
+        (150.0, 4, "150"),
+        (0, 3, "0"),
+    ],
+)
+def test_long_numbers_are_written_without_an_exponent(value, digits, text):
+    assert in_digits(value, digits) == text

@@ -73,6 +73,12 @@ def test_the_terminal_says_how_many_rows_it_leaves_out(table):
     assert "1 more row" in text
 
 
+def test_large_networks_cost_is_written_in_full(table):
+    costly = replace(table.rows[0], macs=54_518_000_000, params=1_660_000_000, latency_ms=1234.5)
+    rows = _lines(QueryTable.from_rows([costly], table.meta))
+    assert rows[1][2:] == ["54518", "1660", "1234"]
+
+
 def _tested(table: QueryTable) -> QueryTable:
     """The front scored on the test split too, where it is worse."""
     front = {row.subnet for row in table.front()}

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mutualnet.numbers import in_digits
+
 _MACS = {"K": 1e3, "M": 1e6, "G": 1e9}
 _MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
@@ -19,8 +21,8 @@ class Budget:
     latency_ms: float | None = None
 
     def __str__(self) -> str:
-        parts = [] if self.macs is None else [f"{self.macs / 1e6:g}M multiply-adds"]
-        parts += [] if self.latency_ms is None else [f"{self.latency_ms:g} ms"]
+        parts = [] if self.macs is None else [f"{in_digits(self.macs / 1e6, 6)}M multiply-adds"]
+        parts += [] if self.latency_ms is None else [f"{in_digits(self.latency_ms, 6)} ms"]
         return " and ".join(parts)
 
     def fits(self, macs: float, latency_ms: float | None) -> bool:

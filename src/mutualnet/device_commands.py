@@ -13,6 +13,7 @@ from pathlib import Path
 from mutualnet.budget import Budget, parse_budgets
 from mutualnet.image_paths import find_images, shown
 from mutualnet.messages import printable, shorten, unreadable_images
+from mutualnet.numbers import in_digits
 from mutualnet.progress import WorkProgress
 from mutualnet.runtime import (
     AdaptiveRunner,
@@ -64,8 +65,8 @@ def run(
     row = artifact.choose(limit)
     _note_other_device(artifact, limit)
     if not as_json:
-        cost = f"{row.macs / 1e6:.4g} M multiply-adds"
-        cost += "" if row.latency_ms is None else f", {row.latency_ms:.3g} ms"
+        cost = f"{in_digits(row.macs / 1e6, 4)} M multiply-adds"
+        cost += "" if row.latency_ms is None else f", {in_digits(row.latency_ms, 3)} ms"
         if artifact.manifest.clips is not None:
             cost += f" a clip, {artifact.manifest.clips.num_views} clips a video"
         scores = ", ".join(map(str, artifact.table.scores(row)))
@@ -314,10 +315,9 @@ def time_artifact(
     by_subnet = {latency.subnet: latency for latency in found}
     for row in sorted(table.rows, key=lambda row: row.macs):
         times = by_subnet[row.subnet]
-        _say(
-            f"{row.subnet!s:<20}{table.scores(row)[0].value:>8.1f}{row.macs / 1e6:>10.4g}"
-            f"{times.p50:>9.3g}{times.p90:>9.3g}{times.p99:>9.3g}"
-        )
+        shares = "".join(f"{in_digits(ms, 3):>9}" for ms in (times.p50, times.p90, times.p99))
+        macs = in_digits(row.macs / 1e6, 4)
+        _say(f"{row.subnet!s:<20}{table.scores(row)[0].value:>8.1f}{macs:>10}{shares}")
     for line in findings(table):
         _say(line)
     try:
@@ -356,10 +356,10 @@ def describe_artifact(path: Path) -> None:
         _say(f"  latencies: {device}, threads: {threads}, batch: {size}, {measured}")
     _say(f"{'configuration':<20}{'score':>16}{'M macs':>10}{'M params':>10}{'ms':>9}")
     for row in sorted(table.rows, key=lambda row: row.macs):
-        time = "" if row.latency_ms is None else f"{row.latency_ms:.3g}"
+        time = "" if row.latency_ms is None else in_digits(row.latency_ms, 3)
         _say(
-            f"{row.subnet!s:<20}{table.scores(row)[0]!s:>16}{row.macs / 1e6:>10.4g}"
-            f"{row.params / 1e6:>10.4g}{time:>9}"
+            f"{row.subnet!s:<20}{table.scores(row)[0]!s:>16}{in_digits(row.macs / 1e6, 4):>10}"
+            f"{in_digits(row.params / 1e6, 4):>10}{time:>9}"
         )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from mutualnet.image_paths import shown
+from mutualnet.numbers import in_digits
 from mutualnet.report import score_on, shown_split, table_cells
 from mutualnet.run_directory import RunRecord
 from mutualnet.svg_chart import Axis, Chart, escaped, legend
@@ -112,9 +113,9 @@ def _cost(row: Row, cost: Cost) -> float:
 
 def _about(table: QueryTable, row: Row) -> str:
     scores = ", ".join(map(str, table.scores(row)))
-    time = "" if row.latency_ms is None else f", {row.latency_ms:.3g} ms"
-    macs, params = f"{row.macs / 1e6:.4g} M multiply-adds", f"{row.params / 1e6:.3g} M parameters"
-    return f"{row.subnet}: {scores}; {macs}, {params}{time}"
+    time = "" if row.latency_ms is None else f", {in_digits(row.latency_ms, 3)} ms"
+    macs, params = in_digits(row.macs / 1e6, 4), in_digits(row.params / 1e6, 3)
+    return f"{row.subnet}: {scores}; {macs} M multiply-adds, {params} M parameters{time}"
 
 
 def _use(table: QueryTable, row: Row, cost: Cost, place: str) -> str:

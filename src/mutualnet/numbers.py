@@ -1,4 +1,4 @@
-"""What must hold of every number that a user sets: it is finite, and a machine can count it."""
+"""What must hold of every number that a user sets, and how measured ones are written."""
 
 from __future__ import annotations
 
@@ -42,6 +42,17 @@ def check_countable(name: str, value: Any) -> None:
     for number in _numbers(value):
         if isinstance(number, int) and abs(number) >= _END:
             raise ValueError(f"{name} must lie below 2**53, got a larger number")
+
+
+def in_digits(value: float, digits: int) -> str:
+    """A number in some significant digits; of longer ones the whole part, 54518 and no 5.45e+04.
+
+    Args:
+        value: Such as a cost in millions of multiply-adds, or in milliseconds.
+        digits: At least so many, but for zeros at the end.
+    """
+    text = f"{value:.{digits}g}"
+    return text if abs(float(text)) < 10**digits else f"{value:.0f}"
 
 
 def _numbers(value: Any) -> Iterator[float]:

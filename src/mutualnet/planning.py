@@ -11,6 +11,7 @@ from torch import nn
 
 from mutualnet.budget import Budget
 from mutualnet.cost import CostModel, measure_latency
+from mutualnet.numbers import in_digits
 from mutualnet.space import ElasticSpace, Subnet
 from mutualnet.supernet import Supernet
 
@@ -83,8 +84,9 @@ def propose_space(
             least = min(grid, key=lambda s: macs[s] if budget.macs else latency[s])
             raise ValueError(
                 f"no sub-network fits {budget}: the smallest, {least}, takes "
-                f"{macs[least] / 1e6:.4g}M multiply-adds and {latency[least]:.3g} ms. Add lower "
-                "--resolutions, or choose a smaller network."
+                f"{in_digits(macs[least] / 1e6, 4)}M multiply-adds and "
+                f"{in_digits(latency[least], 3)} ms. Add lower --resolutions, "
+                "or choose a smaller network."
             )
         most = max(macs[subnet] for subnet in fitting)
         near = [subnet for subnet in fitting if macs[subnet] >= _NEAR * most]

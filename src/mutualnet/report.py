@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mutualnet.numbers import in_digits
 from mutualnet.selection import Selection
 from mutualnet.space import Subnet
 from mutualnet.table import TEST, QueryTable, Row, SplitScore
@@ -141,7 +142,7 @@ def table_cells(table: QueryTable, rows: Sequence[Row]) -> tuple[list[str], list
         "M MACs": lambda row: _millions(row.macs),
         "M params": lambda row: _millions(row.params),
         "found by": lambda row: row.found_by or "",
-        "ms (median)": lambda row: "" if row.latency_ms is None else f"{row.latency_ms:.3g}",
+        "ms (median)": lambda row: "" if row.latency_ms is None else in_digits(row.latency_ms, 3),
     }
     filled = {
         name: texts
@@ -185,7 +186,7 @@ def _measured(score: SplitScore | None) -> str:
 
 def _millions(count: float) -> str:
     """Three digits, and all of them from 1000 million on."""
-    return f"{count / 1e6:.0f}" if count >= 1e8 else f"{count / 1e6:.3g}"
+    return in_digits(count / 1e6, 3)
 
 
 def _cost(row: Row, cost: str) -> float:

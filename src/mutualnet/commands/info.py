@@ -8,6 +8,7 @@ from mutualnet.console import make_console
 from mutualnet.cost import CostModel
 from mutualnet.cpu import prepare_cpu
 from mutualnet.models import create_model
+from mutualnet.numbers import in_digits
 from mutualnet.space import ElasticSpace
 from mutualnet.supernet import Supernet
 
@@ -46,8 +47,9 @@ def info(
     largest = costs.params(space.largest)
     smallest = costs.params(space.smallest)
     console.print(
-        f"parameters: {largest / 1e6:.4g} M at the largest width, {smallest / 1e6:.4g} M at the "
-        f"smallest: {100 * (1 - smallest / largest):.0f} % are elastic"
+        f"parameters: {in_digits(largest / 1e6, 4)} M at the largest width, "
+        f"{in_digits(smallest / 1e6, 4)} M at the smallest: "
+        f"{100 * (1 - smallest / largest):.0f} % are elastic"
     )
     sides = [
         f"{side} px" if count is None else f"{side} px x {count} frames"

@@ -9,6 +9,7 @@ from mutualnet.budget import parse_budget
 from mutualnet.console import make_console
 from mutualnet.cpu import prepare_cpu
 from mutualnet.models import create_model
+from mutualnet.numbers import in_digits
 from mutualnet.planning import propose_space
 
 
@@ -28,8 +29,8 @@ def plan(model: str, *, budgets: str, resolutions: tuple[int, ...], num_classes:
         table.add_row(
             str(choice.budget),
             str(choice.subnet),
-            f"{choice.macs / 1e6:.4g}",
-            f"{choice.latency_ms:.3g}",
+            in_digits(choice.macs / 1e6, 4),
+            in_digits(choice.latency_ms, 3),
         )
     console.print(table)
     low, high = found.space.width_range

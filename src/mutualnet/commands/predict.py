@@ -10,6 +10,7 @@ from mutualnet.console import make_console
 from mutualnet.cpu import prepare_cpu
 from mutualnet.image_paths import find_images, shown
 from mutualnet.messages import unreadable_images
+from mutualnet.numbers import in_digits
 from mutualnet.prediction import (
     Classifier,
     Output,
@@ -73,9 +74,9 @@ def predict(
 
 def _describe(run: Run, row: Row, limit: Budget) -> str:
     assert run.table is not None
-    cost = f"{row.macs / 1e6:.4g} M multiply-adds"
+    cost = f"{in_digits(row.macs / 1e6, 4)} M multiply-adds"
     if row.latency_ms is not None:
-        cost += f", {row.latency_ms:.3g} ms"
+        cost += f", {in_digits(row.latency_ms, 3)} ms"
     if run.recipe.num_views > 1:
         cost += f" for each of {run.recipe.num_views} views"
     asked = "best of all" if limit == Budget() else f"within {limit}"

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mutualnet.numbers import in_digits
 from mutualnet.runtime.artifact import Artifact
 from mutualnet.runtime.device import device_name, num_cores
 from mutualnet.runtime.sessions import load_session, run_session
@@ -144,16 +145,16 @@ def findings(table: QueryTable) -> list[str]:
         if better:
             best = min(better, key=_milliseconds)
             lines.append(
-                f"{row.subnet} takes {_milliseconds(row):.3g} ms and scores {row.score:.1f} on "
-                f"{table.select_split}: "
-                f"{best.subnet} scores {best.score:.1f} in {_milliseconds(best):.3g} ms"
+                f"{row.subnet} takes {_in_text(row)} ms and scores {row.score:.1f} on "
+                f"{table.select_split}: {best.subnet} scores {best.score:.1f} in "
+                f"{_in_text(best)} ms"
             )
     for small, large in pairwise(rows):
         if _milliseconds(small) > _CLEARLY * _milliseconds(large) and small.macs < large.macs:
+            few, many = (in_digits(row.macs / 1e6, 4) for row in (small, large))
             lines.append(
-                f"{small.subnet} has fewer multiply-adds than {large.subnet} "
-                f"({small.macs / 1e6:.4g} M and {large.macs / 1e6:.4g} M) but takes longer "
-                f"({_milliseconds(small):.3g} and {_milliseconds(large):.3g} ms)"
+                f"{small.subnet} has fewer multiply-adds than {large.subnet} ({few} M and {many} "
+                f"M) but takes longer ({_in_text(small)} and {_in_text(large)} ms)"
             )
     return lines
 
@@ -161,6 +162,10 @@ def findings(table: QueryTable) -> list[str]:
 def _milliseconds(row: Row) -> float:
     assert row.latency_ms is not None
     return row.latency_ms
+
+
+def _in_text(row: Row) -> str:
+    return in_digits(_milliseconds(row), 3)
 
 
 def _is_better(other: Row, row: Row) -> bool:
