@@ -14,6 +14,13 @@ def test_the_number_of_random_subnetworks_can_differ_from_the_methods():
     assert MethodConfig(name="gradaug").value == METHODS["gradaug"]
 
 
+@pytest.mark.parametrize("name", ["independent", "multi_scale", "s_net"])
+def test_a_method_that_draws_none_takes_no_number(name):
+    with pytest.raises(ValueError, match=f"num_random must be null for method {name}"):
+        MethodConfig(name=name, num_random=3)
+    assert MethodConfig(name=name, num_random=0).value == METHODS[name]
+
+
 def test_their_number_is_not_negative():
     with pytest.raises(ValueError, match="num_random must be >= 0"):
         MethodConfig(num_random=-1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mutualnet.config import override, with_method
+from mutualnet.methods import METHODS
 from mutualnet.recipes import independent_grid, load_recipe
 
 
@@ -23,3 +25,11 @@ def test_the_independent_grid_of_clips_has_every_number_of_frames_of_the_same_cl
     assert {r.clip_options["num_frames"] for r in grid} == {8}
     assert len({r.name for r in grid}) == 12
     assert grid[-1].name == "ucf6_x3d_alone_0.5x48x4f"
+
+
+def test_a_network_alone_runs_no_random_subnetworks_of_the_supernets():
+    recipe = override(load_recipe("cifar100_wrn16_1"), ["method.num_random=4"])
+    assert with_method(recipe, "gradaug").method.num_random == 4
+    for alone in independent_grid(recipe, widths=(1.0,)):
+        assert alone.method.value == METHODS["independent"]
+    assert with_method(recipe, "s_net").method.value == METHODS["s_net"]

@@ -19,7 +19,8 @@ class MethodConfig:
     name: str = "mutualnet"
     """A key of `mutualnet.METHODS`."""
     num_random: int | None = None
-    """Sub-networks of random width in a step; None keeps the method's own number."""
+    """Sub-networks of random width in a step, of methods that draw some; None keeps the method's
+    own number."""
     distill: bool | None = None
     """Whether narrower sub-networks learn from the largest one's output; if not, from labels.
     None is the method's own choice: yes for all but `s_net`."""
@@ -30,6 +31,12 @@ class MethodConfig:
         if self.num_random is not None and not 0 <= self.num_random <= _MOST_RANDOM:
             raise ValueError(
                 f"num_random must be >= 0 and <= {_MOST_RANDOM}, got {self.num_random}"
+            )
+
+        if self.num_random and not METHODS[self.name].rule.num_random:
+            raise ValueError(
+                f"num_random must be null for method {self.name}, which draws no random widths, "
+                f"got {self.num_random}"
             )
 
     @property

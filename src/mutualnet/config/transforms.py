@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeVar
 
+from mutualnet.config.method import MethodConfig
 from mutualnet.config.model import ModelConfig
 from mutualnet.config.optimizer import OptimizerConfig
 from mutualnet.config.recipe import Recipe
@@ -122,7 +123,8 @@ def with_method(
 ) -> Recipe:
     """A recipe for another method, with the space that this method trains and its schedule.
 
-    The learning rate's schedule changes where it was the one of the method before.
+    The learning rate's schedule changes where it was the one of the method before. A recipe's
+    number of random sub-networks goes with a method that draws none.
 
     Args:
         recipe: Kept as it is.
@@ -138,7 +140,7 @@ def with_method(
     name = recipe.method.name if name is None else name
     if name not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {name!r}")
-    method = replace(recipe.method, name=name)
+    method = _with_method_name(recipe.method, name)
     before, after = recipe.method.value, method.value
     peers = tuple(
         replace(peer, optimizer=_with_schedule(peer.optimizer, before, after))
@@ -158,6 +160,12 @@ def with_method(
         optimizer=_with_schedule(recipe.optimizer, before, after),
         peers=peers,
     )
+
+
+def _with_method_name(config: MethodConfig, name: str) -> MethodConfig:
+    """A number of random sub-networks goes where the method draws none."""
+    num_random = config.num_random if METHODS[name].rule.num_random else None
+    return replace(config, name=name, num_random=num_random)
 
 
 _Optimizer = TypeVar("_Optimizer", OptimizerConfig, OptimizerConfig | None)
