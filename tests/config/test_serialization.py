@@ -9,6 +9,7 @@ from mutualnet.config.model import ModelConfig
 from mutualnet.config.optimizer import OptimizerConfig
 from mutualnet.config.recipe import Recipe
 from mutualnet.config.serialization import override, read_recipe, write_recipe
+from mutualnet.recipes import load_recipe
 from mutualnet.space import ElasticSpace
 from tests.small_runs import pair
 
@@ -33,6 +34,15 @@ def test_overrides_are_typed_and_leave_the_recipe_alone(recipe):
     assert (changed.optimizer.lr, changed.space.resolutions) == (0.5, (16, 12))
     assert (changed.method.distill, changed.seed) == (False, 3)
     assert recipe.optimizer.lr == 0.1
+
+
+def test_a_range_of_widths_takes_the_place_of_a_list(recipe):
+    changed = override(recipe, ["space.width_range=[0.25, 1]"])
+    assert (changed.space.widths, changed.space.width_range) == (None, (0.25, 1.0))
+    both = override(recipe, ["space.width_range=[0.25, 1]", "space.widths=[0.25, 1]"])
+    assert both.space.widths == (1.0, 0.25)
+    with pytest.raises(ValueError, match="method s_net trains a fixed list of widths"):
+        override(load_recipe("imagenet_resnet50_s_net"), ["space.width_range=[0.5, 1]"])
 
 
 def test_an_override_of_one_peer_leaves_the_other_networks_alone():
@@ -81,7 +91,6 @@ def test_an_override_of_one_peer_leaves_the_other_networks_alone():
     ],
 )
 def test_a_wrong_override_gets_one_line(recipe, setting, message):
-    recipe = override(recipe, ["space.widths=null"]) if "width_range" in setting else recipe
     with pytest.raises(ValueError, match=message) as caught:
         override(recipe, [setting])
     assert "\n" not in str(caught.value)

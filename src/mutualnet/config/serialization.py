@@ -29,12 +29,16 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     Args:
         recipe: Kept as it is.
         settings: `key=value` pairs such as `optimizer.lr=0.1`; values are read as YAML. Of two for
-            the same key the later counts; those of peers come after all others.
+            the same key the later counts; those of peers come after all others. A range of widths
+            takes the place of a list.
 
     Raises:
         ValueError: If a setting has no `=`, names no key, or has a value of the wrong type.
     """
     values = recipe_values(recipe)
+    keys = {setting.partition("=")[0] for setting in settings}
+    if "space.width_range" in keys and "space.widths" not in keys:
+        values["space"]["widths"] = None  # a list of before would win over the range
     # A peer's optimizer starts from the recipe's as they are in the end.
     for setting in sorted(settings, key=lambda setting: setting.startswith("peers")):
         key, separator, text = setting.partition("=")
