@@ -83,6 +83,10 @@ def test_an_override_of_one_peer_leaves_the_other_networks_alone():
             "peers=[{model: {name: wrn16_1}, optimizer: {lr: -1, epochs: 2}}]",
             "peers.0.optimizer.lr must be > 0, got -1",
         ),
+        ("space.resolutions.0=64", r"space.resolutions is a list, .*: space.resolutions=\[...\]"),
+        ("space.resolutions.0.x=64", r"space.resolutions is a list, which is set as a whole"),
+        ("peers.0=x", "peers.0 must name a value of one peer, such as peers.0.model.name"),
+        ("peers.²=x", "peers.² must name a value of one peer"),
         ("peers.0.model.name=x", "must be one of the recipe's peers, got none of them"),
         ("seed=[", "must be YAML"),
         ("compute.precision=fp8", "fp8"),
@@ -121,3 +125,9 @@ def test_the_old_name_of_a_part_is_read_still(recipe, tmp_path, caplog):
     write_recipe(changed, path)
     path.write_text(path.read_text().replace("compute:", "precision:"))
     assert read_recipe(path) == changed
+
+
+def test_a_peer_is_named_by_a_number_that_there_is():
+    for number in ("1", "²", "-1"):
+        with pytest.raises(ValueError, match=f"the number in peers.{number} must be below 1"):
+            override(pair(), [f"peers.{number}.model.name=x"])

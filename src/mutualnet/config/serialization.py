@@ -57,8 +57,10 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
                 # To change single values of, a peer gets a copy of the recipe's.
                 place[word] = copy.deepcopy(values[word])
             place = _step_into(place, word, path[:depth])
-        if not isinstance(place, dict):
+        if path == ["peers"]:
             raise ValueError(f"{key} must name a value of one peer, such as {key}.model.name")
+        if not isinstance(place, dict):
+            raise _whole_list(path)
         try:
             place[last] = read_yaml(text)
         except ValueError as error:
@@ -72,7 +74,9 @@ def _step_into(place: Any, word: str, before: list[str]) -> Any:
     """What a dotted key goes through: values by name, peers by index."""
     name = ".".join([*before, word])
     if isinstance(place, list | tuple):
-        if word.isdigit() and int(word) < len(place):
+        if before != ["peers"]:
+            raise _whole_list(before)
+        if word.isdecimal() and int(word) < len(place):
             return place[int(word)]
         if not place:
             raise ValueError(
@@ -85,6 +89,12 @@ def _step_into(place: Any, word: str, before: list[str]) -> Any:
     if not isinstance(place[word], dict | tuple | list):
         raise ValueError(f"{name} has no keys of its own")
     return place[word]
+
+
+def _whole_list(path: Sequence[str]) -> ValueError:
+    """What to say where one item of a list is to change."""
+    name = ".".join(path)
+    return ValueError(f"{name} is a list, which is set as a whole: {name}=[...]")
 
 
 def read_recipe(path: Path) -> Recipe:
