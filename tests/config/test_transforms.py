@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mutualnet.config.serialization import override
-from mutualnet.config.transforms import with_lr, with_method, with_model
+from mutualnet.config.transforms import with_epochs, with_lr, with_method, with_model
 from mutualnet.recipes import load_recipe
 from tests.small_runs import pair
 
@@ -32,6 +32,14 @@ def test_a_method_brings_the_space_that_it_trains():
         with_method(recipe, "magic")
     with pytest.raises(ValueError, match="s_net trains a fixed list of widths"):
         override(recipe, ["method.name=s_net"])
+
+
+@pytest.mark.parametrize(
+    ("epochs", "message"), [(10**400, r"epochs must lie below 2\*\*53"), (0, "epochs must be >= 1")]
+)
+def test_epochs_out_of_range_are_refused(epochs, message):
+    with pytest.raises(ValueError, match=message):
+        with_epochs(load_recipe("cifar100_wrn16_1_pair"), epochs)
 
 
 def test_a_method_brings_its_schedule_unless_the_recipe_had_another():

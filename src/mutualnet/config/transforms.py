@@ -10,6 +10,7 @@ from mutualnet.config.model import ModelConfig
 from mutualnet.config.optimizer import OptimizerConfig
 from mutualnet.config.recipe import Recipe
 from mutualnet.methods import METHODS, Method
+from mutualnet.numbers import check_countable
 
 
 def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
@@ -20,7 +21,11 @@ def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
     Args:
         recipe: Kept as it is.
         epochs: Passes over the images, >= 1.
+
+    Raises:
+        ValueError: If that is out of range.
     """
+    check_countable("epochs", epochs)
     peers = tuple(
         peer
         if peer.optimizer is None
