@@ -80,7 +80,8 @@ class RecipeChanges:
         if self.lr is not None:
             recipe = with_lr(recipe, self.lr)
         if self.model is not None:
-            recipe = with_model(recipe, self.model)
+            keys = [setting.partition("=")[0] for setting in self.settings]
+            recipe = with_model(recipe, self.model, other_init=keys)
         if self.settings:
             recipe = override(recipe, self.settings)
         _warn_of_old_rate(before, recipe)

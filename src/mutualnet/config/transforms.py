@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import TypeVar
 
@@ -80,31 +81,37 @@ def _with_optimizer_name(config: OptimizerConfig, name: str) -> OptimizerConfig:
     return replace(config, name=name, kwargs={}, momentum=momentum, nesterov=nesterov)
 
 
-def with_model(recipe: Recipe, name: str) -> Recipe:
+def with_model(recipe: Recipe, name: str, *, other_init: Collection[str] = ()) -> Recipe:
     """A recipe for another network; constructor arguments and heads of the old one go with it.
 
     Args:
         recipe: Kept as it is. Peers of the same name as its network become the new one too.
         name: As in `model.name`.
+        other_init: Keys, such as `model.init`, that get another value after this.
 
     Raises:
         ValueError: If its networks are different ones, or it starts from weights of the old one.
     """
     _check_one("--model", "model.name", [model.name for model in recipe.models])
-    models = [_with_name(model, name) for model in recipe.models]
+    keys = ["model.init", *(f"peers.{index}.model.init" for index in range(len(recipe.peers)))]
+    models = [
+        _with_name(model, name, None if key in other_init else key)
+        for model, key in zip(recipe.models, keys, strict=True)
+    ]
     peers = tuple(
         replace(peer, model=model) for peer, model in zip(recipe.peers, models[1:], strict=True)
     )
     return replace(recipe, model=models[0], peers=peers)
 
 
-def _with_name(config: ModelConfig, name: str) -> ModelConfig:
+def _with_name(config: ModelConfig, name: str, init_key: str | None) -> ModelConfig:
+    """Another network; the key of its `init`, None where that is about to change."""
     if name == config.name:
         return config
-    if config.init is not None:
+    if config.init is not None and init_key is not None:
         raise ValueError(
             f"--model {name} cannot start from {config.init}, which the recipe has for "
-            f"{config.name}. Add --set model.name={name} model.init=null, or weights of its own."
+            f"{config.name}. Add --set {init_key}=null, or weights of its own in place of null."
         )
     return replace(config, name=name, kwargs={}, heads=None)
 
