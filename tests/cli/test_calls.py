@@ -50,6 +50,12 @@ def test_help_names_the_keys(capsys):
         assert key in text
 
 
+@pytest.mark.parametrize("name", ["runs/😀", "runs/\udcff", "a: b", 'a"b', "null", "é" * 200])
+def test_weights_may_have_any_name(asked, name):
+    assert main(["train", "digits_demo", "--init", name, "--teacher", name]) == 0
+    assert (asked[0].model.init, asked[0].teacher.name) == (name, name)
+
+
 def test_set_has_the_last_word(asked):
     assert main(["train", "digits_demo", *WORDS, "--set", "data.batch_size=31"]) == 0
     assert asked[0].data.batch_size == 31

@@ -6,7 +6,7 @@ Functions are imported late: `mutualnet --help` must neither wait for PyTorch no
 from __future__ import annotations
 
 import argparse
-import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,6 +178,8 @@ def _info(words: argparse.Namespace) -> None:
 
 def _shorthands(words: argparse.Namespace) -> list[str]:
     """Options that are short for single values of the recipe."""
+    import yaml
+
     settings = []
     for key, value in (
         ("model.init", words.init),
@@ -187,7 +189,10 @@ def _shorthands(words: argparse.Namespace) -> list[str]:
         ("data.num_workers", words.workers),
     ):
         if value is not None:
-            settings.append(f"{key}={json.dumps(value)}")
+            # Not JSON, whose two escapes of one rare sign are two signs to YAML.
+            quotes = '"' if isinstance(value, str) else None
+            text = yaml.safe_dump([value], default_style=quotes, width=math.inf)
+            settings.append(f"{key}={text.strip().removeprefix('- ')}")
     if words.distill is not None:
         settings.append(f"method.distill={'true' if words.distill == 'on' else 'false'}")
     return settings

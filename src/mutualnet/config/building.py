@@ -111,6 +111,9 @@ def _dataclass(
         found = _parser(kind).parse_object(parsed).as_dict()  # type: ignore[arg-type]
     except (ArgumentError, TypeError, ValueError) as error:
         raise _wrong_value(kind, parsed, prefix, error) from None
+    for key, value in parsed.items():  # the parser takes the texts null and ~ for no value
+        if isinstance(value, str) and str in get_args(types[key]):
+            found[key] = value
     try:
         return kind(**found, **built)
     except ValueError as error:
