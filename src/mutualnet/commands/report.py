@@ -18,6 +18,11 @@ def report(path: Path, out: Path | None = None) -> None:
         path: The run.
         out: File to write; by default `report.html` in the run.
     """
+    if out is not None and out.is_dir():
+        raise ValueError(
+            f"--out must be a file that can be written, got the folder {out}. Name one in it, such "
+            f"as {out / 'report.html'}."
+        )
     record = read_record(path)
     page = report_page(record, read_epoch_log(logs_of(path)))
     place = path / "report.html" if out is None else out
