@@ -54,6 +54,12 @@ def _lines(table: QueryTable, only_front: bool = True) -> list[list[str]]:
     return [[cell.strip() for cell in re.split("[┃│]", line)[1:-1]] for line in lines]
 
 
+def test_a_name_in_the_picture_is_no_formula(table, tmp_path):
+    odd = replace(table, meta={"score_name": r"gain in $\foo{$"})
+    plot_frontier(odd, tmp_path / "front.png", title=r"$\foo{$")
+    assert (tmp_path / "front.png").is_file()
+
+
 def test_the_front_is_shown_the_dearest_first(table):
     heading, *rows = _lines(table)
     assert heading[:3] == ["sub-network", "top-1 accuracy (%) on select (chose)", "M MACs"]

@@ -88,9 +88,9 @@ def plot_frontier(
         axes.plot([], [], "o", color=colour, label=f"{resolution} px")
     _label_ends(axes, front, points, cost)
     _style(axes, drawn, cost)
-    axes.set_ylabel(f"{table.score_name} on {split}")
+    axes.set_ylabel(f"{table.score_name} on {split}", parse_math=False)
     if title:
-        axes.set_title(title, loc="left", color=_INK, fontsize=12)
+        axes.set_title(title, loc="left", color=_INK, fontsize=12, parse_math=False)
     figure.savefig(path)
 
 
