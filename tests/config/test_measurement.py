@@ -14,6 +14,7 @@ from mutualnet.config.measurement import TableConfig, WatchConfig
         (TableConfig, {"latency_runs": -1}, "latency_runs must be >= 0"),
         (TableConfig, {"batch_size": 1}, "table.batch_size must be >= 2 or null, got 1"),
         (WatchConfig, {"every_epochs": -1}, "every_epochs must be >= 0, got -1"),
+        (WatchConfig, {"num_images": 2**60}, r"num_images must lie below 2\*\*53"),
         (WatchConfig, {"num_images": 0}, "num_images must be >= 1, got 0"),
         (
             WatchConfig,

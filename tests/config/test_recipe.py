@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from mutualnet.config import recipe
+from mutualnet.config import ComputeConfig, recipe
 from mutualnet.recipes import load_recipe
 from mutualnet.tasks import TASKS
 
@@ -35,6 +35,18 @@ def test_the_name_of_a_recipe_is_one_of_a_directory(name):
     with pytest.raises(ValueError, match="name must begin with a letter or digit"):
         replace(load_recipe("digits_demo"), name=name)
     assert replace(load_recipe("digits_demo"), name="Ünïcode 1.5_x").name
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"precision": "fp16"}, "precision must be one of auto, fp32, bf16, got 'fp16'"),
+        ({"memory_format": "nhwc"}, "memory_format must be one of auto, contiguous, channels_last"),
+    ],
+)
+def test_a_format_that_is_none_is_refused_in_python_too(values, message):
+    with pytest.raises(ValueError, match=message):
+        ComputeConfig(**values)
 
 
 def test_the_text_of_the_task_names_all_of_them():

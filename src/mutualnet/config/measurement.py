@@ -42,6 +42,7 @@ class WatchConfig:
     """Training images behind the BN statistics of a validation."""
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.every_epochs < 0:
             raise ValueError(f"every_epochs must be >= 0, got {self.every_epochs}")
         if self.num_images < 1:

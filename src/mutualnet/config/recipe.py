@@ -7,6 +7,7 @@ import re
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
+from mutualnet.config.choices import check_choice
 from mutualnet.config.clips import ClipConfig
 from mutualnet.config.data import DataConfig
 from mutualnet.config.measurement import TableConfig, WatchConfig
@@ -27,6 +28,10 @@ class ComputeConfig:
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+
+    def __post_init__(self) -> None:
+        check_choice("precision", self.precision, ("auto", "fp32", "bf16"))
+        check_choice("memory_format", self.memory_format, ("auto", "contiguous", "channels_last"))
 
 
 @dataclass(frozen=True, kw_only=True)
