@@ -18,6 +18,9 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 14, 48
 _LOG_FROM = 6.0
 """Ratio of the highest to the lowest value from which an axis may be logarithmic."""
 
+_MOST = 1e150
+"""Largest number that is told apart from larger ones; its inverse is the smallest."""
+
 
 def escaped(value: object) -> str:
     """Text that is no markup, inside an attribute too."""
@@ -45,8 +48,11 @@ class Axis:
         is_whole: bool = False,
     ) -> Axis:
         """An axis with a little room around values, of which there is at least one."""
-        values = list(values)
+        # Of larger numbers neither differences nor ratios could be told.
+        values = [min(_MOST, max(-_MOST, value)) for value in values]
         low, high = min(values), max(values)
+        if may_be_log and low > 0:
+            low, high = max(low, 1 / _MOST), max(high, 1 / _MOST)
         if may_be_log and low > 0 and high / low >= _LOG_FROM:
             room = (high / low) ** 0.05
             return cls(label=label, low=low / room, high=high * room, is_log=True)
@@ -54,7 +60,8 @@ class Axis:
         return cls(label=label, low=low - room, high=high + room, is_whole=is_whole)
 
     def place(self, value: float) -> float:
-        """Where a value lies, 0 at the low end."""
+        """Where a value lies, 0 at the low end; beyond an end it is at that end."""
+        value = min(self.high, max(self.low, value))
         if self.is_log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
@@ -62,8 +69,11 @@ class Axis:
     def ticks(self) -> list[float]:
         """Round values on the axis."""
         if self.is_log:
-            exponents = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)))
-            found = [step * 10.0**exponent for exponent in exponents for step in (1, 2, 5)]
+            first, end = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+            # No more than can be read.
+            exponents = [n for n in range(first, end) if n % (1 + (end - first) // 16) == 0]
+            steps = (1, 2, 5) if end - first <= 7 else (1,)
+            found = [step * 10.0**exponent for exponent in exponents for step in steps]
         else:
             rough = (self.high - self.low) / 7
             unit = 10.0 ** math.floor(math.log10(rough))
