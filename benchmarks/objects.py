@@ -1,7 +1,7 @@
 """MutualNet on objects against US-Net and networks trained alone; a section of `docs/results.md`.
 
-`OMP_NUM_THREADS=1 python benchmarks/objects.py OUT --data DIR` trains what `objects.json` lacks;
-then `python benchmarks/study.py --page` writes the page.
+`python benchmarks/objects.py OUT --data DIR` trains what `objects.json` lacks, on one thread; then
+`python benchmarks/study.py --page` writes the page.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import platform
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.objects_page import RESULTS
 from mutualnet.calibration import calibrate
@@ -24,6 +26,7 @@ from mutualnet.cost import CostModel
 from mutualnet.evaluation import evaluate
 from mutualnet.recipes import load_recipe
 from mutualnet.run_directory import load_run
+from mutualnet.runtime import device_name
 from mutualnet.training import load_run_data, plain_task, train
 
 EPOCHS = 8
@@ -93,10 +96,13 @@ def measure(recipe: Recipe, place: Path, data: str) -> dict[str, Any]:
 def main() -> None:
     """Train what is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--data", required=True)
+    parser.add_argument("out", type=Path, help="gets the runs")
+    parser.add_argument("--data", type=Path, required=True, help="folder of nuclei")
     words = parser.parse_args()
+    if not words.data.is_dir():
+        parser.error(f"--data must be a folder, got {words.data}")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(1)
     done = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"runs": {}}
     done |= {
         "epochs": EPOCHS,
@@ -104,11 +110,15 @@ def main() -> None:
         "seed": SEED,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "processor": platform.processor() or platform.machine(),
+        "processor": device_name(),
     }
     for name, recipe in recipes().items():
         if name not in done["runs"]:
-            done["runs"][name] = measure(recipe, words.out / name.replace(" ", "_"), words.data)
+            place = words.out / name.replace(" ", "_")
+            try:
+                done["runs"][name] = measure(recipe, place, str(words.data))
+            except ValueError as error:
+                parser.error(str(error))
             RESULTS.write_text(json.dumps(done, indent=1) + "\n")
 
 

@@ -1,6 +1,6 @@
 """MutualNet on videos against networks trained alone; a section of `docs/results.md`.
 
-`OMP_NUM_THREADS=1 python benchmarks/videos.py --data DIR` trains what `videos.json` lacks; then
+`python benchmarks/videos.py --data DIR` trains what `videos.json` lacks, on one thread; then
 `python benchmarks/study.py --page` writes the page.
 """
 
@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.videos_page import RESULTS
 from mutualnet.commands import make_table
@@ -108,16 +113,23 @@ def run(name: str, recipe: Recipe, folder: Path) -> dict[str, Any]:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Train what is missing, and store each run's scores when it ends."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", required=True, help="folder of ucf6")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of ucf6")
     parser.add_argument("--out", type=Path, default=Path("runs/videos"), help="gets the runs")
     options = parser.parse_args(words)
-    recipes = {"mutualnet": mutualnet(options.data)}
-    recipes |= {f"alone_{subnet}": alone(options.data, subnet) for subnet in ALONE}
+    if not options.data.is_dir():
+        parser.error(f"--data must be a folder, got {options.data}")
+    torch.set_num_threads(1)
+    data = str(options.data)
+    recipes = {"mutualnet": mutualnet(data)}
+    recipes |= {f"alone_{subnet}": alone(data, subnet) for subnet in ALONE}
     found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
     for name, recipe in recipes.items():
         if name not in {result["name"] for result in found}:
-            found.append(run(name, recipe, options.out))
+            try:
+                found.append(run(name, recipe, options.out))
+            except ValueError as error:
+                parser.error(str(error))
             RESULTS.write_text(json.dumps(found, indent=1) + "\n")
 
 
