@@ -1,7 +1,8 @@
-"""Seconds per mutual step of one case, in a process of its own: arguments CASE FLUSH(0|1)."""
+"""Seconds per mutual step of one case, in a process of its own: fp32 NCHW, or what beats it."""
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 from pathlib import Path
@@ -11,7 +12,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 def main() -> None:
     """Print the median of seven steps."""
-    number, flush = int(sys.argv[1]), sys.argv[2] == "1"
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("case", type=int, choices=(0, 1, 2), help="place among `step.CASES`")
+    parser.add_argument(
+        "flush", type=int, choices=(0, 1), help="1 for bf16 channels_last with denormals flushed"
+    )
+    words = parser.parse_args()
+    number, flush = words.case, bool(words.flush)
     from mutualnet.cpu import flush_denormals, tune_allocator
 
     tune_allocator()

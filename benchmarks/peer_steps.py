@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -129,7 +130,15 @@ def peak_of(what: str) -> float:
     return peak_memory_mib()
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Print the peak of one kind of step, in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=MEMORY, help="whose peak memory is printed")
+    what = parser.parse_args().what
     tune_allocator()
     flush_denormals()
-    print(f"{peak_of(sys.argv[1]):.0f}")
+    print(f"{peak_of(what):.0f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -47,13 +47,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with a folder for each data set")
     parser.add_argument("--dir", type=Path, default=Path("runs/study"), help="keeps the runs")
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="these alone (0 1 2)")
+    parser.add_argument("--seeds", type=int, nargs="+", choices=SEEDS, default=SEEDS, help="these")
     parser.add_argument("--page", action="store_true", help="write the tables; trains nothing")
     words = parser.parse_args()
     store = store_of(FEW_IMAGES, ROOT / "benchmarks" / "study")
     if not words.page:
         if words.data is None:
             parser.error("training needs --data, the folder with a folder for each data set")
+        if not words.data.is_dir():
+            parser.error(f"--data must be a folder, got {words.data}")
+        first = SEEDS[0]
+        if words.seeds[0] != first and not _has_rates(store):
+            asked = " ".join(str(seed) for seed in words.seeds if seed != first)
+            parser.error(f"seed {first} chooses the learning rates: give --seeds {first} {asked}")
         logging.basicConfig(
             level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout, force=True
         )
@@ -63,6 +69,11 @@ def main() -> None:
             torch.set_num_threads(1)  # other numbers of threads give other bits
         train_missing(store, words.seeds, folder=words.dir, data=words.data)
     write_tables(store, ROOT / "docs" / "pretrained.md")
+
+
+def _has_rates(store: Store) -> bool:
+    """Whether the first seed has tried a learning rate at every length."""
+    return all(rate_of(store, "l1", steps) is not None for steps in STEPS.values() if steps)
 
 
 def train_missing(store: Store, seeds: Sequence[int], *, folder: Path, data: Path) -> None:

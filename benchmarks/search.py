@@ -47,6 +47,8 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="write the page from search.json alone")
     parser.add_argument("--evaluations", type=int, default=150)
     words = parser.parse_args()
+    if words.evaluations < 1:
+        parser.error(f"--evaluations must be >= 1, got {words.evaluations}")
     if not words.page:
         torch.set_num_threads(1)
         with tempfile.TemporaryDirectory() as folder:

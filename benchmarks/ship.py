@@ -319,9 +319,12 @@ def page(results: dict[str, Any]) -> str:
 def main() -> None:
     """Measure networks, or write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("networks", nargs="*", choices=[[], *NETWORKS], help="all by default")
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=", ".join(NETWORKS))
     parser.add_argument("--page", action="store_true", help="write the page; measures nothing")
     words = parser.parse_args()
+    unknown = [name for name in words.networks if name not in NETWORKS]
+    if unknown:
+        parser.error(f"unknown network {unknown[0]!r}, choose from {', '.join(NETWORKS)}")
     logging.basicConfig(level=logging.INFO)
     known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"networks": {}}
     if not words.page:

@@ -6,6 +6,7 @@ torchrun --standalone --nproc-per-node 2 benchmarks/two_processes.py THREADS
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 import time
@@ -34,7 +35,9 @@ _SETTINGS = [
 
 def main() -> None:
     """Print the median of the slowest process's steps."""
-    torch.set_num_threads(int(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("threads", type=int, help="of every process")
+    torch.set_num_threads(parser.parse_args().threads)
     tune_allocator()
     flush_denormals()
     recipe = override(load_recipe("digits_demo"), _SETTINGS)
