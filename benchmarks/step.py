@@ -115,20 +115,18 @@ def dense_step(
     optimizer: torch.optim.Optimizer,
     inputs: list[Tensor],
     labels: Tensor,
-    autocast: torch.dtype | None = None,
 ) -> None:
     """The floor: the same passes, losses and optimizer step by plain contiguous networks."""
     for network in networks:
         network.zero_grad()
     teacher = None
     for network, images in zip(networks, inputs, strict=True):
-        with torch.autocast("cpu", autocast, enabled=autocast is not None):
-            logits = network(images)
-            if teacher is None:
-                loss = F.cross_entropy(logits, labels)
-                teacher = logits.detach()
-            else:
-                loss = distillation_loss(logits, teacher)
+        logits = network(images)
+        if teacher is None:
+            loss = F.cross_entropy(logits, labels)
+            teacher = logits.detach()
+        else:
+            loss = distillation_loss(logits, teacher)
         loss.backward()
     optimizer.step()
 
