@@ -2,6 +2,7 @@
 
     python benchmarks/run.py                 # all sections, about half an hour on two cores
     python benchmarks/run.py step memory     # some of them; the others keep their last numbers
+    python benchmarks/run.py --page          # the page, from results.json
 
 Numbers are only good on a machine that does nothing else meanwhile.
 """
@@ -17,6 +18,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -25,13 +27,11 @@ PAGE = ROOT / "docs" / "performance.md"
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = {line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")}
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    return ", ".join(sorted(names)) + (" with AMX" if "amx_bf16" in flags else "")
+    from mutualnet.runtime import device_name
+
+    facts = Path("/proc/cpuinfo")
+    has_amx = facts.is_file() and "amx_bf16" in facts.read_text()
+    return device_name() + (" with AMX" if has_amx else "")
 
 
 def _machine() -> dict[str, str]:
@@ -88,7 +88,7 @@ def _format() -> list[list[str]]:
 
 
 def _denormals() -> list[list[str]]:
-    """Whole steps in separate processes: the flag is per thread and inherited at creation."""
+    """Each in a process of its own: the flag is per thread and inherited at creation."""
     rows = []
     for number, name in ((0, "MobileNet v1, batch 16 at 224"), (1, "WRN-16-4, batch 64 at 32")):
         seconds = {}
@@ -225,8 +225,8 @@ SECTIONS: dict[str, tuple[str, list[str], Callable[[], list[list[str]]]]] = {
         _format,
     ),
     "denormals": (
-        "Denormals: the default format with flushing, relative to fp32 NCHW without",
-        ["network", "fp32 NCHW, kept (s/step)", "default, flushed (s/step)", "speed-up"],
+        "bf16 channels_last with denormals flushed, beside fp32 NCHW with denormals kept",
+        ["network", "fp32 NCHW, kept (s/step)", "bf16, flushed (s/step)", "speed-up"],
         _denormals,
     ),
     "switch": ("Switching and making sub-networks", ["what", "measured", "aim"], _switch),
@@ -258,30 +258,51 @@ SECTIONS: dict[str, tuple[str, list[str], Callable[[], list[list[str]]]]] = {
     "memory": ("Memory of 64 sub-networks of MobileNet v1", ["what", "measured", "aim"], _memory),
 }
 
+NOTES = {
+    "denormals": """\
+Medians of seven steps, each side in a process of its own. The first section has fp32 NCHW with
+denormals flushed, at about these times: most of the speed-up is the format, and these first steps
+on noise do not show what denormals cost later in a training.""",
+    "table": """\
+64 separate passes over the data are not run: each batch would take them 64 (C + D).""",
+}
+"""What a section's table does not say."""
+
 INTRODUCTION = """# Performance
 
-Written by `make bench` (`python benchmarks/run.py`). The two sides of a ratio are timed in
-alternating pairs in one process, on inputs made beforehand. Denormals are flushed and the
-allocator's thresholds are fixed: with its defaults, glibc returns large buffers to the system and
-faults them in again, which spreads the medians from 0.94 to 1.15.
+Written by `make bench` (`python benchmarks/run.py`). A ratio with an interval is the median of
+pairs, whose two sides are timed one after the other in one process, in alternating order; but for
+the input pipeline, inputs are made beforehand. Denormals are flushed and the allocator's thresholds
+are fixed: with its defaults, glibc returns large buffers to the system and faults them in again,
+which spreads the medians from 0.94 to 1.15.
 
 A mutual step is compared with a baseline: plain, contiguous, dense networks of the same four shapes
 with the same losses, and one optimizer step of the full one.
 """
 
 
-def _write_page(results: dict[str, object]) -> None:
-    machine = results["machine"]
-    assert isinstance(machine, dict)
-    lines = [INTRODUCTION, "Machine: " + ", ".join(f"{k} {v}" for k, v in machine.items()) + "."]
-    for name, (title, header, _) in SECTIONS.items():
-        rows = results.get(name)
-        if not isinstance(rows, list):
-            continue
+def page(results: dict[str, Any]) -> str:
+    """The page, from what was measured.
+
+    Args:
+        results: Rows by section; in `machines`, what each section was measured on.
+    """
+    known = {name: results[name] for name in SECTIONS if name in results}
+    machines = {name: _machine_line(results["machines"][name]) for name in known}
+    is_one = len(set(machines.values())) == 1
+    lines = [INTRODUCTION, *(set(machines.values()) if is_one else ())]
+    for name, rows in known.items():
+        title, header, _ = SECTIONS[name]
         lines += ["", f"## {title}", "", f"`python benchmarks/run.py {name}`", ""]
+        lines += [NOTES[name], ""] if name in NOTES else []
+        lines += [] if is_one else [machines[name], ""]
         lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
         lines += ["| " + " | ".join(row) + " |" for row in rows]
-    PAGE.write_text("\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
+
+
+def _machine_line(machine: dict[str, str]) -> str:
+    return "Machine: " + ", ".join(f"{k} {v}" for k, v in machine.items()) + "."
 
 
 def _measure(name: str) -> None:
@@ -292,11 +313,12 @@ def _measure(name: str) -> None:
     flush_denormals()
     print(f"== {name}", flush=True)
     rows = SECTIONS[name][2]()
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results |= {"machine": _machine(), name: rows}
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"machines": {}}
+    results[name] = rows
+    results["machines"][name] = _machine()
     print(*rows, sep="\n", flush=True)
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    _write_page(results)
+    PAGE.write_text(page(results))
 
 
 def main() -> None:
@@ -304,7 +326,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
     parser.add_argument("--here", action="store_true", help="measure in this process")
+    parser.add_argument("--page", action="store_true", help="write the page; measures nothing")
     words = parser.parse_args()
+    if words.page:
+        PAGE.write_text(page(json.loads(RESULTS.read_text())))
+        return
     chosen = words.sections or list(SECTIONS)
     unknown = [name for name in chosen if name not in SECTIONS]
     if unknown:
