@@ -39,7 +39,7 @@ def main() -> None:
         optimizer.zero_grad()
         sandwich_step(
             supernet,
-            None,
+            batches[case.space.resolutions[0]],
             case.draw,
             task=Prescaled(batches=batches),
             autocast=torch.bfloat16 if flush else None,

@@ -150,11 +150,12 @@ def fixed_ratio(case: Case, *, pairs: int = 11) -> Ratio:
     networks = [supernet.extract(subnet, uncalibrated=True) for subnet in case.draw]
     floor_optimizer = optimizer_of(networks[0].parameters())
     inputs = [batches[subnet.resolution][0] for subnet in case.draw]
-    labels = batches[case.draw[0].resolution][1]
+    batch = batches[case.space.resolutions[0]]
+    labels = batch[1]
 
     def ours() -> None:
         optimizer.zero_grad()
-        sandwich_step(supernet, None, case.draw, task=task)
+        sandwich_step(supernet, batch, case.draw, task=task)
         optimizer.step()
 
     return paired(ours, lambda: dense_step(networks, floor_optimizer, inputs, labels), pairs=pairs)
@@ -168,22 +169,22 @@ def random_ratio(case: Case) -> Ratio:
     full = supernet.extract(case.space.largest, uncalibrated=True)
     floor_optimizer = optimizer_of(full.parameters())
     rng, rule = np.random.default_rng(1), SandwichRule()
+    batch = batches[case.space.resolutions[0]]
+    labels = batch[1]
     mine, theirs = [], []
     for number in range(-2, case.num_draws):
         draw = rule.draw(case.space, rng)
         networks = [full, *(supernet.extract(s, uncalibrated=True) for s in draw[1:])]
         inputs = [batches[subnet.resolution][0] for subnet in draw]
-        labels = batches[draw[0].resolution][1]
 
         def ours(draw: tuple[Subnet, ...] = draw) -> None:
             optimizer.zero_grad()
-            sandwich_step(supernet, None, draw, task=task)
+            sandwich_step(supernet, batch, draw, task=task)
             optimizer.step()
 
         def floor(
             networks: list[nn.Module] = networks,
             inputs: list[Tensor] = inputs,
-            labels: Any = labels,
         ) -> None:
             dense_step(networks, floor_optimizer, inputs, labels)
 
@@ -216,7 +217,7 @@ def format_ratio(
             optimizer.zero_grad()
             sandwich_step(
                 supernet,
-                None,
+                batches[case.space.resolutions[0]],
                 case.draw,
                 task=Prescaled(batches=batches),
                 autocast=precision,
