@@ -1,7 +1,7 @@
 """How far "any CNN" holds: convert one network of every family and check what comes out.
 
     python benchmarks/zoo.py                  # every network of zoo.txt that zoo.json lacks
-    python benchmarks/zoo.py NAME...          # these, again
+    python benchmarks/zoo.py NAME...          # these, again; kept if zoo.txt has them
     python benchmarks/zoo.py --page           # write docs/support.md from zoo.json
     python benchmarks/zoo.py --check          # exit status 1 if a network is wrong, or not tried
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
 import os
 import re
 import signal
@@ -104,6 +105,8 @@ def examine(name: str) -> dict[str, Any]:
     least = operations(net.extract(quarter, uncalibrated=True).eval(), x)
     record["least_macs"] = sum(least.values()) // 4
     problems = []
+    if not all(t.isfinite().all() for t in before):
+        problems.append("its outputs are no numbers")
     with torch.no_grad():
         if deterministic and not same(before, leaves(net.eval()(x))):
             problems.append("conversion changes the outputs")
@@ -280,9 +283,11 @@ def trains(net: Supernet, model: nn.Module, x: Tensor, subnets: tuple[Subnet, ..
 
 
 def distance(a: list[Tensor], b: list[Tensor]) -> float:
-    """The largest difference, relative to the largest value."""
+    """The largest difference, relative to the largest value; infinite where one is no number."""
     if [t.shape for t in a] != [t.shape for t in b]:
         return float("inf")
+    if not all(t.isfinite().all() for t in (*a, *b)):
+        return float("inf")  # comparisons with NaN are false, so no limit would catch it
     return max(
         (
             float((x - y).abs().max()) / max(1e-12, float(y.abs().max()))
@@ -419,9 +424,9 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         f"multiply-adds. At width 0.5, {len(small)} of them keep at most {TARGET_RATIO:g} of their "
         "convolutions' multiply-adds.",
         f"- Conversion takes a median of {_median(good, 'seconds'):.1f} s on one thread, and at "
-        f"most {good[slowest]['seconds']:.0f} s ({slowest}).",
+        f"most {math.ceil(good[slowest]['seconds'])} s ({slowest}).",
         f"- Making a sub-network takes a median of {_median(good, 'subnet_ms'):.0f} ms, and at "
-        f"most {good[slow]['subnet_ms']:.0f} ms ({slow}).",
+        f"most {math.ceil(good[slow]['subnet_ms'])} ms ({slow}).",
         "",
         "The cost of a two-stage detector depends on how many boxes it proposes, which is "
         "arbitrary with random weights.",
@@ -486,8 +491,8 @@ def main() -> int:
     for name in todo:
         results[name] = supervised(name)
         print(f"{name:42} {missed(results[name]) or 'fine'}", flush=True)
-        ordered = sorted(results, key=lambda n: (listed.index(n) if n in listed else 10**6, n))
-        results = {n: results[n] for n in ordered}
+        # The page counts families, and a mistyped name is none.
+        results = {n: results[n] for n in listed if n in results}
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     if args.page:
         PAGE.write_text(page(results))

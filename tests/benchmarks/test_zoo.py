@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from benchmarks import zoo
 
@@ -36,6 +37,23 @@ def test_a_wrong_order_of_channels_is_seen(monkeypatch):
     monkeypatch.setattr(zoo, "sort_channels", sort_weights_alone)
     record = zoo.examine("resnet10t")
     assert record["problems"] == ["another order of its channels changes the full network"]
+
+
+def test_what_is_no_number_is_seen():
+    good, bad = [torch.ones(2)], [torch.tensor([1.0, float("nan")])]
+    assert zoo.distance(good, good) == 0
+    assert zoo.distance(bad, bad) == zoo.distance(good, bad) == float("inf")
+
+
+def test_a_name_that_is_not_listed_is_not_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(zoo, "RESULTS", tmp_path / "zoo.json")
+    monkeypatch.setattr(zoo, "supervised", lambda name: {"failed": f"no {name}"})
+    monkeypatch.setattr("sys.argv", ["zoo.py", "resnet10t", "resnet10"])
+    threads = torch.get_num_threads()
+    zoo.main()
+    torch.set_num_threads(threads)
+    assert "no resnet10\n" in capsys.readouterr().out
+    assert list(json.loads(zoo.RESULTS.read_text())) == ["resnet10t"]
 
 
 def test_what_misses_the_target_is_said():
