@@ -53,15 +53,17 @@ def mutualnet(data: str) -> Recipe:
 
 
 def alone(data: str, subnet: Subnet) -> Recipe:
-    """The same for one configuration by itself, on the same frames of the same clips."""
+    """The same for one configuration by itself, on the same pixels of the same frames."""
     assert subnet.num_frames is not None
-    return with_method(
-        mutualnet(data),
+    together = mutualnet(data)
+    by_itself = with_method(
+        together,
         "independent",
         width_range=(subnet.width_mult, subnet.width_mult),
         resolutions=(subnet.resolution,),
         frames=(subnet.num_frames,),
     )
+    return override(by_itself, [f"data.resolution={together.load_resolution}"])
 
 
 def run(name: str, recipe: Recipe, folder: Path) -> dict[str, Any]:

@@ -74,11 +74,9 @@ The small X3D of the recipe `ucf6_x3d`, from scratch on {train} clips of six act
 epochs in batches of {batch_size} ({steps} steps), one seed ({seed}), on one thread of a CPU;
 {select} more clips of train were held out to select. The {test} test clips are of other groups of
 videos. A clip is 8 frames at 64 pixels, and a video is scored by three clips. Networks trained
-alone see the same crops of the same frames in as many steps, at their own width, resolution and
-number of frames. Those at 48 pixels saw crops that were made smaller with an antialiasing filter,
-MutualNet's sub-networks the clip of 64 pixels resized without: the differences at 48 pixels are of
-both. The scale is tiny: the standard error of a test score is about 5 points, so that only large
-differences mean something, and the networks are far from trained out.
+alone see the same pixels of the same frames in as many steps, at their own width, resolution and
+number of frames. The scale is tiny: the standard error of a test score is about 5 points, so that
+only large differences mean something, and the networks are far from trained out.
 `benchmarks/videos.py --data DIR` trains all of it, and the tables are written from
 `benchmarks/videos.json`."""
 
