@@ -66,7 +66,7 @@ def section(found: Sequence[dict[str, Any]]) -> list[str]:
             row = rows[Subnet(width_mult=width, resolution=side, num_frames=frames)]
             cells.append(f"{row['test']:.1f} ({row['macs'] / 1e6:.1f})")
         lines.append(f"| {width:g} | {' | '.join(cells)} |")
-    return [*lines, ""]
+    return lines
 
 
 _TEXT = """\
