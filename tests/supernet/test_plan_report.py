@@ -25,11 +25,11 @@ def test_every_line_of_a_plan():
         ),
     )
     assert describe_plan(plan, "net", "backbone").splitlines() == [
-        "net: 2 elastic channel groups, 2 frozen layers",
+        "net: 2 elastic channel groups, 2 fixed layers",
         "  shared   all outside of backbone, by every sub-network",
         "  elastic  stem (+1 tied): 16 channels, plain",
         "  elastic  wide: 96 channels, ratio 6, in steps of 4",
-        "  frozen   head, last: its channels are the output",
+        "  fixed    head, last: its channels are the output",
         "  carried  norm.mean: a part of the full network's, which calibration does not renew",
         "  stage    56 px: stem, wide",
         "  depth    the model: a stays; b, c can be left out, the last ones first",
@@ -39,6 +39,6 @@ def test_every_line_of_a_plan():
 
 def test_a_plan_of_nothing():
     assert describe_plan(ChannelPlan(groups=(), tensors={}), "net").splitlines() == [
-        "net: 0 elastic channel groups, 0 frozen layers",
+        "net: 0 elastic channel groups, 0 fixed layers",
         "  depth    no residual block can be left out",
     ]
