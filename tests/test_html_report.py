@@ -235,8 +235,8 @@ def test_networks_that_trained_together_have_a_page_each(tmp_path, capsys):
         (["nothing"], "nothing must be a run directory that `mutualnet train` made, got nothing"),
         (["RUN", "-o", "no/a.html"], "--out must be a file that can be written, got no/a.html"),
         (["RUN", "-o", "RUN"], "--out must be a file that can be written"),
-        (["RUN", "-o", "."], "got the folder .. Name one in it, such as report.html."),
-        (["RUN", "-o", "/"], "got the folder /. Name one in it, such as /report.html."),
+        (["RUN", "-o", "."], "got the folder '.'. Name one in it, such as report.html."),
+        (["RUN", "-o", "/"], "got the folder '/'. Name one in it, such as /report.html."),
     ],
 )
 def test_mistakes_are_one_line(run_folder, tmp_path, monkeypatch, capsys, words, message):

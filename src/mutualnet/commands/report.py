@@ -20,8 +20,8 @@ def report(path: Path, out: Path | None = None) -> None:
     """
     if out is not None and out.is_dir():
         raise ValueError(
-            f"--out must be a file that can be written, got the folder {out}. Name one in it, such "
-            f"as {out / 'report.html'}."
+            f"--out must be a file that can be written, got the folder {str(out)!r}. "
+            f"Name one in it, such as {out / 'report.html'}."
         )
     record = read_record(path)
     page = report_page(record, read_epoch_log(logs_of(path)))
