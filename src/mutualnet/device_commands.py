@@ -315,9 +315,9 @@ def time_artifact(
     by_subnet = {latency.subnet: latency for latency in found}
     for row in sorted(table.rows, key=lambda row: row.macs):
         times = by_subnet[row.subnet]
-        shares = "".join(f"{in_digits(ms, 3):>9}" for ms in (times.p50, times.p90, times.p99))
+        tails = "".join(f"{in_digits(ms, 3):>9}" for ms in (times.p50, times.p90, times.p99))
         macs = in_digits(row.macs / 1e6, 4)
-        _say(f"{row.subnet!s:<20}{table.scores(row)[0].value:>8.1f}{macs:>10}{shares}")
+        _say(f"{row.subnet!s:<20}{table.scores(row)[0].value:>8.1f}{macs:>10}{tails}")
     for line in findings(table):
         _say(line)
     try:

@@ -72,7 +72,7 @@ def note_other_device(run: Run, limit: Budget) -> None:
     assert run.table is not None
     there = run.table.meta.get("latency", {}).get("device")
     here = latency_circumstances(_CPU)["device"]
-    if limit.latency_ms is not None and there != here:
+    if limit.latency_ms is not None and there not in (None, here):
         logger.warning(
             "latencies were measured on %s, predictions are made on this %s: measure them here "
             "with `CUDA_VISIBLE_DEVICES=-1 mutualnet table %s`",

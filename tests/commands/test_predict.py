@@ -51,13 +51,19 @@ def test_milliseconds_of_another_device_are_named(digits_run, tmp_path, photo, c
     place = tmp_path / "run"
     shutil.copytree(digits_run, place)
     table = QueryTable.load(place / "table.json")
-    latency = {**table.meta["latency"], "device": "NVIDIA H200"}
-    QueryTable.from_rows(table.rows, {**table.meta, "latency": latency}).save(place / "table.json")
     (place / "SHA256SUMS").unlink()
-    for budget, is_said in (("10s", True), ("1G", False)):
+    for device, budget, is_said in (
+        ("NVIDIA H200", "10s", True),
+        ("NVIDIA H200", "1G", False),
+        (None, "10s", False),  # tables that do not tell
+    ):
+        latency = {**table.meta["latency"], "device": device}
+        changed = QueryTable.from_rows(table.rows, {**table.meta, "latency": latency})
+        changed.save(place / "table.json")
         caplog.clear()
         assert main(["predict", str(place), str(photo), "--budget", budget]) == 0
         said = [record.getMessage() for record in caplog.records]
+        assert any("latencies were measured on" in line for line in said) == is_said
         assert any("measured on NVIDIA H200, predictions" in line for line in said) == is_said
     caplog.clear()
     assert main(["predict", str(digits_run), str(photo), "--budget", "10s"]) == 0
