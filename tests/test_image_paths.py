@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
-from mutualnet.image_paths import find_images
+import pytest
+
+from mutualnet.image_paths import as_typed, find_images
 
 
 def test_folders_and_patterns_give_their_images_sorted(photo_folder, photo):
@@ -16,3 +19,8 @@ def test_folders_and_patterns_give_their_images_sorted(photo_folder, photo):
     assert list(find_images([str(inside[0])])) == inside[:1]  # a name that looks like a pattern
     for nothing in ("none.png", f"{photo_folder}/*.txt", f"{photo_folder}/b/.cache/d"):
         assert list(find_images([nothing])) == [Path(nothing)]
+
+
+@pytest.mark.parametrize("name", ["run", "runs/a b", "it's", "$HOME", "1x64 layer1.*=0.5"])
+def test_a_command_to_copy_names_what_was_meant(name):
+    assert shlex.split(f"mutualnet table {as_typed(Path(name))}") == ["mutualnet", "table", name]

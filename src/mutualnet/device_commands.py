@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mutualnet.budget import Budget, parse_budgets
-from mutualnet.image_paths import find_images, shown
+from mutualnet.image_paths import as_typed, find_images, shown
 from mutualnet.messages import printable, shorten, unreadable_images
 from mutualnet.numbers import in_digits
 from mutualnet.progress import WorkProgress
@@ -112,7 +112,7 @@ def _note_other_device(artifact: Artifact, limit: Budget) -> None:
     if limit.latency_ms is not None and there != device_name():
         _note(
             f"latencies were measured on {there}, this is {device_name()}: measure them here "
-            f"with `mutualnet measure {artifact.name}`"
+            f"with `mutualnet measure {as_typed(artifact.name)}`"
         )
 
 

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from mutualnet.image_paths import shown
+from mutualnet.image_paths import as_typed, shown
 from mutualnet.numbers import in_digits
 from mutualnet.report import score_on, shown_split, table_cells
 from mutualnet.run_directory import RunRecord
@@ -58,7 +58,7 @@ def _section(title: str, content: str) -> str:
 
 
 def _table_part(record: RunRecord) -> str:
-    table, place = record.table, shlex.quote(shown(record.path))
+    table, place = record.table, as_typed(record.path)
     if table is None:
         how = f"<code>mutualnet table {escaped(place)}</code>"
         return _section("Frontier", f"<p>This run has no query table yet. Make it: {how}</p>")

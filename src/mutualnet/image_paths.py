@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -69,3 +70,8 @@ def images_below(folder: Path, extensions: tuple[str, ...] = EXTENSIONS) -> list
 def shown(path: Path | str) -> str:
     """A name that can be printed, also where it is not UTF-8."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def as_typed(path: Path | str) -> str:
+    """A name as a shell takes it, for commands that messages tell to copy."""
+    return shlex.quote(shown(path))

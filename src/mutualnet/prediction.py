@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mutualnet.budget import Budget
 from mutualnet.cost import latency_circumstances
-from mutualnet.image_paths import shown
+from mutualnet.image_paths import as_typed, shown
 from mutualnet.messages import reason_of
 from mutualnet.precision import PLAIN, ComputeFormat, autocast_to
 from mutualnet.run_directory import Run
@@ -61,7 +61,9 @@ def choose_row(run: Run, limit: Budget) -> Row:
         ValueError: If the run has no table, or nothing meets the budget.
     """
     if run.table is None:
-        raise ValueError(f"{run.path} has no query table yet. Make it: mutualnet table {run.path}")
+        raise ValueError(
+            f"{run.path} has no query table yet. Make it: mutualnet table {as_typed(run.path)}"
+        )
     if limit == Budget():
         return run.table.top
     return run.table.best(macs=limit.macs, latency_ms=limit.latency_ms)
@@ -78,7 +80,7 @@ def note_other_device(run: Run, limit: Budget) -> None:
             "with `CUDA_VISIBLE_DEVICES=-1 mutualnet table %s`",
             there,
             here,
-            run.path,
+            as_typed(run.path),
         )
 
 

@@ -230,11 +230,13 @@ def test_missing_and_broken_files_get_one_line(digits_run, photo, tmp_path, caps
 
 
 def test_a_table_comes_before_a_prediction(tmp_path, photo, capsys):
-    out = tmp_path / "run"
+    out = tmp_path / "a run"
     words = ["train", "digits_demo", "--out", str(out), "--limit-steps", "1", "--set"]
     words += ["space.resolutions=[12]", "compute.precision=fp32"]
     assert main([*words, "compute.memory_format=contiguous"]) == 0
-    assert "has no query table yet. Make it: mutualnet table" in complaint(
+    make_it = f"mutualnet table '{out}'"
+    assert f"next: {make_it}" in capsys.readouterr().out
+    assert f"has no query table yet. Make it: {make_it}" in complaint(
         capsys, ["predict", str(out), str(photo)]
     )
 

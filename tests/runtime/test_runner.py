@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,6 +63,9 @@ def test_a_budget_chooses_by_the_table(artifact):
 def test_latencies_of_pytorch_are_not_taken_for_the_devices(artifact):
     with pytest.raises(ValueError, match=r"needs measured latencies.* mutualnet measure "):
         AdaptiveRunner(artifact).choose("5ms")
+    elsewhere = replace(artifact, path=Path("/my models/m.mutualnet"))
+    with pytest.raises(ValueError, match=r"mutualnet measure '/my models/m.mutualnet'$"):
+        AdaptiveRunner(elsewhere).choose("5ms")
 
 
 def test_a_budget_of_time_goes_by_what_was_measured(artifact):

@@ -12,6 +12,7 @@ from mutualnet.commands.predict import predict
 from mutualnet.commands.table import make_table
 from mutualnet.commands.train import start_training
 from mutualnet.console import make_console
+from mutualnet.image_paths import as_typed
 from mutualnet.recipes import load_recipe
 from mutualnet.run_directory import PLOT
 from mutualnet.training import load_splits
@@ -34,7 +35,8 @@ def demo(out: Path) -> None:
         start_training("digits_demo", out=out, resume=True)
     except BaseException as error:
         # This command has no --resume: it always goes on with what it began.
-        by_train = f"continue with --resume --out {out}, or remove it to train with other settings"
+        resume = f"--resume --out {as_typed(out)}"
+        by_train = f"continue with {resume}, or remove it to train with other settings"
         notes = getattr(error, "__notes__", [])
         error.__notes__ = [note.replace(by_train, "type the same again") for note in notes]
         raise

@@ -13,6 +13,7 @@ from mutualnet.config import read_yaml
 from mutualnet.console import make_console
 from mutualnet.cpu import prepare_cpu
 from mutualnet.distributed import training_device
+from mutualnet.image_paths import as_typed
 from mutualnet.precision import ComputeFormat
 from mutualnet.prediction import table_format
 from mutualnet.progress import WorkProgress
@@ -100,7 +101,7 @@ def table_of(run: Run) -> QueryTable:
     """
     if run.table is None:
         raise ValueError(
-            f"{run.path} has no table to add to yet. Make it: mutualnet table {run.path}"
+            f"{run.path} has no table to add to yet. Make it: mutualnet table {as_typed(run.path)}"
         )
     run.supernet.to(training_device())
     check_same_machine(run.table, run.supernet)

@@ -9,6 +9,7 @@ from mutualnet.config import Recipe, RecipeChanges
 from mutualnet.console import make_console
 from mutualnet.cpu import prepare_cpu
 from mutualnet.distributed import current_ranks, process_group
+from mutualnet.image_paths import as_typed
 from mutualnet.recipes import load_recipe
 from mutualnet.run_directory import networks_of
 from mutualnet.training import describe_scores, dry_run, train
@@ -62,7 +63,7 @@ def _print_trained(place: Path) -> None:
     for path in networks_of(place):
         for line in describe_scores(path):
             console.print(line)
-        console.print(f"next: mutualnet table {path}")
+        console.print(f"next: mutualnet table {as_typed(path)}")
 
 
 def _print_dry_run(recipe: Recipe, limit_steps: int | None, trust: bool) -> None:

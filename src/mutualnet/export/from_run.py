@@ -20,6 +20,7 @@ from mutualnet.export.artifact_writer import ArtifactInfo, choose_rows, write_ar
 from mutualnet.export.backbone import write_backbone
 from mutualnet.export.quantization import NUM_CALIBRATION_IMAGES, QuantizationData
 from mutualnet.export.standalone import SUFFIXES, write_standalone
+from mutualnet.image_paths import as_typed
 from mutualnet.run_directory import Run
 from mutualnet.runtime import TASKS
 from mutualnet.space import Subnet
@@ -61,13 +62,15 @@ def export_run(
             be exported, or it gives other outputs there.
     """
     if run.table is None:
-        raise ValueError(f"{run.path} has no query table yet. Make it: mutualnet table {run.path}")
+        raise ValueError(
+            f"{run.path} has no query table yet. Make it: mutualnet table {as_typed(run.path)}"
+        )
     check_place(out, kind)
     rows = _parse_configurations(run.table, configurations)
     if kind is not None and len(rows) != 1:
         raise ValueError(
             f"--format {kind} is for one configuration by itself, got {len(rows)}. Name it: "
-            f"--configs {rows[-1].subnet}"
+            f"--configs {as_typed(str(rows[-1].subnet))}"
         )
     if kind is not None and int8:
         raise ValueError(f"--int8 is for artifacts, got --format {kind}")
@@ -77,7 +80,7 @@ def export_run(
         if kind is None:
             raise ValueError(
                 f"an artifact holds whole networks, but of {run.recipe.model.name} only the {part} "
-                f"can be exported: --format onnx --configs {rows[-1].subnet}"
+                f"can be exported: --format onnx --configs {as_typed(str(rows[-1].subnet))}"
             )
         images_of_part = _scaled_images(load_run_data(run, data), rows[0].subnet)
         write_backbone(out, kind, run.supernet, rows[0].subnet, images_of_part, provenance)

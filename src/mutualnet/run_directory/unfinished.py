@@ -15,6 +15,7 @@ from typing import Any
 from mutualnet.checksums import whole_files
 from mutualnet.config import Recipe, read_recipe, recipe_values, write_recipe
 from mutualnet.distributed import current_ranks, from_first
+from mutualnet.image_paths import as_typed
 from mutualnet.messages import ReportedElsewhereError
 from mutualnet.run_directory.files import CHECKPOINTS, CONFIG, INFO
 from mutualnet.run_directory.run_info import read_run_info
@@ -81,8 +82,8 @@ def _left_if_of_use(place: Path, out: Path) -> Iterator[None]:
     except BaseException as error:
         if _holds_checkpoint(place):
             error.add_note(
-                f"Its checkpoints are in {place}; continue with --resume --out {out}, or remove it "
-                "to train with other settings."
+                f"Its checkpoints are in {place}; continue with --resume --out {as_typed(out)}, "
+                "or remove it to train with other settings."
             )
         elif [path.name for path in place.iterdir()] == [CONFIG]:
             shutil.rmtree(place)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mutualnet.budget import Budget
+from mutualnet.image_paths import as_typed
 from mutualnet.runtime.archive import Archive, write_archive
 from mutualnet.runtime.manifest import MANIFEST, TABLE, ArtifactError, Configuration, Manifest
 from mutualnet.runtime.signature import SIGNATURE, check_signature, sign, signed_content
@@ -153,7 +154,7 @@ class Artifact:
         if budget.latency_ms is not None and any(r.latency_ms is None for r in self.table.rows):
             raise ValueError(
                 f"a budget of {budget} needs measured latencies, which {self.name} has none of. "
-                f"Measure them on this device: mutualnet measure {self.name}"
+                f"Measure them on this device: mutualnet measure {as_typed(self.name)}"
             )
         return self.table.best(macs=budget.macs, latency_ms=budget.latency_ms)
 
