@@ -214,6 +214,13 @@ def test_a_process_may_go_to_another_folder(artifact_file, tmp_path, monkeypatch
     assert runner.artifact.with_table(runner.artifact.table).path == tmp_path / name
 
 
+def test_a_cache_below_the_home_folder_is_there(artifact_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MUTUALNET_CACHE", "~/models")
+    assert Artifact.open(artifact_file).folder.parent == tmp_path / "home" / "models"
+
+
 def test_a_cache_that_is_cleaned_while_it_is_in_use_is_named(artifact_file, cache):
     runner = AdaptiveRunner(artifact_file)
     shutil.rmtree(cache)

@@ -272,7 +272,7 @@ def _check_content(path: Path, name: str, manifest: Manifest) -> None:
 def _cache_folder() -> Path:
     named = os.environ.get(CACHE_VARIABLE)
     if named:
-        return Path(named)
+        return Path(named).expanduser()  # no shell does where a service or container sets it
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "mutualnet"
 
