@@ -86,14 +86,21 @@ def _fields(artifact):
         ("nothing.png", ValueError, "there is no image file nothing.png"),
         (np.zeros((4, 4)), TypeError, "must hold pixels uint8"),
         (np.zeros((4, 4, 7), np.uint8), ValueError, "must be one image"),
+        (np.zeros((4, 4, 2), np.uint8), ValueError, r"must be one image .*got \(4, 4, 2\)"),
         (np.zeros((0, 4, 3), np.uint8), TypeError, "must hold pixels uint8"),
         (3, TypeError, "must be a file, a PIL image or an array, got int"),
     ],
-    ids=["no file", "floats", "seven channels", "no pixels", "a number"],
+    ids=["no file", "floats", "seven channels", "two channels", "no pixels", "a number"],
 )
 def test_what_is_no_image_is_named(artifact, image, error, message):
     with pytest.raises(error, match=message):
         AdaptiveRunner(artifact).run([image])
+
+
+def test_a_grey_image_may_have_a_dimension_of_one_channel(artifact):
+    grey = picture()[:, :, 0]
+    runner = AdaptiveRunner(artifact)
+    assert runner.run(grey[:, :, None]) == runner.run(grey)
 
 
 def test_a_broken_file_is_named(artifact, tmp_path):

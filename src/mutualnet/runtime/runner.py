@@ -27,7 +27,8 @@ from mutualnet.video_files import read_frames
 logger = logging.getLogger(__name__)
 
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray
-"""A file, a PIL image of any mode, or pixels uint8 (H, W), (H, W, 3) or (H, W, 4)."""
+"""A file, a PIL image of any mode, or pixels uint8 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)."""
+_SHAPES = "(H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
 
 
 class AdaptiveRunner:
@@ -236,13 +237,11 @@ def _opened(image: Picture) -> Image.Image:
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
             raise TypeError(
-                "an array must hold pixels uint8 (H, W), (H, W, 3) or (H, W, 4), got "
-                f"{image.dtype} {image.shape}"
+                f"an array must hold pixels uint8 {_SHAPES}, got {image.dtype} {image.shape}"
             )
-        try:
-            return Image.fromarray(image)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"an array must be one image, got {image.shape} ({error})") from None
+        if image.ndim == 3 and image.shape[2] not in (1, 3, 4):
+            raise ValueError(f"an array must be one image {_SHAPES}, got {image.shape}")
+        return Image.fromarray(image[:, :, 0] if image.shape[2:] == (1,) else image)
     if not isinstance(image, str | os.PathLike):
         raise TypeError(
             f"an image must be a file, a PIL image or an array, got {type(image).__name__}"
