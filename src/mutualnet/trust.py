@@ -42,6 +42,11 @@ def check_trusted(recipe: Recipe, source: Path, *, trust: bool) -> None:
         logger.warning("trusted: %s %s", source, claim)
 
 
+def needs_trust(recipe: Recipe) -> bool:
+    """Whether opening a run of this recipe is refused without `trust`."""
+    return any(_claims(recipe))
+
+
 def _claims(recipe: Recipe) -> Iterator[str]:
     """What a recipe says that may run code of others."""
     for number, model in enumerate(recipe.models):

@@ -92,5 +92,6 @@ def test_a_task_of_ones_own_is_found_in_the_folder_of_work(tmp_path, monkeypatch
     words = ["train", "digits_demo", "--limit-steps", "2", "--out", "run", "--set", *SMALL]
     settings = ["task=rare:Rare", "space.resolutions=[12,8]", "space.width_step=0.75"]
     assert main([*words, *settings, "table.latency_runs=0"]) == 0
+    assert "next: mutualnet table run --trust" in capsys.readouterr().out
     assert main(["table", "run", "--trust"]) == 0
     assert "mean class accuracy (%)" in capsys.readouterr().out

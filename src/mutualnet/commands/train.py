@@ -13,6 +13,7 @@ from mutualnet.image_paths import as_typed
 from mutualnet.recipes import load_recipe
 from mutualnet.run_directory import networks_of
 from mutualnet.training import describe_scores, dry_run, train
+from mutualnet.trust import needs_trust
 
 
 def start_training(
@@ -54,16 +55,16 @@ def start_training(
             trust=trust,
         )
         if ranks.is_first:
-            _print_trained(place)
+            _print_trained(place, chosen)
 
 
-def _print_trained(place: Path) -> None:
-    console = make_console()
+def _print_trained(place: Path, recipe: Recipe) -> None:
+    console, trust = make_console(), " --trust" * needs_trust(recipe)
     console.print(f"trained: {place}")
     for path in networks_of(place):
         for line in describe_scores(path):
             console.print(line)
-        console.print(f"next: mutualnet table {as_typed(path)}")
+        console.print(f"next: mutualnet table {as_typed(path)}{trust}")
 
 
 def _print_dry_run(recipe: Recipe, limit_steps: int | None, trust: bool) -> None:
