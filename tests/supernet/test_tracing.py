@@ -355,3 +355,35 @@ def test_what_fits_by_chance_at_half_the_width_fits_at_all_others(make):
     x = torch.zeros(2, 3, 8, 8)
     for subnet in net.distinct(net.space.grid()).values():
         assert net.subnet(subnet)(x).shape == (2, 4)
+
+
+class Halves(nn.Module):
+    """Halves that `chunk` takes of all channels: of 15 there are 8 and 7, of 16 never 4 and 12."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(16, 16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = x.chunk(2, 1)
+        return torch.cat([a, self.conv(b)], 1)
+
+
+class Shifted(nn.Module):
+    """Parts that are moved and joined again: of wrong sizes, they still make the right sum."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = x.chunk(8, 1)
+        return torch.cat([part.roll(number, 2) for number, part in enumerate(parts)], 1)
+
+
+@pytest.mark.parametrize(("make", "parts"), [(Halves, 2), (Shifted, 8)])
+def test_parts_of_a_chunk_keep_one_share(make, parts):
+    net = Supernet(Toy(make()), ElasticSpace(resolutions=(8,)))
+    found = {number for number, group in enumerate(net.plan.groups) if "stem.0" in group.layers}
+    assert len(found) == parts
+    assert any(found <= set(link) for link in net.plan.links)
+    subnet = Subnet(width_mult=0.5, resolution=8, group_widths={"stem.0": 0.25})
+    assert net.subnet(subnet)(torch.zeros(2, 3, 8, 8)).shape == (2, 4)
+    with pytest.raises(ValueError, match="keep one share"):
+        net.counts(Subnet(resolution=8, group_widths={"stem.0": 0.25, "stem.0#2": 0.75}))

@@ -320,7 +320,9 @@ class _Trial:
 def _trials(plan: ChannelPlan) -> list[_Trial]:
     """About half of the channels, about three quarters, differently in each group, and the least.
 
-    Sizes that go together by chance in one of the first two do not in the other.
+    Sizes that go together by chance in one of the first two do not in the other. But `chunk` parts
+    sizes that differ by one rightly by chance, and parts of wrong sizes may be joined again to a
+    right sum: so in one more, groups keep much and little by turns, and channels are compared.
     """
     if not plan.groups:
         return []
@@ -334,10 +336,18 @@ def _trials(plan: ChannelPlan) -> list[_Trial]:
 
     half = some(lambda number, blocks: blocks // 2 - number % 3)
     more = some(lambda number, blocks: (3 * blocks + 3) // 4 - number % 3)
+    turns = some(
+        lambda number, blocks: (
+            min(blocks // 4 + number % 3, blocks // 2)
+            if number % 2
+            else max((3 * blocks + 3) // 4 + number % 3, 4)
+        )
+    )
     least = plan.linked(group.step * group.least for group in plan.groups)
     return [
         _Trial(counts=half, shapes_only=False),
         _Trial(counts=more, shapes_only=True),
+        _Trial(counts=turns, shapes_only=False),
         _Trial(counts=least, shapes_only=True, is_least=True),
     ]
 
