@@ -332,6 +332,19 @@ class FrozenNorm(nn.Module):
         return self.norm(self.conv(x))
 
 
+class Unpooled(nn.Module):
+    """SegNet: the decoder puts each value back where the encoder's pooling found the largest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = nn.Conv2d(32, 32, 3, padding=1), nn.Conv2d(32, 32, 3, padding=1)
+        self.pool, self.unpool = nn.MaxPool2d(2, return_indices=True), nn.MaxUnpool2d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, indices = self.pool(self.down(x))
+        return x + self.up(self.unpool(y, indices))
+
+
 MIXING = {"layer norm", "channel gate", "standardised weights", "a parametrization"}
 """Models in which a channel depends on all the others, so that hidden ones still count."""
 ELASTIC = {
@@ -391,6 +404,7 @@ ELASTIC = {
         "middle.0",
         1,
     ),
+    "max unpooling": (lambda: Toy(Unpooled()), "middle.down", 1),
     "transposed": (lambda: Toy(nn.ConvTranspose2d(32, 32, 2, stride=2)), "middle", 1),
     "prelu": (lambda: Toy(nn.Sequential(nn.Conv2d(32, 32, 1), nn.PReLU(32))), "middle.0", 1),
     "instance norm": (

@@ -13,6 +13,7 @@ from mutualnet.supernet.op_calls import (
     outputs_of,
     rule,
 )
+from mutualnet.supernet.op_meeting import meet
 
 
 def _positions(call: Call, count: int, x: Tensor | None = None) -> None:
@@ -46,6 +47,15 @@ def _sampled(call: Call) -> None:
         for ids in call.labels(other):
             call.freeze(ids, "they are places to sample at")
     _positions(call, 2, first_input(call))
+
+
+@rule("aten::max_unpool2d", "aten::max_unpool3d")
+def _unpooled(call: Call) -> None:
+    x, indices = call["self"], call["indices"]
+    spatial = range(x.dim() - (2 if call.name == "aten::max_unpool2d" else 3), x.dim())
+    merged = meet(call, x.dim(), (x.shape, call.labels(x)), (indices.shape, call.labels(indices)))
+    why = "they are treated as positions of an image"
+    call.put(call.out, freeze_along(call, tuple(merged), spatial, why))
 
 
 @rule("aten::_fft_r2c", "aten::_fft_c2r", "aten::_fft_c2c")
