@@ -160,10 +160,9 @@ _NOTES = {
         "",
     ],
     "targets": [
-        "In the paper US-Net loses by labels, here it gains. After as many steps the networks",
-        "whose narrower ones learn from labels have fitted their images, those with KL have not:",
-        "compare the train losses. The claims with twice the epochs ask whether KL gains by more",
-        "steps.",
+        "After as many steps the networks whose narrower ones learn from labels have fitted their",
+        "images, those with KL have not: compare the train losses. The claims with twice the epochs",
+        "ask whether KL gains by more steps.",
         "",
     ],
     "transfer": [
