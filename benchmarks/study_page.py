@@ -161,8 +161,8 @@ _NOTES = {
     ],
     "targets": [
         "After as many steps the networks whose narrower ones learn from labels have fitted their",
-        "images, those with KL have not: compare the train losses. The claims with twice the epochs",
-        "ask whether KL gains by more steps.",
+        "images, those with KL have not: compare the train losses. The claims with twice the",
+        "epochs ask whether KL gains by more steps.",
         "",
     ],
     "transfer": [
