@@ -318,11 +318,12 @@ class _Trial:
 
 
 def _trials(plan: ChannelPlan) -> list[_Trial]:
-    """About half of the channels, about three quarters, differently in each group, and the least.
+    """About half of the channels, about three quarters, much and little by turns, and the least.
 
-    Sizes that go together by chance in one of the first two do not in the other. But `chunk` parts
-    sizes that differ by one rightly by chance, and parts of wrong sizes may be joined again to a
-    right sum: so in one more, groups keep much and little by turns, and channels are compared.
+    Each group keeps another share. Sizes that go together by chance in one of the first two do not
+    in the other, but both give neighbours sizes that differ by one at most. `chunk` makes parts of
+    just these sizes, whoever chose them, and joined again they have the right sum whatever they
+    are. So the third gives neighbours very different sizes, and compares the channels.
     """
     if not plan.groups:
         return []
