@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from dataclasses import replace
 
@@ -52,6 +54,20 @@ def test_run_writes_json(place, capsys):
         assert prediction["probability"] == best
         assert prediction["class"] == NAMES[prediction["probabilities"].index(best)]
         assert sum(prediction["probabilities"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_run_writes_csv_with_a_line_for_every_image(place, capsys):
+    (place / "photos" / "aa.png").write_text("no image")
+    assert main(["run", "m.mutualnet", "photos", "--csv"]) == 2
+    found = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["file"] for row in found] == ["photos/a.png", "photos/aa.png", "photos/b.jpg"]
+    assert "photos/aa.png must be an image that can be read" in found[1]["error"]
+    assert main(["run", "m.mutualnet", "photos/a.png", "photos/b.jpg", "--json"]) == 0
+    predictions = json.loads(capsys.readouterr().out)["predictions"]
+    for row, prediction in zip([found[0], found[2]], predictions, strict=True):
+        shares = [float(row[f"probability of {name}"]) for name in NAMES]
+        assert (row["configuration"], row["class"]) == ("1x32", prediction["class"])
+        assert shares == prediction["probabilities"]
 
 
 def test_a_broken_image_stops_no_other(place, capsys):

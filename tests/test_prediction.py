@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mutualnet import prediction
+from mutualnet import progress
 from mutualnet.prediction import Classifier, classify, drawn_places
 from mutualnet.run_directory import load_run
 from mutualnet.tasks import Classification
@@ -20,7 +20,7 @@ def test_long_work_is_counted_on_standard_error(digits_run, photo, monkeypatch, 
     loaded = load_run(digits_run)
     classifier = Classifier(loaded, loaded.table.top)
     seconds = iter(range(0, 100, 4))
-    monkeypatch.setattr(prediction.time, "monotonic", lambda: next(seconds))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(seconds))
     assert len(list(classify(classifier, [photo] * 4))) == 4
     assert caplog.messages == ["1 of 4 images, 24 s left", "3 of 4 images, 5 s left"]
 

@@ -6,7 +6,8 @@ import io
 
 from rich.console import Console
 
-from mutualnet.progress import WorkProgress
+from mutualnet import progress
+from mutualnet.progress import WorkProgress, counted
 
 
 class _Clock:
@@ -54,3 +55,11 @@ def test_a_terminal_gets_a_bar_and_a_file_only_lines():
         text = console.file.getvalue()
         assert ("about 5 s left" in text) == is_terminal
         assert ("50 %" in text) == is_terminal
+
+
+def test_items_are_counted_every_few_seconds(monkeypatch):
+    seconds, lines = iter([0, 1, 7, 9, 13, 20]), []
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(seconds))
+    assert list(counted("abcd", "video", lines.append)) == list("abcd")
+    assert lines == ["1 of 4 videos, 21 s left", "3 of 4 videos, 4 s left"]
+    assert list(counted([], "video", lines.append)) == []

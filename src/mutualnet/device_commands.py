@@ -14,7 +14,8 @@ from mutualnet.budget import Budget, parse_budgets
 from mutualnet.image_paths import as_typed, find_images, shown
 from mutualnet.messages import printable, shorten, unreadable_images
 from mutualnet.numbers import in_digits
-from mutualnet.progress import WorkProgress
+from mutualnet.prediction_documents import FilePrediction, Output, Predictor, write
+from mutualnet.progress import WorkProgress, counted
 from mutualnet.runtime import (
     AdaptiveRunner,
     Artifact,
@@ -29,9 +30,9 @@ from mutualnet.runtime import (
 )
 from mutualnet.score import Score
 from mutualnet.space import Subnet
-from mutualnet.table import QueryTable, SplitScore
+from mutualnet.table import QueryTable, Row, SplitScore
 
-_FORMAT, _SCORES_FORMAT, _FORMAT_VERSION = "mutualnet.predictions", "mutualnet.scores", 1
+_SCORES_FORMAT, _FORMAT_VERSION = "mutualnet.scores", 1
 _SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -41,7 +42,7 @@ def run(
     *,
     budget: Sequence[str] = (),
     threads: int | None = None,
-    as_json: bool = False,
+    output: Output = "text",
     public_key: Path | None = None,
 ) -> None:
     """Classify images or videos with the best configuration of an artifact within a budget.
@@ -51,7 +52,7 @@ def run(
         images: Files, folders (with all below), and patterns such as `photos/*.jpg`.
         budget: All must hold; none for the best of all.
         threads: That an inference uses; None for one a core.
-        as_json: Write one document for programs.
+        output: Lines for people, or one document for programs.
         public_key: File with the key of whoever must have signed the artifact.
 
     Raises:
@@ -61,49 +62,51 @@ def run(
     """
     limit = parse_budgets(budget)
     runner = AdaptiveRunner(path, threads=threads, public_key=public_key)
-    artifact = runner.artifact
+    artifact, manifest = runner.artifact, runner.artifact.manifest
     row = artifact.choose(limit)
     _note_other_device(artifact, limit)
-    if not as_json:
-        cost = f"{in_digits(row.macs / 1e6, 4)} M multiply-adds"
-        cost += "" if row.latency_ms is None else f", {in_digits(row.latency_ms, 3)} ms"
-        if artifact.manifest.clips is not None:
-            cost += f" a clip, {artifact.manifest.clips.num_views} clips a video"
-        scores = ", ".join(map(str, artifact.table.scores(row)))
-        _say(f"configuration {row.subnet}, {cost}, score {scores}")
-    found, errors = [], []
-    manifest = artifact.manifest
     paths = [str(image) for image in find_images(images, manifest.endings)]
-    for file in paths:
-        try:
-            (prediction,) = runner.run(file, row.subnet)
-        except ArtifactError:  # not the image's fault
-            raise
-        except ValueError as error:
-            errors.append(str(error))
-            if as_json:
-                found.append({"file": shown(file), "error": str(error)})
-            continue
-        if as_json:
-            found.append({"file": shown(file), **prediction.to_dict()})
-        else:
-            _say(f"  {shown(file)}: {_describe(runner, prediction)}")
-    if as_json:
-        document = {
-            "format": _FORMAT,
-            "format_version": _FORMAT_VERSION,
-            "artifact": shown(str(path)),
-            "budget": {"macs": limit.macs, "latency_ms": limit.latency_ms},
-            "configuration": row.subnet.to_dict(),
-            "macs": row.macs,
-            "latency_ms": row.latency_ms,
-            "class_names": list(runner.class_names),
-            "predictions": found,
-        }
-        json.dump(document, sys.stdout, indent=1, allow_nan=False)
-        sys.stdout.write("\n")
+    predictions = (
+        _predict(runner, file, row.subnet) for file in counted(paths, manifest.kind, _note)
+    )
+    if output == "text":
+        _say(f"configuration {row.subnet}, {_cost(artifact, row)}")
+        errors = []
+        for found in predictions:
+            errors += [] if found.error is None else [found.error]
+            for line in found.lines:
+                _say(f"  {found.file}: {line}")
+    else:
+        predictor = Predictor(
+            source={"artifact": shown(str(path))},
+            table=artifact.table,
+            row=row,
+            limit=limit,
+            class_names=runner.class_names,
+        )
+        errors = write(output, predictor, predictions)
     if errors:
         raise ValueError(unreadable_images(errors, len(paths), manifest.kind))
+
+
+def _predict(runner: AdaptiveRunner, file: str, subnet: Subnet) -> FilePrediction:
+    try:
+        (found,) = runner.run(file, subnet)
+    except ArtifactError:  # not the image's fault
+        raise
+    except ValueError as error:
+        return FilePrediction(file=shown(file), error=str(error))
+    return FilePrediction(
+        file=shown(file), lines=(_describe(runner, found),), probabilities=found.probabilities
+    )
+
+
+def _cost(artifact: Artifact, row: Row) -> str:
+    cost = f"{in_digits(row.macs / 1e6, 4)} M multiply-adds"
+    cost += "" if row.latency_ms is None else f", {in_digits(row.latency_ms, 3)} ms"
+    if artifact.manifest.clips is not None:
+        cost += f" a clip, {artifact.manifest.clips.num_views} clips a video"
+    return f"{cost}, score {', '.join(map(str, artifact.table.scores(row)))}"
 
 
 def _note_other_device(artifact: Artifact, limit: Budget) -> None:

@@ -1,28 +1,24 @@
-"""Files in, what they show out: by one sub-network of a run, for people or for programs."""
+"""Files in, what they show out: by one sub-network of a run."""
 
 from __future__ import annotations
 
-import csv
-import json
 import logging
 import os
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from mutualnet.budget import Budget
 from mutualnet.cost import latency_circumstances
 from mutualnet.image_paths import as_typed, shown
 from mutualnet.messages import reason_of
 from mutualnet.precision import PLAIN, ComputeFormat, autocast_to
+from mutualnet.prediction_documents import FilePrediction
+from mutualnet.progress import counted
 from mutualnet.run_directory import Run
 from mutualnet.table import QueryTable, Row
 from mutualnet.tasks import Task
@@ -30,28 +26,7 @@ from mutualnet.training import plain_task
 
 logger = logging.getLogger(__name__)
 
-Output = Literal["text", "json", "csv"]
-
-FORMAT, FORMAT_VERSION = "mutualnet.predictions", 1
-_SECONDS_BETWEEN_LINES = 5.0
 _CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FilePrediction:
-    """What a network says about a file, or why it was not asked."""
-
-    file: str
-    lines: tuple[str, ...] = ()
-    """For people."""
-    probabilities: tuple[float, ...] | None = None
-    """Of every class, where the task has some."""
-    objects: tuple[dict[str, Any], ...] | None = None
-    """What was found, where the task finds objects: see `Task.objects`."""
-    error: str | None = None
-    """Why the file cannot be read."""
-    drawn: Path | None = None
-    """Where it can be seen."""
 
 
 def choose_row(run: Run, limit: Budget) -> Row:
@@ -146,7 +121,7 @@ class Classifier:
         return FilePrediction(
             file=file,
             lines=tuple(self.task.describe(outputs, names)),
-            probabilities=None if shares is None else tuple(_rounded(shares[0])),
+            probabilities=None if shares is None else tuple(shares[0].tolist()),
             objects=None if objects is None else tuple(objects),
             drawn=out,
         )
@@ -240,116 +215,7 @@ def classify(
         paths: The files.
         places: Where each is written with what was found on it, see `drawn_places`.
     """
-    told = began = time.monotonic()
     drawn = [None] * len(paths) if places is None else places
-    for number, (path, place) in enumerate(zip(paths, drawn, strict=True)):
-        now = time.monotonic()
-        if now - told >= _SECONDS_BETWEEN_LINES:
-            left = (now - began) / number * (len(paths) - number)
-            kind = classifier.task.input_kind
-            logger.info("%d of %d %ss, %.0f s left", number, len(paths), kind, left)
-            told = now
+    todo = list(zip(paths, drawn, strict=True))
+    for path, place in counted(todo, classifier.task.input_kind, logger.info):
         yield classifier.predict(path, place)
-
-
-def _rounded(shares: Tensor) -> list[float]:
-    return [round(share, 6) for share in shares.tolist()]
-
-
-def write(
-    output: Literal["json", "csv"],
-    classifier: Classifier,
-    limit: Budget,
-    predictions: Iterator[FilePrediction],
-) -> list[str]:
-    """Write one document to standard output, and return what is wrong with some files."""
-    errors: list[str] = []
-    done = _noting(predictions, errors)
-    if output == "csv":
-        _write_csv(classifier, done)
-    else:
-        _write_json(classifier, limit, done)
-    return errors
-
-
-def _noting(predictions: Iterator[FilePrediction], errors: list[str]) -> Iterator[FilePrediction]:
-    for prediction in predictions:
-        if prediction.error is not None:
-            errors.append(prediction.error)
-        yield prediction
-
-
-def _write_json(
-    classifier: Classifier, limit: Budget, predictions: Iterator[FilePrediction]
-) -> None:
-    run, row = classifier.run, classifier.row
-    assert run.table is not None
-    scores = [
-        {"split": s.split, "value": s.value, "standard_error": s.standard_error}
-        for s in run.table.scores(row)
-    ]
-    document = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "run": shown(run.path),
-        "budget": {"macs": limit.macs, "latency_ms": limit.latency_ms},
-        "configuration": row.subnet.to_dict(),
-        "macs": row.macs,
-        "params": row.params,
-        "latency_ms": row.latency_ms,
-        "number_format": str(classifier.compute_format),
-        "views": run.recipe.num_views,
-        "score_name": run.table.score_name,
-        "scores": scores,
-        "class_names": run.info["class_names"],
-        "predictions": [_plain(p, run.info["class_names"]) for p in predictions],
-    }
-    json.dump(document, sys.stdout, indent=1, allow_nan=False)
-    sys.stdout.write("\n")
-
-
-def _plain(prediction: FilePrediction, class_names: Sequence[str]) -> dict[str, Any]:
-    if prediction.error is not None:
-        return {"file": prediction.file, "error": prediction.error}
-    shares = prediction.probabilities
-    if prediction.objects is not None:
-        return {"file": prediction.file, "objects": list(prediction.objects)}
-    if shares is None:
-        return {"file": prediction.file, "text": list(prediction.lines)}
-    best = shares.index(max(shares))
-    return {
-        "file": prediction.file,
-        "class": class_names[best],
-        "probability": shares[best],
-        "probabilities": list(shares),
-    }
-
-
-def _write_csv(classifier: Classifier, predictions: Iterator[FilePrediction]) -> None:
-    run, row = classifier.run, classifier.row
-    assert run.table is not None
-    names = run.info["class_names"]
-    score = run.table.scores(row)[0]
-    chosen = [str(row.subnet), row.macs, row.latency_ms, score.value, score.split]
-    # All text is quoted: before Python 3.13 a carriage return alone would not be.
-    table = csv.writer(sys.stdout, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    heading = ["file", "class", "probability", "text", "error"]
-    heading += ["configuration", "macs", "latency_ms", "score", "score_split"]
-    columns = classifier.task.object_columns
-    if columns:
-        table.writerow([*heading, *columns])
-        for prediction in predictions:
-            rows = [{"error": prediction.error or ""}]
-            if prediction.objects:
-                rows = [*prediction.objects]
-            for found in rows:
-                cells = [found.get(name, "") for name in ("class", "probability", "text", "error")]
-                values = [found.get(name, "") for name in columns]
-                table.writerow([prediction.file, *cells, *chosen, *values])
-        return
-    table.writerow([*heading, *(f"probability of {name}" for name in names)])
-    for prediction in predictions:
-        found = _plain(prediction, names)
-        cells = [found.get(name, "") for name in ("file", "class", "probability")]
-        cells += [" ".join(found.get("text", [])), found.get("error", "")]
-        table.writerow([*cells, *chosen, *(found.get("probabilities") or [""] * len(names))])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
+
+_Item = TypeVar("_Item")
+_SECONDS_BETWEEN_LINES = 5.0
 
 
 class WorkProgress:
@@ -103,3 +106,21 @@ class WorkProgress:
         if seconds < 3600:
             return f"about {seconds / 60:.0f} min left"
         return f"about {seconds / 3600:.1f} h left"
+
+
+def counted(items: Sequence[_Item], kind: str, say: Callable[[str], None]) -> Iterator[_Item]:
+    """Hand items on one by one, and say every few seconds how far that is.
+
+    Args:
+        items: All of them.
+        kind: What one is called.
+        say: Told lines such as `3 of 4 images, 5 s left`.
+    """
+    told = began = time.monotonic()
+    for number, item in enumerate(items):
+        now = time.monotonic()
+        if now - told >= _SECONDS_BETWEEN_LINES:
+            left = (now - began) / number * (len(items) - number)
+            say(f"{number} of {len(items)} {kind}s, {left:.0f} s left")
+            told = now
+        yield item

@@ -122,7 +122,7 @@ def _run(words: argparse.Namespace) -> None:
         words.images,
         budget=words.budget,
         threads=words.threads,
-        as_json=words.json,
+        output=words.output,
         public_key=words.public_key,
     )
 

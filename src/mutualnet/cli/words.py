@@ -237,6 +237,10 @@ def _predict(parser: Parser) -> None:
     )
     _budget(parser)
     _trust(parser, "the run")
+    _output(parser)
+
+
+def _output(parser: Parser) -> None:
     output = parser.add_mutually_exclusive_group()
     for name, what in (("json", "one JSON document"), ("csv", "one CSV table")):
         output.add_argument(
@@ -323,7 +327,7 @@ def _run(parser: Parser) -> None:
     )
     _budget(parser)
     _threads(parser)
-    parser.add_argument("--json", action="store_true", help="write one JSON document for programs")
+    _output(parser)
 
 
 def _evaluate(parser: Parser) -> None:

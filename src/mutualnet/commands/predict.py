@@ -13,13 +13,12 @@ from mutualnet.messages import unreadable_images
 from mutualnet.numbers import in_digits
 from mutualnet.prediction import (
     Classifier,
-    Output,
     choose_row,
     classify,
     drawn_places,
     note_other_device,
-    write,
 )
+from mutualnet.prediction_documents import Output, Predictor, write
 from mutualnet.run_directory import Run, load_run
 from mutualnet.table import Row
 
@@ -67,9 +66,24 @@ def predict(
             if found.drawn is not None:
                 console.print(f"  written: {shown(found.drawn)}")
     else:
-        errors = write(output, classifier, limit, predictions)
+        errors = write(output, _predictor(classifier, limit), predictions)
     if errors:
         raise ValueError(unreadable_images(errors, len(paths), task.input_kind))
+
+
+def _predictor(classifier: Classifier, limit: Budget) -> Predictor:
+    run = classifier.run
+    assert run.table is not None
+    number_format = str(classifier.compute_format)
+    return Predictor(
+        source={"run": shown(run.path)},
+        table=run.table,
+        row=classifier.row,
+        limit=limit,
+        class_names=run.info["class_names"],
+        details={"number_format": number_format, "views": run.recipe.num_views},
+        object_columns=classifier.task.object_columns,
+    )
 
 
 def _describe(run: Run, row: Row, limit: Budget) -> str:
