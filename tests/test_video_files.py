@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -79,6 +80,59 @@ def test_a_clip_may_start_where_seeking_lands_behind_it(tmp_path, ending, codec,
         assert read.problem is None, first
         for found, number in zip(read.frames, clip, strict=True):
             np.testing.assert_array_equal(found, everything[number])
+
+
+def two_frames_in_a_packet(path, out):
+    """Write an MPEG-4 video as DivX does into AVI: a frame that refers to a later one behind it."""
+
+    def reads_later(packet):
+        return packet[packet.index(b"\x00\x00\x01\xb6") + 4] >> 6 == 2
+
+    with av.open(str(path)) as source:
+        packets = [bytes(packet) for packet in source.demux(video=0) if packet.size]
+    head, _, rest = packets[0].partition(b"\x00\x00\x01\xb2")
+    packets[0] = head + b"\x00\x00\x01\xb2DivX503b1393p" + rest[rest.index(b"\x00\x00\x01") :]
+    joined = []
+    for packet in packets:
+        if reads_later(packet):
+            joined[-1] += packet
+            packet = b"\x00\x00\x01\xb6\x51\x80\x7f"  # no frame: it has been shown
+        joined.append(packet)
+    with av.open(str(out), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for number, content in enumerate(joined):
+            packet = av.Packet(content)
+            packet.stream, packet.time_base = stream, Fraction(1, 10)
+            packet.pts = packet.dts = number
+            container.mux(packet)
+    return out
+
+
+@pytest.mark.parametrize("kind", ["H.264", "DivX"])
+def test_avi_files_tell_only_the_order_of_decoding(tmp_path, kind):
+    if kind == "H.264":
+        path = write_video(tmp_path / "a.avi", grey_frames(24, 96, 128), codec="libx264")
+    else:
+        options = {"g": "12", "bf": "1"}
+        plain = write_video(tmp_path / "plain.avi", grey_frames(24), options=options)
+        path = two_frames_in_a_packet(plain, tmp_path / "a.avi")
+    read = read_frames(path, lambda times: range(24))
+    assert numbers_of(read.frames) == list(range(24))
+    assert read.problem is None
+    assert numbers_of(read_frames(path, lambda times: [14]).frames) == [14]
+    shown = [seconds for seconds, _ in upright_frames(path)]
+    np.testing.assert_allclose(shown, np.arange(24) / 10)
+
+
+@pytest.mark.parametrize("ending", [".mkv", ".webm", ".mp4"])
+def test_a_file_whose_times_begin_late_is_whole(tmp_path, ending):
+    codec = "libvpx" if ending == ".webm" else "libx264"
+    times = [5000 + 100 * n for n in range(20)]
+    path = write_video(tmp_path / f"a{ending}", grey_frames(20), milliseconds=times, codec=codec)
+    read = read_frames(path, lambda times: [0, 19])
+    assert read.problem is None
+    assert numbers_of(read.frames) == [0, 19]
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".webm"])

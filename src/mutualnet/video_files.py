@@ -70,7 +70,8 @@ class _Index:
 
     times: FrameTimes
     stamps: list[int] | None
-    """Of each frame, as decoded frames carry them; None where the file has none to go by."""
+    """Of each frame, as decoded frames carry them; None where these do not tell the frames apart,
+    or not rightly."""
     problem: str | None
 
 
@@ -148,11 +149,15 @@ def upright_frames(path: str | os.PathLike[str]) -> Iterator[tuple[float, np.nda
 
     convert, first, size = VideoReformatter(), None, None
     try:
+        index = _read_index(av, path)
         with _opened(av, path) as container:
             stream = _picture(container)
             rate = float(stream.average_rate or stream.guessed_rate or 30)
             for number, frame in enumerate(_frames(av, container, stream)):
-                seconds = number / rate if frame.time is None else frame.time
+                if index.stamps is None and number < len(index.times.seconds):
+                    seconds = float(index.times.seconds[number])
+                else:
+                    seconds = number / rate if frame.time is None else frame.time
                 first = seconds if first is None else first
                 size = size or (frame.width, frame.height)
                 yield seconds - first, _upright(frame, convert, size)
@@ -187,7 +192,11 @@ def _read_index(av: Any, path: str | os.PathLike[str]) -> _Index:
         has_edits = "mov" in container.format.name.split(",")
         declared_frames, declared = stream.frames, _declared_seconds(container, stream)
         unit = float(stream.time_base or 0)
+        has_later = container.format.name == "avi" and stream.codec_context.has_b_frames
     is_timed = bool(unit) and None not in stamps and len(set(stamps)) == len(stamps)
+    # AVI tells the order of decoding alone. Where frames refer to later ones, FFmpeg finds the
+    # order of H.264's only while it decodes them, and that of two frames in one packet (DivX).
+    is_misleading = is_timed and has_later and stamps == sorted(stamps)
     if is_timed:
         stamps.sort()
         seconds = (np.array(stamps, dtype=np.float64) - (stamps[0] if stamps else 0)) * unit
@@ -201,7 +210,8 @@ def _read_index(av: Any, path: str | os.PathLike[str]) -> _Index:
         problem = f"it ends after {len(stamps)} of {declared_frames} frames"
     elif is_cut:
         problem = f"it ends after {end:.1f} of {declared:.1f} s"
-    return _Index(FrameTimes(seconds, float(end)), stamps if is_timed else None, problem)
+    by = stamps if is_timed and not is_misleading else None
+    return _Index(FrameTimes(seconds, float(end)), by, problem)
 
 
 def _picture(container: Any) -> Any:
@@ -218,7 +228,10 @@ def _declared_seconds(container: Any, stream: Any) -> float | None:
     if stream.duration is not None and stream.time_base:
         return float(stream.duration * stream.time_base)
     if container.duration is not None and len(container.streams) == 1:
-        return container.duration / 1e6
+        # Matroska counts from 0, wherever its first frame is.
+        counts_start = "matroska" in container.format.name.split(",")
+        start = max(0, container.start_time or 0) if counts_start else 0
+        return (container.duration - start) / 1e6
     return None
 
 
