@@ -34,6 +34,8 @@ def test_odd_sides_lose_a_pixel_and_frames_are_upright(tmp_path):
     assert seen == [(64, 48)] * 3
     rewrite_video(path, tmp_path / "b.mp4", lambda image: image.crop((0, 0, 33, 37)))
     assert read_frames(tmp_path / "b.mp4", lambda times: [0]).frames[0].shape == (36, 32, 3)
+    rewrite_video(path, tmp_path / "b.mp4", lambda image: image.crop((0, 0, 1, 37)))
+    assert read_frames(tmp_path / "b.mp4", lambda times: [0]).frames[0].shape == (36, 2, 3)
 
 
 @pytest.mark.parametrize("name", ["out.txt", "out.png", "out"])

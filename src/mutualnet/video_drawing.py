@@ -87,8 +87,9 @@ def _write(
     stream, last = None, -1
     for seconds, pixels in upright_frames(path):
         image = change(Image.fromarray(pixels))
-        # Codecs take even sides only.
-        image = image.crop((0, 0, image.width // 2 * 2, image.height // 2 * 2))
+        # Codecs take even sides only; a side of one pixel gets a black one.
+        width, height = (max(2, side // 2 * 2) for side in image.size)
+        image = image.crop((0, 0, width, height))
         if stream is None:
             known = codec if codec in av.codecs_available else _EVERYWHERE
             stream = container.add_stream(known, rate=30)
