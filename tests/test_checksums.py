@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -187,6 +188,21 @@ def test_readers_find_all_old_files_or_all_new_ones_wherever_a_writer_ends(
     with replaced_files(folder, NAMES) as new:
         (new / "a.txt").write_text("newest")
     assert _contents(folder)["a.txt"] == "newest"
+    assert {path.name for path in folder.iterdir()} == {*NAMES, CHECKSUMS}
+
+
+def test_of_two_writers_one_waits_for_the_other(folder):
+    def write_theirs():
+        with replaced_files(folder, NAMES) as new:
+            (new / "b.txt").write_text("theirs")
+
+    with ThreadPoolExecutor() as pool, replaced_files(folder, NAMES) as new:
+        theirs = pool.submit(write_theirs)
+        with pytest.raises(TimeoutError):
+            theirs.result(timeout=0.2)
+        (new / "a.txt").write_text("ours")
+    theirs.result()
+    assert _contents(folder) == {"a.txt": "ours", "b.txt": "theirs"}
     assert {path.name for path in folder.iterdir()} == {*NAMES, CHECKSUMS}
 
 

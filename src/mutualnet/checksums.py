@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 CHECKSUMS = "SHA256SUMS"
@@ -81,7 +82,8 @@ def replaced_files(folder: Path, names: Iterable[str]) -> Iterator[Path]:
 
     Readers find all of the old content or all of the new, whenever this process ends: the moment
     of change is when the file of checksums is replaced. From then on whoever reads finds the new
-    files where they wait, and moves on those that are not in place yet.
+    files where they wait, and moves on those that are not in place yet. Of several writers each
+    waits for the one before, where the file system can lock a folder.
 
     Args:
         folder: Where the files are, or will be.
@@ -90,27 +92,41 @@ def replaced_files(folder: Path, names: Iterable[str]) -> Iterator[Path]:
     Yields:
         An empty folder to write the new files into.
     """
-    sums, new = read_checksums(folder), folder / _NEW
-    if sums is None:
-        sums = {name: _digest(folder / name) for name in names if (folder / name).is_file()}
-    for name, wanted in sums.items():
-        _settled(folder / name, wanted)
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    try:
-        yield new
-        written = sorted(path.name for path in new.iterdir())
-        for name in written:
-            with (new / name).open("rb") as file:
-                os.fsync(file.fileno())  # the checksum must not outlive the bytes in a power cut
-        sums |= {name: _digest(new / name) for name in written}
-    except BaseException:
+    with _alone(folder):
+        sums, new = read_checksums(folder), folder / _NEW
+        if sums is None:
+            sums = {name: _digest(folder / name) for name in names if (folder / name).is_file()}
+        for name, wanted in sums.items():
+            _settled(folder / name, wanted)
         shutil.rmtree(new, ignore_errors=True)
-        raise
-    _write(folder, sums)
-    for name in written:
-        _move(new / name, folder / name)
-    new.rmdir()
+        new.mkdir()
+        try:
+            yield new
+            written = sorted(path.name for path in new.iterdir())
+            for name in written:
+                # The checksum must not outlive the bytes in a power cut.
+                with (new / name).open("rb") as file:
+                    os.fsync(file.fileno())
+            sums |= {name: _digest(new / name) for name in written}
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        _write(folder, sums)
+        for name in written:
+            _move(new / name, folder / name)
+        new.rmdir()
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other writers out of a folder; a killed one lets go by itself."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)  # lockf() takes no folder
+        yield
+    finally:
+        os.close(handle)
 
 
 def _settled(path: Path, wanted: str | None) -> Path:
