@@ -28,7 +28,7 @@ from mutualnet.data import load_data
 from mutualnet.evaluation import evaluate
 from mutualnet.losses import distillation_loss
 from mutualnet.models import create_model
-from mutualnet.tasks import make_task
+from mutualnet.tasks import Classification, make_task
 from mutualnet.tasks.detection import Detection, InstanceSegmentation
 from mutualnet.tasks.detector_cost import detector_macs
 from mutualnet.teaching import dml
@@ -392,3 +392,29 @@ def test_a_photo_over_the_limit_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ValueError, match="at most 100 pixels, got 11 x 10"):
         Detection().read(tmp_path / "large.png", lambda image: image, {})
+
+
+@pytest.mark.parametrize("task", [Classification(), Detection()], ids=["text", "boxes"])
+def test_a_picture_that_cannot_be_written_leaves_the_one_before(tmp_path, task, monkeypatch):
+    def fill_the_disk(image, file, *args):
+        Path(file).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    photo, out = tmp_path / "photo.png", tmp_path / "seen.png"
+    for path in (photo, out):
+        Image.new("RGB", (20, 16)).save(path)
+    before = out.read_bytes()
+    found = {
+        "boxes": torch.zeros(0, 4),
+        "labels": torch.zeros(0, dtype=torch.int64),
+        "scores": torch.zeros(0),
+        "image_size": (16, 20),
+    }
+    outputs = [found] if isinstance(task, Detection) else torch.tensor([[1.0, 0.0]])
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(Image.Image, "save", fill_the_disk)
+        task.draw(photo, out, outputs, ["cell", "other"])
+    assert out.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"photo.png", "seen.png"}
+    task.draw(photo, out, outputs, ["cell", "other"])
+    assert out.read_bytes() != before

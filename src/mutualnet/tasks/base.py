@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from mutualnet.data import Preprocessing
 from mutualnet.image_files import read_image
 from mutualnet.image_paths import EXTENSIONS
+from mutualnet.runtime import replaced_when_whole
 from mutualnet.score import Score
 from mutualnet.space import Subnet
 from mutualnet.supernet import ExampleMaker, Supernet
@@ -264,6 +265,8 @@ class Task(ABC):
     def draw(self, path: Path, out: Path, outputs: Any, class_names: Sequence[str]) -> None:
         """Write a copy of an image file on which one can see what the outputs say; by default text.
 
+        What is at the place to write stays until the copy is whole.
+
         Args:
             path: The file.
             out: The file to write.
@@ -274,7 +277,9 @@ class Task(ABC):
             ValueError: If the ending of the name to write is that of no image.
             OSError: If the file cannot be written.
         """
-        with_caption(read_image(path), self.describe(outputs, class_names)[0]).save(out)
+        picture = with_caption(read_image(path), self.describe(outputs, class_names)[0])
+        with replaced_when_whole(out) as new:
+            picture.save(new)
 
     @abstractmethod
     def new_score(self) -> ScoreAccumulator:

@@ -24,6 +24,7 @@ from mutualnet.data import (
 )
 from mutualnet.image_files import read_image
 from mutualnet.losses import distillation_loss
+from mutualnet.runtime import replaced_when_whole
 from mutualnet.space import Subnet
 from mutualnet.supernet import Supernet, first_tensor
 from mutualnet.tasks.base import ScoreAccumulator, Task
@@ -302,7 +303,9 @@ class Detection(Task):
         if not objects:  # a network that has hardly been trained is sure of nothing
             unsure = found_objects(outputs[0], picture.size, class_names, least=UNSURE)
             objects = sorted(unsure, key=lambda thing: -thing.score)[:_FEW]
-        draw_objects(picture, objects).save(out)
+        drawn = draw_objects(picture, objects)
+        with replaced_when_whole(out) as new:
+            drawn.save(new)
 
     def new_score(self) -> ScoreAccumulator:
         """Start collecting detections."""
