@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from mutualnet import ElasticSpace, MissingStatisticsError, Supernet
+from mutualnet.data import photo_transform
 from mutualnet.export import ArtifactInfo, choose_rows, write_artifact
 from mutualnet.runtime import Artifact
 from mutualnet.table import QueryTable
@@ -100,4 +103,44 @@ def test_a_task_of_ones_own_is_refused():
             class_names=("a",),
             preprocessing=small_info().preprocessing,
             provenance={},
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "images", "message"),
+    [
+        ({"class_names": ("cat", "dog")}, small_images(), r"logits \(N, 2\) for its 2 class_names"),
+        (
+            {"preprocessing": photo_transform("cifar10", 48)},
+            small_images(),
+            r"images must be \(N, 3, 48, 48\), as the preprocessing makes .*\(4, 3, 32, 32\)",
+        ),
+        ({}, torch.randn(4, 3, 32, 24), r"images must be \(N, 3, 32, 32\), .* \(4, 3, 32, 24\)"),
+    ],
+)
+def test_what_a_device_would_refuse_is_not_written(tmp_path, changes, images, message):
+    net = small_supernet()
+    table, info = small_table(net), dataclasses.replace(small_info(), **changes)
+    with pytest.raises(ValueError, match=message):
+        write_artifact(tmp_path / "m.mutualnet", net, table, table.rows, info, images)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_and_provenance_are_what_a_manifest_holds():
+    with pytest.raises(ValueError, match="class_names must be text, got 0"):
+        dataclasses.replace(small_info(), class_names=(0, 1))
+    with pytest.raises(ValueError, match="provenance must hold plain finite JSON values"):
+        dataclasses.replace(small_info(), provenance={"run": Path("run")})
+    info = dataclasses.replace(small_info(), provenance={2: "two", 10: "ten"})
+    assert info.provenance == {"2": "two", "10": "ten"}
+
+
+def test_a_row_that_was_dropped_is_not_exported(tmp_path):
+    net = small_supernet()
+    first, *rest = small_table(net).rows
+    dropped = dataclasses.replace(first, dropped_for=rest[-1].subnet)
+    table = QueryTable.from_rows([dropped, *rest])
+    with pytest.raises(ValueError, match="was dropped while the table was made"):
+        write_artifact(
+            tmp_path / "m.mutualnet", net, table, table.rows, small_info(), small_images()
         )

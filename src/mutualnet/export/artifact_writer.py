@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -11,12 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn.modules.conv import _ConvNd
 
-from mutualnet.clip_steps import ClipSampling
+from mutualnet.clip_steps import ClipSampling, view_crops
 from mutualnet.data import Preprocessing
 from mutualnet.export.graphs import (
     GraphTemplate,
@@ -72,6 +75,36 @@ class ArtifactInfo:
                 f"an artifact runs the tasks {', '.join(TASKS)}, got {self.task}: only the code of "
                 "another task knows how to scale its inputs and what outputs say"
             )
+        strangers = [name for name in self.class_names if not isinstance(name, str)]
+        if strangers:
+            raise ValueError(f"class_names must be text, got {strangers[0]!r:.80}")
+        try:
+            # As a device reads them back: the manifest's checksum goes by the text of its keys.
+            plain = json.loads(json.dumps(dict(self.provenance), allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"provenance must hold plain finite JSON values: {error}") from None
+        object.__setattr__(self, "provenance", plain)
+
+    def check(self, images: Tensor) -> None:
+        """Refuse images of another shape than the preprocessing makes, as a device will.
+
+        Raises:
+            ValueError: If they are.
+        """
+        made = self._input_shape(int(images.shape[-1]))
+        if images.shape[1:] != made:
+            raise ValueError(
+                f"images must be (N, {', '.join(map(str, made))}), as the preprocessing makes "
+                f"them, got {tuple(images.shape)}"
+            )
+
+    def _input_shape(self, side: int) -> tuple[int, ...]:
+        """(C, H, W) or (C, T, H, W) that a device makes of a square picture or a video of such."""
+        picture = np.zeros((side, side, 3), np.uint8)
+        if self.clips is None:
+            return tuple(self.preprocessing(Image.fromarray(picture)).shape)
+        channels, *sides = view_crops(self.preprocessing, self.clips)(picture).shape[1:]
+        return (channels, self.clips.num_frames, *sides)
 
     def scaled(self, images: Tensor, subnet: Subnet) -> Tensor:
         """Images (N, C, H, W) or clips (N, C, T, H, W) as a sub-network sees them."""
@@ -152,7 +185,7 @@ def write_artifact(
         out: File to write; replaced when the new one is whole.
         supernet: With statistics for every row; on the CPU.
         table: That the rows are of.
-        rows: What to export.
+        rows: What to export; finished ones.
         info: Task, classes, preprocessing.
         images: Normalised real images float32 (N, C, H, W), or clips (N, C, T, H, W), at the top
             resolution, to verify with.
@@ -160,9 +193,13 @@ def write_artifact(
         int8: To add a quantised variant of each configuration, with its scores.
 
     Raises:
-        ValueError: If a network cannot be exported, or its graph gives other outputs.
+        ValueError: If a row was dropped or comes from another table, the preprocessing makes other
+            images, the network has not one output for each class, it cannot be exported, or its
+            graph gives other outputs.
         MissingStatisticsError: If a row has no fresh BN statistics.
     """
+    info.check(images)
+    rows = choose_rows(table, [row.subnet for row in rows])
     side = int(images.shape[-1])
     weights = SharedWeights(WEIGHTS)
     configurations: list[Configuration] = []
@@ -234,6 +271,7 @@ class _Exporter:
         self._slices, self._weights = supernet.weight_slices(subnet), weights
         self._images, self._scaled = images, info.scaled(images, subnet)
         self._scaling = info.scaling(images.shape[1:], subnet)
+        self._num_classes = len(info.class_names)
 
     def trace(self) -> GraphTemplate:
         return trace_graph(self.module, self._scaled.shape[1:])
@@ -254,7 +292,8 @@ class _Exporter:
         ir.save(model, path)
         self._weights.write(path.parent)
         found = outputs_of_graph(path, self._images.numpy(), template.batch_size)
-        return largest_difference(found, outputs_of(self.module, self._resized(path.parent)))
+        resized = self._resized(path.parent)
+        return largest_difference(found, outputs_of(self.module, resized, self._num_classes))
 
     def _resized(self, folder: Path) -> Tensor:
         """What the graph's scaling makes of the images, after it has passed for the task's.

@@ -58,11 +58,13 @@ def write_standalone(
         The largest difference of its outputs from PyTorch's.
 
     Raises:
-        ValueError: If the format is unknown, the ending is another, the network cannot be exported,
-            or it gives other outputs there.
+        ValueError: If the format is unknown, the ending is another, the preprocessing makes other
+            images, the network has not one output for each class, it cannot be exported, or it
+            gives other outputs there.
         MissingStatisticsError: If the configuration has no fresh BN statistics.
     """
     check_format(out, kind)
+    info.check(images)
     module = supernet.extract(subnet).eval().float()
     module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     scaled = info.scaled(images, subnet)
@@ -78,7 +80,7 @@ def write_standalone(
     )
     with replaced_when_whole(out) as path:
         found = _WRITERS[kind](module, scaled, about, path)
-        difference = largest_difference(found, outputs_of(module, scaled))
+        difference = largest_difference(found, outputs_of(module, scaled, len(info.class_names)))
         check_difference(difference, f"the {kind} export of {subnet}")
     return difference
 

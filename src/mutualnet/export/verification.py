@@ -26,13 +26,18 @@ def largest_difference(found: np.ndarray, expected: np.ndarray) -> float:
     return difference if np.isfinite(difference) else float("inf")
 
 
-def outputs_of(module: nn.Module, images: Tensor) -> np.ndarray:
-    """What a plain network gives in PyTorch, in float32 on the CPU."""
+def outputs_of(module: nn.Module, images: Tensor, num_classes: int) -> np.ndarray:
+    """What a plain network gives in PyTorch, in float32 on the CPU.
+
+    Raises:
+        ValueError: If that is not a logit for each class.
+    """
     with torch.inference_mode():
         outputs = module(images)
-    if not isinstance(outputs, Tensor) or outputs.dim() != 2:
+    if not isinstance(outputs, Tensor) or outputs.shape[1:] != (num_classes,):
         raise ValueError(
-            "a network to export must give one tensor of logits (N, K), got "
+            f"a network to export must give one tensor of logits (N, {num_classes}) for its "
+            f"{num_classes} class_names, got "
             f"{tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__}"
         )
     return outputs.float().numpy()
