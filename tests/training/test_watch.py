@@ -173,6 +173,13 @@ def test_every_method_has_scores(recipe, columns, tmp_path):
         assert ("smallest" in scores) == any("smallest" in name for name in columns)
 
 
+def test_a_network_without_norms_hides_no_calibration_of_its_peers():
+    plain = "peers=[{model: {name: tests.plain_net:plain_net}}]"
+    module = _ended_epoch(pair(plain, *SUPERNETS, WATCHED, "teaching.method=dml"))
+    watch(module)
+    assert module.history.validation.num_calibration_samples == 64
+
+
 def test_a_full_network_alone_is_scored_as_it_is_used(tmp_path):
     """By its running statistics, as on the test split."""
     module = _ended_epoch(pair("teaching.method=dml"))

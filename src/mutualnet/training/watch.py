@@ -52,10 +52,12 @@ def _validate(module: TrainingModule) -> Validation:
     began = time.perf_counter()
     split, images = setup.data.selection.split, setup.data.select
     scores: list[SubnetScore] = []
+    num_calibrated = 0
     with isolate_rng():
         for index, supernet in enumerate(supernets):
             roles = _roles(supernet)
-            found, num_calibrated = _score(setup, supernet, list(roles.values()), images)
+            found, count = _score(setup, supernet, list(roles.values()), images)
+            num_calibrated = max(num_calibrated, count)  # one without BN layers needs none
             scores += [
                 SubnetScore(
                     network=index,
