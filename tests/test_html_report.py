@@ -18,6 +18,7 @@ from mutualnet.recipes import load_recipe
 from mutualnet.run_directory import RunRecord
 from mutualnet.space import Subnet
 from mutualnet.table import QueryTable, Row
+from mutualnet.teaching import dcm
 from mutualnet.training import train
 from tests.small_runs import DCM, digits, pair
 
@@ -186,14 +187,26 @@ def test_names_are_text_and_not_markup(table):
 
 
 def test_many_losses_are_summed_and_numbers_that_are_none_left_out():
-    row = {"epoch": 1.0, **{f"kl_random{n}_{m}": 1.0 for n in range(4) for m in (1, 2, 3)}}
-    gap = {"epoch": 2.0, "ce_largest_1": float("nan")}
+    row = {"epoch": 1.0, **{f"kl_{m}_random{n}": 1.0 for n in range(4) for m in (1, 2, 3)}}
+    gap = {"epoch": 2.0, "ce_1": float("nan")}
     page = _Page(report_page(_record(None), [row, gap]))
     about = {point["data-about"] for point in page.points}
     assert about == {f"kl_{m}, epoch 1: 4" for m in (1, 2, 3)}
     page = _Page(report_page(_record(None), [gap]))
     assert page.points == []
     assert "holds no numbers to draw" in "".join(page.texts["p"])
+
+
+def test_losses_are_summed_for_the_network_that_learned_from_them():
+    edges = {str(edge): 1.0 for edge in dcm(3, ("C2",)).edges}
+    row = {"epoch": 1.0, **edges, "kl_1_smallest": 1.0, "kl_2_width0.5": 1.0}
+    page = _Page(report_page(_record(None), [row]))
+    about = {point["data-about"].replace(", epoch 1", "") for point in page.points}
+    assert about == {"ce_1: 2", "ce_2: 2", "ce_3: 2", "kl_1: 9", "kl_2: 9", "kl_3: 8"}
+    alone = {"epoch": 1.0, "ce_largest": 1.0, **{f"kl_random{n}": 1.0 for n in range(1, 9)}}
+    page = _Page(report_page(_record(None), [alone]))
+    about = {point["data-about"] for point in page.points}
+    assert about == {"ce, epoch 1: 1", "kl, epoch 1: 8"}
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,8 @@ _UNITS: dict[Cost, tuple[tuple[str, float], ...]] = {
 _SCORE = re.compile(r"(select|train|test)_(\d+_)?(largest|smallest)")
 """Columns of the log that are scores on the way."""
 _NO_LOSS = re.compile(r"epoch|step|seconds|images_per_s|watch_seconds|lr.*")
+_LEARNER = re.compile(r"[a-z]+(_\d+)?")
+"""How the name of a loss begins: its kind, and the number of the network that learned from it."""
 _MOST_LINES = 8
 """More losses than these are summed by kind and network."""
 _APART = ("class_names", "preprocessing")
@@ -164,9 +166,8 @@ def _training_part(epochs: Sequence[Mapping[str, float]]) -> str:
     if len(losses) > _MOST_LINES:
         series, summed = {}, ", sums by kind and network"
         for name in losses:
-            network = re.search(r"_\d+$", name)
-            kind = name.partition("_")[0] + (network[0] if network else "")
-            series.setdefault(kind, []).append(name)
+            learner = _LEARNER.match(name)
+            series.setdefault(learner[0] if learner else name, []).append(name)
     parts = _section("Losses", _epochs_chart(epochs, series, f"loss, nats{summed}", is_loss=True))
     if scores:
         parts += _section(
