@@ -13,7 +13,7 @@ from PIL import Image
 
 from mutualnet.cli import main
 from mutualnet.device_commands import _Compared
-from mutualnet.runtime import Artifact, ArtifactError
+from mutualnet.runtime import AdaptiveRunner, Artifact, ArtifactError
 from mutualnet.runtime.scoring import top_one_accuracy
 from mutualnet.table import QueryTable, SplitScore
 from tests.small_artifact import NAMES, SUBNETS, picture, small_artifact
@@ -76,6 +76,22 @@ def test_a_broken_image_stops_no_other(place, capsys):
     found = capsys.readouterr()
     assert "photos/b.jpg: " in found.out
     assert found.err.startswith("mutualnet: 1 of 3 images cannot be read: photos/aa.png must be")
+
+
+def test_an_image_that_gives_no_numbers_stops_no_other(place, capsys, monkeypatch):
+    logits = AdaptiveRunner.logits
+
+    def nan_first(runner, inputs, subnet):
+        is_first = np.array_equal(inputs[0], runner.inputs("photos/a.png"))
+        return logits(runner, inputs, subnet) * (np.nan if is_first else 1)
+
+    monkeypatch.setattr(AdaptiveRunner, "logits", nan_first)
+    assert main(["run", "m.mutualnet", "photos", "--json"]) == 2
+    said = capsys.readouterr()
+    first, second = json.loads(said.out)["predictions"]
+    assert "computes NaN" in first["error"]
+    assert second["class"] in NAMES
+    assert "photos/a.png must give finite probabilities" in said.err
 
 
 def test_a_graph_that_does_not_run_is_told_once_and_not_of_the_images(place, capsys, monkeypatch):

@@ -69,3 +69,13 @@ def test_a_file_that_vanishes_while_it_is_predicted_on_is_named(digits_run, phot
 
     monkeypatch.setattr(type(classifier.task), "objects", vanished)
     assert "No such file" in classifier.predict(photo).error
+
+
+def test_an_image_that_gives_no_numbers_does_not_stop_the_others(digits_run, photo, monkeypatch):
+    loaded = load_run(digits_run)
+    classifier = Classifier(loaded, loaded.table.top)
+    factors, run = iter((torch.nan, 1.0)), classifier._run
+    monkeypatch.setattr(classifier, "_run", lambda batch: run(batch) * next(factors))
+    first, second = classify(classifier, [photo] * 2)
+    assert "must give finite probabilities, but the network computes NaN on it" in first.error
+    assert second.error is None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mutualnet.budget import Budget, parse_budgets
 from mutualnet.image_paths import as_typed, find_images, shown
-from mutualnet.messages import printable, shorten, unreadable_images
+from mutualnet.messages import printable, shorten, unreadable_images, without_numbers
 from mutualnet.numbers import in_digits
 from mutualnet.prediction_documents import FilePrediction, Output, Predictor, write
 from mutualnet.progress import WorkProgress, counted
@@ -96,6 +96,8 @@ def _predict(runner: AdaptiveRunner, file: str, subnet: Subnet) -> FilePredictio
         raise
     except ValueError as error:
         return FilePrediction(file=shown(file), error=str(error))
+    if not math.isfinite(found.probability):
+        return FilePrediction(file=shown(file), error=without_numbers(shown(file)))
     return FilePrediction(
         file=shown(file), lines=(_describe(runner, found),), probabilities=found.probabilities
     )

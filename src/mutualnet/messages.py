@@ -50,6 +50,15 @@ def unreadable_images(errors: Sequence[str], num_images: int, kind: str = "image
     return f"{count}{'; '.join(errors)}"
 
 
+def without_numbers(file: str) -> str:
+    """What is wrong with a file on which a network computes NaN.
+
+    Args:
+        file: Its name for people.
+    """
+    return f"{file} must give finite probabilities, but the network computes NaN on it"
+
+
 class ReportedElsewhereError(ValueError):
     """A mistake that another of several processes tells, so that it is said once."""
 

@@ -15,7 +15,7 @@ from PIL import Image
 from mutualnet.budget import Budget
 from mutualnet.cost import latency_circumstances
 from mutualnet.image_paths import as_typed, shown
-from mutualnet.messages import reason_of
+from mutualnet.messages import reason_of, without_numbers
 from mutualnet.precision import PLAIN, ComputeFormat, autocast_to
 from mutualnet.prediction_documents import FilePrediction
 from mutualnet.progress import counted
@@ -93,7 +93,7 @@ class Classifier:
             return self.task.run(self._module, scaled)
 
     def predict(self, path: Path, out: Path | None = None) -> FilePrediction:
-        """Say what a file shows. One that cannot be read gives an `error` that names it.
+        """Say what a file shows. One that cannot be read, or gives NaN, has an `error` for it.
 
         Args:
             path: The file.
@@ -112,6 +112,8 @@ class Classifier:
             return _unreadable(file, kind, error)
         outputs = self._run(batch)
         shares, names = self.task.probabilities(outputs), self.run.info["class_names"]
+        if shares is not None and not bool(shares.isfinite().all()):
+            return FilePrediction(file=file, error=without_numbers(file))
         try:
             objects = self.task.objects(path, outputs, names)
         except Exception as error:  # the file may have changed since
