@@ -162,6 +162,14 @@ def test_times_of_another_device_are_told(place, capsys, monkeypatch):
     assert capsys.readouterr().err == ""
 
 
+def test_times_of_larger_batches_are_told(place, capsys):
+    assert main(["measure", "m.mutualnet", "--runs", "5", "--batch", "2"]) == 0
+    assert main(["run", "m.mutualnet", "photos", "--budget", "9s"]) == 0
+    assert "latencies are those of 2 at a time, and so is the budget" in capsys.readouterr().err
+    assert main(["run", "m.mutualnet", "photos", "--budget", "1G"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_info_lists_what_an_artifact_holds(place, capsys):
     assert main(["info", "m.mutualnet"]) == 0
     printed = capsys.readouterr().out

@@ -64,7 +64,7 @@ def run(
     runner = AdaptiveRunner(path, threads=threads, public_key=public_key)
     artifact, manifest = runner.artifact, runner.artifact.manifest
     row = artifact.choose(limit)
-    _note_other_device(artifact, limit)
+    _note_circumstances(artifact, limit)
     paths = [str(image) for image in find_images(images, manifest.endings)]
     predictions = (
         _predict(runner, file, row.subnet) for file in counted(paths, manifest.kind, _note)
@@ -111,13 +111,22 @@ def _cost(artifact: Artifact, row: Row) -> str:
     return f"{cost}, score {', '.join(map(str, artifact.table.scores(row)))}"
 
 
-def _note_other_device(artifact: Artifact, limit: Budget) -> None:
-    """Say so where a budget of latency goes by what was measured on another processor."""
-    there = artifact.table.meta.get("latency", {}).get("device")
-    if limit.latency_ms is not None and there != device_name():
+def _note_circumstances(artifact: Artifact, limit: Budget) -> None:
+    """Say so where a budget of latency goes by times of another processor or of larger batches."""
+    latency = artifact.table.meta.get("latency", {})
+    there, batch_size = latency.get("device"), latency.get("batch_size", 1)
+    if limit.latency_ms is None:
+        return
+    again = f"`mutualnet measure {as_typed(artifact.name)}`"
+    if there != device_name():
         _note(
             f"latencies were measured on {there}, this is {device_name()}: measure them here "
-            f"with `mutualnet measure {as_typed(artifact.name)}`"
+            f"with {again}"
+        )
+    if batch_size != 1:
+        _note(
+            f"latencies are those of {batch_size} at a time, and so is the budget: {again} times "
+            "one at a time, as `mutualnet run` takes them"
         )
 
 
@@ -161,7 +170,7 @@ def evaluate(
     runner = AdaptiveRunner(path, threads=threads, public_key=public_key)
     artifact = runner.artifact
     subnets = [artifact.choose(limit).subnet] if budget else _named(artifact, configurations)
-    _note_other_device(artifact, limit)
+    _note_circumstances(artifact, limit)
     images = read_labelled(data, artifact.manifest)
     if images.empty_classes:
         _note(f"without {artifact.manifest.kind}s here: {shorten(images.empty_classes)}")
