@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 import zipfile
 
 import pytest
 
-from mutualnet.runtime import Artifact, ArtifactError, write_archive
+from mutualnet.runtime import Artifact, ArtifactError, replaced_when_whole, write_archive
 from tests.small_artifact import content_of, write_zip
 
 TRICKS = {
@@ -84,3 +85,13 @@ def test_a_file_that_is_no_folder_is_what_is_told(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(NotADirectoryError):
         write_archive(tmp_path / "file" / "a.zip", {})
+
+
+def test_where_room_is_needed_is_told_once(tmp_path):
+    out = tmp_path / "a.txt"
+    out.write_text("old")
+    with pytest.raises(OSError, match="No space left") as caught:  # noqa: SIM117
+        with replaced_when_whole(out) as outer, replaced_when_whole(outer):
+            raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.__notes__ == [f"It is {tmp_path.resolve()} that needs room."]
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -21,6 +22,7 @@ _MAX_FILES = 10_000
 _MAX_BYTES_OF_TEXT = 2**28
 _BROKEN = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError)
 """What Python's reader of zips raises for damaged ones."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Archive:
@@ -164,6 +166,10 @@ def replaced_when_whole(path: Path) -> Iterator[Path]:
         if path.is_file():
             partial.chmod(stat.S_IMODE(path.stat().st_mode))
         partial.replace(path)
+    except OSError as error:
+        if error.errno in _NO_ROOM and not hasattr(error, "__notes__"):  # of the inner of two
+            error.add_note(f"It is {path.parent} that needs room.")
+        raise
     finally:
         # What is no folder has no such file in it, which another error tells.
         with suppress(NotADirectoryError):
